@@ -1,0 +1,492 @@
+"""Unpack an archive that one does not trust: no member leaves the folder, and no more bytes land than were allowed.
+
+`extract` unpacks a local archive; `fetch_members` takes single members out of a zip on a server.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import tarfile
+import threading
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import remotezip
+
+from helpers import downloads, manifests, runtime, workspace
+
+Wanted = Callable[[str], bool] | Collection[str] | None
+
+CHUNK = 1 << 20
+RAR_MAGIC = b"Rar!\x1a\x07"
+# How each program lists bare names and unpacks, in order of trust in its rar (libarchive knows no solid archives, and
+# a 7z of Debian knows no rar at all). `{folder}` ends in a separator, which unrar needs.
+RAR_TOOLS = {
+    "unrar": (["unrar", "lb", "-p-", "{archive}"], ["unrar", "x", "-y", "-p-", "-idq", "{archive}", "{folder}"]),
+    "unar": (["lsar", "-nr", "{archive}"], ["unar", "-q", "-D", "-nr", "-o", "{folder}", "{archive}"]),
+    "7z": (["7z", "l", "-ba", "-slt", "-p", "{archive}"], ["7z", "x", "-y", "-bso0", "-p", "-o{folder}", "{archive}"]),
+    "bsdtar": (["bsdtar", "-tf", "{archive}"], ["bsdtar", "-xf", "{archive}", "-C", "{folder}"]),
+}
+
+
+class RangesNotSupported(manifests.DownloadError):
+    """The server sends whole files only: get the archive with `manifests.fetch` and unpack it with `extract`."""
+
+
+class ArchiveError(ValueError):
+    """The archive is broken, hostile, or larger than it may be; nothing of it was left in the folder."""
+
+
+def _check_name(name: str) -> PurePosixPath:
+    try:
+        return manifests.check_name(name)
+    except ValueError as error:
+        raise ArchiveError(f"refused a member: {error}; fetch the archive again from its official host") from error
+
+
+def check_names(names: Iterable[str]) -> list[PurePosixPath]:
+    """The names as safe relative paths.
+
+    Raises:
+        ArchiveError: a name would leave the folder, or two are one on a file system that ignores case.
+    """
+    seen: dict[str, str] = {}
+    paths = []
+    for name in names:
+        path = _check_name(name)
+        key = unicodedata.normalize("NFC", str(path)).casefold()
+        if key in seen:
+            raise ArchiveError(f"refused two members of one name: {seen[key]!r} and {name!r}; expected every name once")
+        seen[key] = name
+        paths.append(path)
+    return paths
+
+
+def selector(wanted: Wanted) -> Callable[[str], bool]:
+    """The test that `wanted` stands for: None takes all, a collection takes its names, a function decides itself."""
+    if wanted is None:
+        return lambda name: True
+    return wanted if callable(wanted) else frozenset(wanted).__contains__
+
+
+def require_all(wanted: Wanted, found: Iterable[str]) -> None:
+    """Raise ArchiveError if `wanted` is a collection with names that are not in `found`."""
+    missing = [] if wanted is None or callable(wanted) else sorted(set(wanted) - set(found))
+    if missing:
+        raise ArchiveError(
+            f"the archive lacks {len(missing)} of the members asked for, such as {missing[0]!r}: check their spelling"
+        )
+
+
+def extract(
+    archive: str | os.PathLike, folder: str | os.PathLike, *, members: Wanted = None, max_bytes: int
+) -> list[Path]:
+    """Unpack a zip, tar (also compressed) or rar archive into a new folder, all or nothing.
+
+    The work happens in `<folder>.unpacking`, which is renamed at the end; what a killed run left there is removed by
+    the next one. Rar needs one of the programs unrar, bsdtar, 7z or unar.
+
+    Args:
+        archive: the file; its kind is told from its content.
+        folder: must not exist, or be empty.
+        members: names, or a test of a name; default all. Names have forward slashes.
+        max_bytes: how many bytes may be written; the bytes are counted, a header's claim is not believed. For a rar all
+            members count, and an outside program may overshoot by what it writes in a fifth of a second.
+
+    Returns:
+        The files written, in the order of the archive.
+
+    Raises:
+        ArchiveError: a member would leave the folder or is a link or device, a name comes twice, a member asked for is
+            missing, too many bytes, or a broken archive.
+        FileExistsError: `folder` holds something.
+        RuntimeError: a rar, and no program to read it.
+    """
+    archive, folder = Path(archive), Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not an empty folder: remove it or unpack into a new one")
+    with workspace.explain_disk_errors(folder), _scratch(folder.with_name(folder.name + ".unpacking")) as scratch:
+        try:
+            paths = _unpacker(archive)(archive, scratch, members, max_bytes)
+        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
+            raise ArchiveError(f"{archive.name} is broken ({error}): remove it and fetch it again") from error
+        except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+            raise ArchiveError(f"{archive.name}: two members claim {Path(error.filename).name!r}") from error
+        if folder.exists():
+            folder.rmdir()
+        scratch.rename(folder)
+    return [folder / path for path in paths]
+
+
+@contextlib.contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)  # after the rename there is nothing left to remove
+
+
+def _unpacker(archive: Path) -> Callable[[Path, Path, Wanted, int], list[PurePosixPath]]:
+    with archive.open("rb") as file:
+        if file.read(len(RAR_MAGIC)) == RAR_MAGIC:
+            return _extract_rar
+    if tarfile.is_tarfile(archive):  # before zip: a tar whose last member is a zip looks like a zip as well
+        return _extract_tar
+    if zipfile.is_zipfile(archive):
+        return _extract_zip
+    raise ArchiveError(f"{archive.name} is no zip, tar or rar archive: remove it and fetch it again")
+
+
+class _Budget:
+    """Counts the bytes that really arrive."""
+
+    def __init__(self, archive: Path, max_bytes: int) -> None:
+        self.archive, self.max_bytes, self.spent = archive, max_bytes, 0
+
+    def spend(self, count: int) -> None:
+        self.spent += count
+        if self.spent > self.max_bytes:
+            raise ArchiveError(
+                f"{self.archive.name} unpacks to more than the {self.max_bytes} bytes allowed, so it was stopped; "
+                "if the archive is right, raise unpacked_size in its manifest"
+            )
+
+    def copy(self, source: IO[bytes], path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as out:
+            while chunk := source.read(CHUNK):
+                self.spend(len(chunk))
+                out.write(chunk)
+
+
+def check_zip(archive: zipfile.ZipFile, wanted: Wanted) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """The wanted files of an open zip with their safe paths.
+
+    All members are checked, wanted or not: an archive that tries a trick is not to be trusted.
+
+    Raises:
+        ArchiveError: a bad name, a link, an encrypted member, or a wanted name that is missing.
+    """
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    for info in files:
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            raise ArchiveError(f"refused member {info.filename!r}: it is a link or a device; allowed are plain files")
+        if info.flag_bits & 1:
+            raise ArchiveError(f"refused member {info.filename!r}: it is encrypted; fetch a copy without a password")
+    paths = check_names(info.filename for info in files)
+    require_all(wanted, (info.filename for info in files))
+    chosen = selector(wanted)
+    return [(info, path) for info, path in zip(files, paths, strict=True) if chosen(info.filename)]
+
+
+def _extract_zip(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
+    budget = _Budget(archive, max_bytes)
+    with zipfile.ZipFile(archive) as opened:
+        chosen = check_zip(opened, members)
+        for info, path in chosen:
+            with opened.open(info) as source:
+                budget.copy(source, scratch / path)
+    return [path for _, path in chosen]
+
+
+def _extract_tar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
+    # One pass in stream order, so that a compressed tar is unpacked once. `filter="data"` would keep harmless links and
+    # strip leading slashes; data sets need neither, so both are refused, and the bytes are counted on the way.
+    budget, chosen = _Budget(archive, max_bytes), selector(members)
+    names, paths = [], []
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            if member.isdir():
+                continue
+            if not member.isreg():
+                raise ArchiveError(f"refused member {member.name!r}: it is a link or a device; allowed are plain files")
+            names.append(member.name)
+            path = _check_name(member.name)
+            if chosen(member.name):
+                budget.copy(opened.extractfile(member), scratch / path)
+                paths.append(path)
+    check_names(names)
+    require_all(members, names)
+    return paths
+
+
+def _extract_rar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
+    _unpack_rar(archive, scratch, _Budget(archive, max_bytes))
+    found = _check_tree(scratch)
+    require_all(members, found)
+    chosen = selector(members)
+    for name in found:
+        if not chosen(name):
+            (scratch / name).unlink()
+    return [PurePosixPath(name) for name in found if chosen(name)]
+
+
+def _unpack_rar(archive: Path, scratch: Path, budget: _Budget) -> None:
+    """Let the first program that can read this archive unpack it, after a look at the names."""
+    reasons = []
+    for tool, (listing, unpacking) in RAR_TOOLS.items():
+        if not (shutil.which(listing[0]) and shutil.which(unpacking[0])):
+            continue
+        try:
+            check_names(_rar_names(tool, _command(listing, archive, scratch)))
+            _run_rar(_command(unpacking, archive, scratch), scratch, budget)
+            return
+        except _ToolFailed as error:
+            reasons.append(f"{tool}: {error}")
+            shutil.rmtree(scratch)
+            scratch.mkdir()
+    if reasons:
+        raise ArchiveError(
+            f"{archive.name} cannot be unpacked ({'; '.join(reasons)}): install unrar, or fetch it again"
+        )
+    raise RuntimeError(
+        f"a rar archive needs one of the programs {', '.join(RAR_TOOLS)}, and none was found: install one "
+        "(Debian: apt-get install unar; Ubuntu and Colab: apt-get install unrar; macOS: brew install unar)"
+    )
+
+
+class _ToolFailed(Exception):
+    """A program could not read the archive; another may."""
+
+
+def _command(parts: list[str], archive: Path, scratch: Path) -> list[str]:
+    values = {"archive": archive.resolve(), "folder": f"{scratch.resolve()}{os.sep}"}
+    return [shutil.which(parts[0]), *(part.format(**values) for part in parts[1:])]
+
+
+def _rar_names(tool: str, command: list[str]) -> list[str]:
+    """Names of all members; folders are among them where the program lists them without a slash."""
+    answer = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=_utf8())
+    lines = answer.stdout.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
+    if answer.returncode:
+        told = answer.stderr.decode("utf-8", "replace").strip().split("\n") + lines
+        raise _ToolFailed(next((line.strip() for line in told if line.strip()), "no reason given"))
+    if tool == "unar":
+        lines = lines[1:]  # the first line repeats the archive's name
+    if tool == "7z":
+        lines = [line.removeprefix("Path = ") for line in lines if line.startswith("Path = ")]
+    return [line for line in lines if line and not line.endswith("/")]
+
+
+def _run_rar(command: list[str], scratch: Path, budget: _Budget) -> None:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=_utf8(), **pipes) as process:
+        try:
+            running = True
+            while running:  # the last look is after the end
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.2)
+                running = process.poll() is None
+                _weigh(scratch, budget)
+        finally:
+            process.kill()
+    if process.returncode:
+        raise _ToolFailed(f"exit code {process.returncode}")
+
+
+def _weigh(scratch: Path, budget: _Budget) -> None:
+    total = 0
+    for root, _, files in os.walk(scratch):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):  # the tool may be renaming it
+                total += (Path(root) / name).lstat().st_size
+    budget.spent = 0
+    budget.spend(total)
+
+
+def _check_tree(scratch: Path) -> list[str]:
+    """Names of the files below `scratch`, sorted; ArchiveError if anything is not a plain file or folder of its own."""
+    names = []
+    for path in sorted(scratch.rglob("*")):
+        status = path.lstat()
+        if stat.S_ISDIR(status.st_mode):
+            continue
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise ArchiveError(f"refused member {path.name!r}: it is a link or a device; allowed are plain files")
+        names.append(path.relative_to(scratch).as_posix())
+    return names
+
+
+def _utf8() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+def directory_digest(archive: zipfile.ZipFile) -> str:
+    """The sha256 of a zip's directory: a line with name, size, CRC-32, packed size and offset of each member, in order.
+
+    The same for the file on a server and a local copy of it.
+    """
+    lines = (
+        f"{info.filename}\t{info.file_size}\t{info.CRC}\t{info.compress_size}\t{info.header_offset}\n"
+        for info in archive.infolist()
+    )
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def fetch_members(
+    file: manifests.File,
+    folder: str | os.PathLike,
+    *,
+    wanted: Wanted,
+    jobs: int = 4,
+    retries: int = 5,
+    timeout: float = 30.0,
+    backoff: float = 1.0,
+    max_wait: float = 60.0,
+) -> Any:
+    """Take single members out of a zip on a server, without the rest of it.
+
+    Members already there with the right size and CRC-32 are kept, so a killed fetch continues. The sha256 of the whole
+    zip cannot be checked this way. Instead: certificates are always verified, the total size must be the manifest's,
+    each member has the CRC-32 of the zip's directory, and the directory is the one of `directory_sha256`. Where the
+    manifest does not state that, the directory is trusted on first use: its digest is kept in `<name>.directory.json`
+    in `folder`, and later calls must find the same.
+
+    Args:
+        file: a zip of a manifest; its https sources are tried in order.
+        folder: members go to `folder / name`.
+        wanted: names, or a test of a name.
+        jobs: downloads at the same time.
+        retries, timeout, backoff, max_wait: see `downloads.Patience`.
+
+    Returns:
+        DataFrame in the order of the zip: `member`, `path`, `bytes`, `error` (empty text where all went well). A member
+        that failed does not stop the others.
+
+    Raises:
+        RangesNotSupported: no source can send parts.
+        manifests.DownloadError: no source works, or the directory is not the expected one.
+        ArchiveError: a hostile name, a link, a member asked for that is missing, more bytes than `unpacked_size`.
+    """
+    import pandas as pd
+
+    folder = Path(folder)
+    patience = downloads.Patience(retries, timeout, backoff, max_wait)
+    with workspace.explain_disk_errors(folder / file.name), downloads.Session(timeout) as session:
+        folder.mkdir(parents=True, exist_ok=True)
+        remote = _first_remote(file, folder, session, patience)
+        chosen = check_zip(remote.zip(), wanted)
+        total = sum(info.file_size for info, _ in chosen)
+        if file.unpacked_size is not None and total > file.unpacked_size:
+            raise ArchiveError(f"{file.name}: the members hold {total} bytes, allowed are {file.unpacked_size}")
+        with ThreadPoolExecutor(jobs) as pool:
+            rows = pool.map(partial(_fetch_member, remote, folder), *zip(*chosen, strict=True)) if chosen else []
+            rows = list(runtime.progress(rows, total=len(chosen), label=file.name, unit="file"))
+    return pd.DataFrame(rows, columns=["member", "path", "bytes", "error"])
+
+
+class _Remote:
+    """A zip on a server. A RemoteZip has one position, so each thread opens its own; one that failed is dropped."""
+
+    def __init__(
+        self, url: str, file: manifests.File, session: downloads.Session, patience: downloads.Patience
+    ) -> None:
+        self.url, self.file, self.session, self.patience = url, file, session, patience
+        self.digest: str | None = None
+        self._local = threading.local()
+
+    def zip(self) -> zipfile.ZipFile:
+        """This thread's view; SourceFailed where the zip is not the one that was opened first."""
+        if getattr(self._local, "zip", None) is None:
+            with _remote_errors():
+                opened = remotezip.RemoteZip(self.url, session=self.session)
+            if self.file.size is not None and opened.size() != self.file.size:
+                raise downloads.SourceFailed(f"found {opened.size()} bytes, expected {self.file.size}")
+            digest = directory_digest(opened)
+            if self.digest not in (None, digest):
+                raise downloads.SourceFailed(f"found a directory of sha256 {digest}, expected {self.digest}")
+            self.digest, self._local.zip = digest, opened
+        return self._local.zip
+
+    def copy(self, info: zipfile.ZipInfo, path: Path) -> None:
+        """Write one member to `path`; zipfile checks its CRC-32."""
+        try:
+            with _remote_errors(), self.zip().open(info) as source, path.open("wb") as out:
+                shutil.copyfileobj(source, out, CHUNK)
+        except BaseException:
+            self._local.zip = None
+            raise
+
+
+@contextlib.contextmanager
+def _remote_errors() -> Iterator[None]:
+    try:
+        with downloads.network_errors():
+            yield
+    except remotezip.RangeNotSupported:
+        raise
+    except (remotezip.RemoteIOError, EOFError, struct.error) as error:  # the last two: a body that ended early
+        raise downloads.TryAgain(f"{type(error).__name__}: {error}") from error
+    except (remotezip.RemoteZipError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise downloads.SourceFailed(f"not a sound zip: {error}") from error
+
+
+def _first_remote(
+    file: manifests.File, folder: Path, session: downloads.Session, patience: downloads.Patience
+) -> _Remote:
+    """The first source that sends parts of the zip that is expected."""
+    notes = folder / f"{file.name}.directory.json"
+    expected = file.directory_sha256
+    if expected is None and notes.exists():
+        expected = json.loads(notes.read_text())["directory_sha256"]
+    reasons, no_ranges = [], False
+    for source in file.sources:
+        if not source.url or source.tls == "pinned":
+            reasons.append(f"{source}: parts of a file need an https address with a verified certificate")
+            continue
+        remote = _Remote(source.url, file, session, patience)
+        remote.digest = expected
+        try:
+            patience.insist(remote.zip)
+        except downloads.SourceFailed as error:
+            reasons.append(f"{source}: {error}")
+        except remotezip.RangeNotSupported:
+            no_ranges = True
+            reasons.append(f"{source}: the server sends whole files only")
+        else:
+            workspace.write_json(notes, {"url": source.url, "directory_sha256": remote.digest})
+            return remote
+    advice = f"The directory was recorded in {notes.name}; remove that only if you trust the new archive.\n"
+    text = (advice if expected and not file.directory_sha256 else "") + manifests.explain(file, folder, reasons)
+    raise (RangesNotSupported if no_ranges else manifests.DownloadError)(text)
+
+
+def _fetch_member(remote: _Remote, folder: Path, info: zipfile.ZipInfo, name: PurePosixPath) -> tuple:
+    """One row of the table of `fetch_members`."""
+    path = folder / name
+    part = path.with_name(path.name + ".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    error = ""
+    if not _is_complete(path, info):
+        try:
+            remote.patience.insist(partial(remote.copy, info, part))
+            part.replace(path)
+        except (downloads.SourceFailed, remotezip.RangeNotSupported) as failure:
+            error = str(failure)
+        finally:
+            part.unlink(missing_ok=True)
+    return info.filename, str(path), 0 if error else info.file_size, error
+
+
+def _is_complete(path: Path, info: zipfile.ZipInfo) -> bool:
+    if not path.is_file() or path.stat().st_size != info.file_size:
+        return False
+    crc = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            crc = zlib.crc32(chunk, crc)
+    return crc == info.CRC

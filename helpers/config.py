@@ -1,0 +1,251 @@
+"""YAML file -> frozen, typed, validated dataclass; every problem of a file in one error."""
+
+import dataclasses
+import difflib
+import math
+import os
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from helpers import runtime
+
+Schema = TypeVar("Schema")
+NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple | None = None,
+    help: str = "",
+) -> Any:
+    """A dataclass field with limits; without `default` the key is required.
+
+    Args:
+        low, high: least and greatest value allowed, both included.
+        above: the value must be greater than this.
+        choices: the values allowed (for a tuple field: of each element).
+        help: one line for the config table of the notebooks.
+    """
+    metadata = {"low": low, "high": high, "above": above, "choices": choices, "help": help}
+    if dataclasses.is_dataclass(default):
+        return dataclasses.field(default_factory=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load(path: str | os.PathLike, schema: type[Schema]) -> Schema:
+    """Read a YAML file into the frozen dataclass `schema`.
+
+    A whole number is accepted where a float is meant, and so is `1e-4`, which YAML 1.1 reads as text. `true` is never a
+    number. Groups of keys are nested dataclasses.
+
+    Raises:
+        ValueError: one error that names every bad key, what was received and what is allowed; also for a missing,
+            empty or broken file (with the line number) and for a folder.
+    """
+    path = Path(path)
+    raw = _read(path)
+    problems: list[str] = []
+    config = _build(raw, schema, "", problems)
+    if problems:
+        raise ValueError("\n  ".join([f"{path.name} has {len(problems)} problem(s):", *problems]))
+    return config
+
+
+def _read(path: Path) -> dict:
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected a YAML file such as mini.yaml")
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; expected a YAML file such as mini.yaml")
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeyLoader)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not text in UTF-8: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ValueError(f"{path.name}{place}: not valid YAML: {problem}") from error
+    if raw is None:
+        raise ValueError(f"{path.name} is empty; expected lines of the form  key: value")
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path.name} holds {_show(raw)}; expected lines of the form  key: value")
+    return raw
+
+
+def _build(raw: dict, schema: type, prefix: str, problems: list[str]) -> Any:
+    fields = {field.name: field for field in dataclasses.fields(schema)}
+    hints = typing.get_type_hints(schema)
+    for key in raw:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"allowed: {', '.join(fields)}"
+            problems.append(f"{prefix}{key}: unknown key, received {_show(raw[key])}; {hint}")
+    values = {}
+    before = len(problems)
+    for name, field in fields.items():
+        if name in raw:
+            values[name] = _check(raw[name], hints[name], field, prefix + name, problems)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            problems.append(f"{prefix}{name}: missing, received nothing; allowed: {_allowed(hints[name], field)}")
+    if len(problems) > before or (problems and prefix == ""):
+        return None
+    try:
+        return schema(**values)
+    except ValueError as error:  # what a schema's __post_init__ finds between keys
+        problems.extend(f"{prefix}{line}" for line in str(error).splitlines())
+        return None
+
+
+def _check(value: Any, hint: Any, field: dataclasses.Field, key: str, problems: list[str]) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, dict):
+            return _build(value, hint, f"{key}.", problems)
+        problems.append(f"{key}: received {_show(value)}; allowed: a group of keys")
+        return None
+    try:
+        converted = _convert(value, hint)
+        if converted is not None:
+            _limit(converted, field.metadata)
+        return converted
+    except ValueError as error:
+        reason = f" ({error})" if str(error) else ""
+        problems.append(f"{key}: received {_show(value)}{reason}; allowed: {_allowed(hint, field)}")
+        return None
+
+
+def _convert(value: Any, hint: Any) -> Any:
+    """`value` as the type `hint`, or ValueError (its text may explain)."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(value, next(part for part in typing.get_args(hint) if part is not type(None)))
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError
+        return tuple(_convert(item, typing.get_args(hint)[0]) for item in value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 needs a dot: it reads 1e-4 as text
+        value = float(value)
+    if hint is float and type(value) in (int, float):
+        if not math.isfinite(value):
+            raise ValueError("not a finite number")
+        return float(value)
+    if type(value) is not hint:
+        wrong_bool = type(value) is bool or (hint is str and value is not None)
+        raise ValueError("YAML reads it as another type: quote it for text" if wrong_bool and hint is str else "")
+    return value
+
+
+def _limit(value: Any, limits: Any) -> None:
+    for item in value if isinstance(value, tuple) else (value,):
+        if limits.get("choices") and item not in limits["choices"]:
+            near = difflib.get_close_matches(str(item), [str(choice) for choice in limits["choices"]], n=1)
+            raise ValueError(f"did you mean {near[0]}?" if near else "")
+        low, high, above = limits.get("low"), limits.get("high"), limits.get("above")
+        outside = (low is not None and item < low) or (high is not None and item > high)
+        if outside or (above is not None and item <= above):
+            raise ValueError
+
+
+def _allowed(hint: Any, field: dataclasses.Field) -> str:
+    limits = field.metadata
+    optional = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    if optional:
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    many = typing.get_origin(hint) is tuple
+    if many:
+        hint = typing.get_args(hint)[0]
+    if limits.get("choices"):
+        text = "one of " + ", ".join(str(choice) for choice in limits["choices"])
+    else:
+        text = NAMES.get(hint, "a group of keys")
+    bounds = [("low", "at least"), ("above", "above"), ("high", "at most")]
+    text += "".join(f", {word} {limits[name]}" for name, word in bounds if limits.get(name) is not None)
+    return ("a list, each " if many else "") + text + (", or null" if optional else "")
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    text = text if len(text) <= 60 else text[:57] + "..."
+    return f"{text} ({type(value).__name__})"
+
+
+def find(project: str, choice: str | os.PathLike | None = None) -> Path:
+    """The config file of a project: COURSE_CONFIG wins over `choice`; "mini", "t4", "full" or the path of a YAML file.
+
+    A relative path is looked for from the current folder, then from the repository's root.
+    """
+    choice = os.environ.get("COURSE_CONFIG") or choice or "mini"
+    if str(choice) in ("mini", "t4", "full"):
+        return runtime.repo_root() / "notebooks" / project / f"{choice}.yaml"
+    path = Path(choice).expanduser()
+    return path if path.exists() or path.is_absolute() else runtime.repo_root() / path
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """A config as one flat dict; keys of groups are joined with a dot."""
+    flat = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{field.name}.")
+        else:
+            flat[prefix + field.name] = value
+    return flat
+
+
+def table(config: Any, keys: typing.Iterable[str] | None = None) -> Any:
+    """A config as a pandas DataFrame with columns `value` and `meaning`, ready to be shown in a notebook.
+
+    Args:
+        config: a config dataclass.
+        keys: show these only, in this order; keys of groups are joined with a dot.
+    """
+    import pandas as pd
+
+    rows = {}
+
+    def add(part: Any, prefix: str) -> None:
+        for field in dataclasses.fields(part):
+            value = getattr(part, field.name)
+            if dataclasses.is_dataclass(value):
+                add(value, f"{prefix}{field.name}.")
+            else:
+                text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                rows[prefix + field.name] = {"value": text, "meaning": field.metadata.get("help", "")}
+
+    add(config, "")
+    shown = pd.DataFrame.from_dict(rows, orient="index")
+    return shown if keys is None else shown.loc[list(keys)]
+
+
+def problems_between(*checks: tuple[bool, str]) -> None:
+    """For a schema's `__post_init__`: raise one ValueError with the text of every check that is true.
+
+    Args:
+        *checks: pairs (is it wrong, what to say), the text beginning with the key.
+    """
+    wrong = [text for bad, text in checks if bad]
+    if wrong:
+        raise ValueError("\n".join(wrong))

@@ -1,0 +1,295 @@
+"""From an address to a local file: insistent, over TLS only, continued after an interruption or a kill, and verified."""
+
+import contextlib
+import dataclasses
+import email.utils
+import hashlib
+import json
+import random
+import re
+import time
+import urllib.parse
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+import urllib3
+
+from helpers import runtime, workspace
+
+Result = TypeVar("Result")
+
+CHUNK = 1 << 15  # bytes; what a connection that breaks may lose, so small
+TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+HTML_PAGE = "sends a web page (HTML) in place of the file"
+
+
+class SourceFailed(Exception):
+    """This source cannot give the file; the next one is tried."""
+
+
+class TryAgain(Exception):
+    """What failed may pass."""
+
+    def __init__(self, reason: object, retry_after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+def is_safe_url(url: object) -> bool:
+    """Whether it is an https address, or an http one of this machine itself."""
+    parts = urllib.parse.urlsplit(url if isinstance(url, str) else "")
+    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK))
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How long to insist.
+
+    Attributes:
+        retries: attempts in a row, after the first, that may bring no new byte.
+        timeout: seconds without an answer or a byte.
+        backoff: seconds before the first repetition; doubles each time, with jitter.
+        max_wait: most seconds between two attempts, whatever a server's Retry-After asks for.
+    """
+
+    retries: int = 5
+    timeout: float = 30.0
+    backoff: float = 1.0
+    max_wait: float = 60.0
+
+    def insist(self, action: Callable[[], Result], bytes_so_far: Callable[[], int] = lambda: 0) -> Result:
+        """Call `action` until it raises TryAgain no more; SourceFailed when patience ends."""
+        most, failures = bytes_so_far(), 0
+        while True:
+            try:
+                return action()
+            except TryAgain as error:
+                failures = 1 if bytes_so_far() > most else failures + 1
+                most = max(most, bytes_so_far())
+                if failures > self.retries:
+                    raise SourceFailed(f"{error} (tried {failures} times)") from error
+                pause = max(self.backoff * 2 ** (failures - 1) * random.uniform(0.5, 1.0), error.retry_after)
+                time.sleep(min(pause, self.max_wait))
+
+
+@contextlib.contextmanager
+def network_errors() -> Iterator[None]:
+    """Turn what a connection can raise into TryAgain, and a refused certificate into SourceFailed; disk errors pass."""
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError) as error:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise SourceFailed(f"the certificate of the host is not valid: {error}") from error
+        raise TryAgain(f"{type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def _quiet_insecure() -> Iterator[None]:
+    """No warning for what `pinned` asks for; not for use in several threads, as filters belong to the process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+        yield
+
+
+class Session(requests.Session):
+    """Never leaves TLS, even when redirected; has a timeout; a bad status or a web page is TryAgain or SourceFailed."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__()
+        self.timeout = timeout
+        self.headers["Accept-Encoding"] = "identity"  # else Content-Length is not the size of the file
+
+    def get_adapter(self, url: str) -> requests.adapters.BaseAdapter:
+        if not is_safe_url(url):
+            raise SourceFailed(f"redirects to {url}, which is not https")
+        return super().get_adapter(url)
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        kwargs.setdefault("timeout", self.timeout)
+        with network_errors(), _quiet_insecure() if kwargs.get("verify") is False else contextlib.nullcontext():
+            response = super().request(*args, **kwargs)
+        status = f"HTTP {response.status_code} {response.reason}"
+        if response.status_code in TRANSIENT:
+            raise TryAgain(status, _retry_after(response))
+        if response.status_code not in (200, 206, 416):
+            raise SourceFailed(status)
+        if response.ok and response.headers.get("Content-Type", "").startswith("text/html"):
+            raise SourceFailed(HTML_PAGE)
+        return response
+
+
+def _retry_after(response: requests.Response) -> float:
+    value = response.headers.get("Retry-After", "")
+    if value.isdigit():
+        return float(value)
+    with contextlib.suppress(ValueError, TypeError):
+        return email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    return 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Expected:
+    """What a file must be; None where it is not known.
+
+    Attributes:
+        size: bytes.
+        sha256: 64 hexadecimal digits in lower case.
+    """
+
+    size: int | None = None
+    sha256: str | None = None
+
+    def check_size(self, found: int) -> None:
+        """SourceFailed where the size is another."""
+        if self.size is not None and found != self.size:
+            raise SourceFailed(f"found {found} bytes, expected {self.size}")
+
+    def check_sha256(self, found: str) -> None:
+        """SourceFailed where the sha256 is another."""
+        if self.sha256 is not None and found != self.sha256:
+            raise SourceFailed(f"found sha256 {found}, expected {self.sha256}")
+
+    def check(self, path: Path) -> None:
+        """SourceFailed where there is no file, a web page in its place, or another file."""
+        if not path.is_file():
+            raise SourceFailed("no such file")
+        with path.open("rb") as opened:
+            if _is_html(opened.read(64)):
+                raise SourceFailed(HTML_PAGE)
+        self.check_size(path.stat().st_size)
+        if self.sha256 is not None:
+            self.check_sha256(_hash(path).hexdigest())
+
+
+def _is_html(start: bytes) -> bool:
+    return start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _hash(path: Path) -> Any:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256")
+
+
+class Download:
+    """From `url` to `target`: `bring` can be called again after any interruption, also by another process.
+
+    `<name>.part` holds the bytes so far, `<name>.part.json` of which version of which file they are.
+
+    Args:
+        url: https address.
+        target: gets its name once it is whole and verified; its folder exists.
+        expected: what the file must be.
+        pinned: the certificate is not checked for this url, as the file's sha256 vouches for it; no redirects.
+    """
+
+    def __init__(self, url: str, target: Path, expected: Expected, *, pinned: bool = False) -> None:
+        self.url, self.target, self.expected, self.pinned = url, target, expected, pinned
+        self.path = target.with_name(target.name + ".part")
+        self.notes_path = target.with_name(target.name + ".part.json")
+
+    def bring(self, patience: Patience) -> None:
+        """Download what is missing.
+
+        Raises:
+            SourceFailed: patience ended, or what came is not the file expected.
+        """
+        with Session(patience.timeout) as session:
+            patience.insist(partial(self._attempt, session), self.size)
+        self.path.replace(self.target)
+        self._discard()
+
+    def size(self) -> int:
+        """Bytes that are here."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def _attempt(self, session: Session) -> None:
+        """Once: bring the part to its full, verified length."""
+        notes = self._notes()
+        offset = self.size() if notes else 0
+        if notes and offset == notes["total"]:
+            digest = _hash(self.path).hexdigest()
+        else:
+            with self._open(session, offset, notes) as response:
+                if response.status_code == 200:  # all of it: new, or changed, or a server that knows no ranges
+                    offset, notes = 0, self._start(response)
+                else:
+                    self._check_range(response, notes, offset)
+                digest = self._append(response, notes["total"])
+        if notes["total"] is not None and self.size() < notes["total"]:
+            raise TryAgain(f"the connection ended after {self.size()} of {notes['total']} bytes")
+        try:
+            self.expected.check_size(self.size())
+            self.expected.check_sha256(digest)
+        except SourceFailed as error:
+            self._discard()
+            if offset:  # perhaps the pieces were of two versions: once more, from the start
+                raise TryAgain(error) from error
+            raise
+
+    def _notes(self) -> dict[str, Any] | None:
+        """What is known of the bytes here, or None where they cannot be continued."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            notes = json.loads(self.notes_path.read_text())
+            if notes["url"] == self.url and notes["validator"] and 0 < self.size() <= notes["total"]:
+                return notes
+        return None
+
+    def _open(self, session: Session, offset: int, notes: dict[str, Any] | None) -> requests.Response:
+        headers = {"Range": f"bytes={offset}-", "If-Range": notes["validator"]} if notes else {}
+        options = {"verify": False, "allow_redirects": False} if self.pinned else {}
+        return session.get(self.url, headers=headers, stream=True, **options)
+
+    def _start(self, response: requests.Response) -> dict[str, Any]:
+        """Empty the part, then note what it will be: notes must never speak of other bytes, wherever a kill falls."""
+        notes = {"url": self.url, "validator": _validator(response), "total": self._total(response)}
+        self._discard()
+        self.path.touch()
+        workspace.write_json(self.notes_path, notes)
+        return notes
+
+    def _total(self, response: requests.Response) -> int | None:
+        length = response.headers.get("Content-Length", "")
+        if not length.isdigit():
+            return self.expected.size
+        self.expected.check_size(int(length))
+        return int(length)
+
+    def _check_range(self, response: requests.Response, notes: dict[str, Any] | None, offset: int) -> None:
+        """Start over unless the answer continues exactly the bytes that are here."""
+        if notes is None:
+            raise SourceFailed(f"HTTP {response.status_code} to a request for the whole file")
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+        same = found and (int(found[1]), int(found[2])) == (offset, notes["total"])
+        if response.status_code != 206 or not same or _validator(response) not in (None, notes["validator"]):
+            self._discard()
+            raise TryAgain("the file changed on the server between two requests")
+
+    def _append(self, response: requests.Response, total: int | None) -> str:
+        """Write the body after the bytes that are here; the sha256 of the whole."""
+        digest = _hash(self.path)
+        bar = runtime.progress(total=total, initial=self.size(), label=self.target.name, unit="B", unit_scale=True)
+        with network_errors(), bar, self.path.open("ab") as out:
+            for chunk in response.iter_content(CHUNK):
+                if not out.tell() and _is_html(chunk):
+                    raise SourceFailed(HTML_PAGE)
+                if total is not None and out.tell() + len(chunk) > total:
+                    raise SourceFailed(f"sends more than the {total} bytes expected")
+                out.write(chunk)
+                digest.update(chunk)
+                bar.update(len(chunk))
+        return digest.hexdigest()
+
+    def _discard(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.notes_path.unlink(missing_ok=True)
+
+
+def _validator(response: requests.Response) -> str | None:
+    """What If-Range may hold: a strong ETag, else the date."""
+    tag = response.headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")

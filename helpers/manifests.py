@@ -1,0 +1,424 @@
+"""From a data manifest (`data_manifests/*.yaml`) to verified local files.
+
+A file is looked for in the folder, in a cache, and then at its sources in order; its size and sha256 are checked before
+it gets its name. An interrupted download continues, also after a kill. When all sources fail, the error says what to do
+by hand.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import os
+import re
+import shutil
+import urllib.parse
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from helpers import config, downloads, runtime, workspace
+from helpers.downloads import Patience, Session, SourceFailed  # noqa: F401  (callers use them from here too)
+
+Schema = TypeVar("Schema")
+
+LARGE = 100_000_000  # bytes; a download above it is announced
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class DownloadError(RuntimeError):
+    """No source gave the right file; the message lists each source with its reason, and what to fetch by hand."""
+
+
+def check_name(name: str) -> PurePosixPath:
+    """The name of a file or of an archive's member as a relative path.
+
+    Raises:
+        ValueError: the name is absolute, climbs with `..`, or holds a drive letter, backslash or control character.
+    """
+    path = PurePosixPath(name)
+    strange = "\\" in name or re.match(r"[A-Za-z]:", name) or any(ord(letter) < 32 for letter in name)
+    if strange or path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"name: received {name!r}; allowed: relative, with forward slashes, inside the folder")
+    return path
+
+
+def _require(key: str, received: object, good: object, allowed: str) -> None:
+    if not good:
+        raise ValueError(f"{key}: received {received!r}; allowed: {allowed}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a file can be had: exactly one of `url`, `gdrive` and `python`.
+
+    Attributes:
+        url: https address.
+        gdrive: id of a file on Google Drive.
+        python: "package.module:function" that writes the file to the path it is given.
+        tls: "pinned" switches the certificate check off for this url alone; the file's sha256 then vouches for it.
+    """
+
+    url: str | None = None
+    gdrive: str | None = None
+    python: str | None = None
+    tls: str = "verified"
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("url", "gdrive", "python") if getattr(self, name) is not None]
+        _require("place", given, len(given) == 1, "exactly one of url, gdrive, python")
+        value = getattr(self, given[0])
+        good = {
+            "url": downloads.is_safe_url(value),
+            "gdrive": re.fullmatch(r"[\w-]{8,}", str(value)),
+            "python": re.fullmatch(r"[\w.]+:\w+", str(value)),
+        }
+        allowed = {
+            "url": "an https:// address (http:// only on this machine itself)",
+            "gdrive": "the id of a file, which its link shows",
+            "python": "package.module:function",
+        }
+        _require(given[0], value, good[given[0]], allowed[given[0]])
+        _require("tls", self.tls, self.tls in ("verified", "pinned"), "verified, pinned")
+        _require("tls", self.tls, self.tls == "verified" or self.url, "pinned only together with url")
+
+    def __str__(self) -> str:
+        return self.url or (f"Google Drive {self.gdrive}" if self.gdrive else f"made by {self.python}")
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """One file of a data set.
+
+    Attributes:
+        name: path relative to the destination folder, with forward slashes.
+        sources: tried in order.
+        size: bytes; null only where sha256 is given or python makes the file.
+        sha256: null only where TLS is verified.
+        kind: "file", or the archive it is: "zip", "rar", "tar".
+        unpacked_size: most bytes that unpacking may write.
+        directory_sha256: `directory_digest` of a zip, for `fetch_members`.
+        instead_of: name of the file that this one replaces when that one cannot be had.
+        by_hand: what a person should do when every source fails.
+    """
+
+    name: str
+    sources: tuple[Source, ...]
+    size: int | None = None
+    sha256: str | None = None
+    kind: str = "file"
+    unpacked_size: int | None = None
+    directory_sha256: str | None = None
+    instead_of: str | None = None
+    by_hand: str = ""
+
+    def __post_init__(self) -> None:
+        _require("name", self.name, isinstance(self.name, str), "text")
+        check_name(self.name)
+        _require("kind", self.kind, self.kind in ("file", "zip", "rar", "tar"), "file, zip, rar, tar")
+        for key in ("size", "unpacked_size"):
+            value = getattr(self, key)
+            _require(key, value, value is None or (type(value) is int and value > 0), "a number of bytes, or null")
+        for key in ("sha256", "directory_sha256"):
+            value = getattr(self, key)
+            good = value is None or (isinstance(value, str) and SHA256.fullmatch(value))
+            _require(key, value, good, "64 hexadecimal digits in lower case, in quotes, or null")
+        pinned = any(source.tls == "pinned" for source in self.sources)
+        _require("sha256", None, self.sha256 or not pinned, "64 hexadecimal digits, because a source has tls: pinned")
+        made_here = all(source.python for source in self.sources)
+        _require("size", None, self.size or self.sha256 or made_here, "a number of bytes, as there is no sha256 either")
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedList:
+    """A list that comes with the repository; `format` says how to read it, sha256 is of its text with LF endings."""
+
+    path: Path
+    sha256: str
+    format: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """A data set: what it is, under which terms, its files, the packaged lists, and counts that a reader can assert."""
+
+    name: str
+    title: str
+    homepage: str
+    licence: str
+    citation: str
+    terms: str
+    files: tuple[File, ...]
+    lists: tuple[PackedList, ...]
+    counts: dict[str, Any]
+
+    def file(self, name: str) -> File:
+        """The file called `name`; KeyError naming those that there are."""
+        for file in self.files:
+            if file.name == name:
+                return file
+        raise KeyError(f"{self.name} has no file {name!r}; it has: {', '.join(file.name for file in self.files)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Document:
+    name: str
+    title: str
+    homepage: str
+    licence: str
+    citation: str
+    terms: str
+    files: tuple[dict, ...]
+    lists: tuple[dict, ...] = ()
+    counts: dict = dataclasses.field(default_factory=dict)
+
+
+def load_manifest(name_or_path: str | os.PathLike) -> Manifest:
+    """Read and check a manifest, and the checksums of the lists packaged with it.
+
+    Args:
+        name_or_path: a name such as "ucf101" (of `data_manifests/ucf101.yaml`) or the path of a YAML file.
+
+    Raises:
+        ValueError: one error that names the file and every bad key, what was received and what is allowed.
+    """
+    path = _find(name_or_path)
+    document = config.load(path, _Document)
+    problems: list[str] = []
+    files = tuple(_read_file(raw, f"files[{index}]", problems) for index, raw in enumerate(document.files))
+    lists = tuple(_read_list(raw, f"lists[{index}]", path.parent, problems) for index, raw in enumerate(document.lists))
+    if not problems:
+        problems += _between_files(files)
+    if problems:
+        raise ValueError("\n  ".join([f"{path.name} has {len(problems)} problem(s):", *problems]))
+    return Manifest(**{**vars(document), "files": files, "lists": lists})
+
+
+def _find(name_or_path: str | os.PathLike) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    folder = runtime.repo_root() / "data_manifests"
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    if str(name_or_path) not in known:
+        raise ValueError(
+            f"no manifest called {str(name_or_path)!r}; there are: {', '.join(known)}, or give a .yaml file"
+        )
+    return folder / f"{name_or_path}.yaml"
+
+
+def _build(schema: type[Schema], raw: object, prefix: str, problems: list[str]) -> Schema | None:
+    """`schema(**raw)`; what is wrong goes to `problems`, with the place in front."""
+    fields = {field.name: field for field in dataclasses.fields(schema)}
+    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
+    before = len(problems)
+    if not isinstance(raw, dict):
+        problems.append(f"{prefix}: received {raw!r}; allowed: a group of keys, {', '.join(fields)}")
+        return None
+    problems += [f"{prefix}.{key}: unknown key; allowed: {', '.join(fields)}" for key in raw if key not in fields]
+    problems += [f"{prefix}.{key}: missing" for key in sorted(required - set(raw))]
+    try:
+        return schema(**raw) if len(problems) == before else None
+    except ValueError as error:
+        problems.append(f"{prefix}.{error}")
+        return None
+
+
+def _read_file(raw: dict, prefix: str, problems: list[str]) -> File | None:
+    sources = raw.get("sources")
+    if not isinstance(sources, list) or not sources:
+        problems.append(f"{prefix}.sources: received {sources!r}; allowed: a list, each one of url, gdrive, python")
+        return None
+    built = [_build(Source, source, f"{prefix}.sources[{place}]", problems) for place, source in enumerate(sources)]
+    return _build(File, {**raw, "sources": tuple(built)}, prefix, problems) if all(built) else None
+
+
+def _read_list(raw: dict, prefix: str, folder: Path, problems: list[str]) -> PackedList | None:
+    entry = _build(PackedList, {**raw, "path": folder / str(raw.get("path"))}, prefix, problems)
+    if entry is None:
+        return None
+    if not entry.path.is_file():
+        problems.append(f"{prefix}.path: received {raw.get('path')!r}; allowed: a file beside the manifest")
+        return None
+    found = hashlib.sha256(entry.path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    if found != entry.sha256:
+        problems.append(f"{prefix}.sha256: {entry.path.name} has {found}, expected {entry.sha256}: restore it from git")
+    return entry
+
+
+def _between_files(files: tuple[File, ...]) -> list[str]:
+    names = [file.name for file in files]
+    problems = [
+        f"files: name {name!r} comes twice" for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    for index, file in enumerate(files):
+        if file.instead_of is not None and file.instead_of not in set(names) - {file.name}:
+            problems.append(
+                f"files[{index}].instead_of: received {file.instead_of!r}; allowed: the name of another file"
+            )
+    return problems
+
+
+def verify(path: Path, file: File) -> None:
+    """Compare a local file with its entry; `SourceFailed` says what was found and what was expected."""
+    _expected(file).check(path)
+
+
+def _expected(file: File) -> downloads.Expected:
+    return downloads.Expected(file.size, file.sha256)
+
+
+def _announce(file: File, source: Source, folder: Path, here: int = 0) -> None:
+    """Before a large download: its size on one line, and an error now rather than after hours if it cannot fit."""
+    missing = (file.size or 0) - here
+    if missing <= LARGE:
+        return
+    print(f"{file.name}: {missing / 1e9:.2f} GB from {urllib.parse.urlsplit(source.url or '').hostname or source}")
+    free = shutil.disk_usage(folder).free
+    if free < missing:
+        raise OSError(f"{folder} has {free / 1e9:.2f} GB free, {file.name} needs {missing / 1e9:.2f} GB: make room")
+
+
+def _from_url(source: Source, file: File, target: Path, patience: Patience) -> None:
+    download = downloads.Download(source.url, target, _expected(file), pinned=source.tls == "pinned")
+    _announce(file, source, target.parent, download.size())
+    download.bring(patience)
+
+
+def _through(write: Callable[[Path], object], file: File, target: Path) -> None:
+    """Let `write` make a file under a temporary name, which becomes `target` once it is verified."""
+    temporary = target.with_name(target.name + ".unverified")
+    try:
+        write(temporary)
+        verify(temporary, file)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _from_drive(source: Source, file: File, path: Path) -> None:
+    try:
+        import gdown
+    except ImportError as error:
+        raise SourceFailed("gdown is not installed: pip install gdown") from error
+    _announce(file, source, path.parent)
+    try:
+        gdown.download(id=source.gdrive, output=str(path), quiet=True, resume=True)
+    except Exception as error:  # gdown's exceptions differ between its versions
+        raise SourceFailed(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _from_maker(source: Source, path: Path) -> None:
+    module, name = source.python.split(":")
+    try:
+        getattr(importlib.import_module(module), name)(path)
+    except Exception as error:  # one source of several: its reason is reported, the next one is tried
+        raise SourceFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _ways(file: File, target: Path, cache: Path | None, patience: Patience) -> Iterator[tuple[str, Callable[[], None]]]:
+    yield str(target), partial(verify, target, file)
+    if cache is not None:
+        yield str(cache / file.name), partial(_from_cache, cache / file.name, file, target)
+    for source in file.sources:
+        if source.url:
+            yield str(source), partial(_from_url, source, file, target, patience)
+        elif source.gdrive:
+            yield str(source), partial(_through, partial(_from_drive, source, file), file, target)
+        else:
+            yield str(source), partial(_through, partial(_from_maker, source), file, target)
+
+
+def _from_cache(path: Path, file: File, target: Path) -> None:
+    if not path.is_file():
+        raise SourceFailed("no such file")
+    _through(partial(shutil.copyfile, path), file, target)
+
+
+def fetch(
+    file: File,
+    folder: str | os.PathLike,
+    *,
+    cache: str | os.PathLike | None = None,
+    retries: int = 5,
+    timeout: float = 30.0,
+    backoff: float = 1.0,
+    max_wait: float = 60.0,
+) -> Path:
+    """Make sure that `file` lies in `folder`, verified; from there, from `cache`, or from its sources in order.
+
+    Args:
+        file: an entry of a manifest.
+        folder: where it belongs; an interrupted download waits there as `<name>.part`.
+        cache: a folder that may hold a copy, such as one on Google Drive; only read.
+        retries, timeout, backoff, max_wait: see `Patience`.
+
+    Raises:
+        DownloadError: no source gave the right file; says why of each, and what to do by hand.
+        OSError: the disk is full or read-only.
+    """
+    folder = Path(folder)
+    target = folder / file.name
+    patience = Patience(retries, timeout, backoff, max_wait)
+    reasons = []
+    with workspace.explain_disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for label, bring in _ways(file, target, None if cache is None else Path(cache), patience):
+            try:
+                bring()
+                return target
+            except SourceFailed as error:
+                reasons.append(f"{label}: {error}")
+    raise DownloadError(explain(file, folder, reasons))
+
+
+def explain(file: File, folder: Path, reasons: list[str]) -> str:
+    """The text of a DownloadError: every source with its reason, then what to fetch by hand and where to put it."""
+    urls = [source.url for source in file.sources if source.url]
+    by_hand = " ".join(file.by_hand.split()) or (
+        f"open {urls[0]} in a browser" if urls else "ask the makers of the data"
+    )
+    size = "unknown" if file.size is None else f"{file.size} bytes"
+    return "\n".join(
+        [
+            f"{file.name} could not be had from any source:",
+            *(f"  - {reason}" for reason in reasons),
+            f"By hand: {by_hand}",
+            f"Put it at {file.name} in the folder {folder}, then run again.",
+            f"Size {size}, sha256 {file.sha256 or 'unknown'}.",
+        ]
+    )
+
+
+def fetch_all(
+    manifest: Manifest, folder: str | os.PathLike, *, names: Collection[str] | None = None, **options: Any
+) -> dict[str, Path]:
+    """Fetch the files of a manifest; one with `instead_of` is fetched only when the file it replaces cannot be had.
+
+    Args:
+        manifest: from `load_manifest`.
+        folder: where the files belong.
+        names: the files wanted; default all that replace no other.
+        **options: those of `fetch`.
+
+    Returns:
+        Name of the file that came -> its path.
+
+    Raises:
+        DownloadError: neither a file nor its replacements could be had.
+        KeyError: the manifest has no file of one of `names`.
+    """
+    if names is None:
+        names = [file.name for file in manifest.files if file.instead_of is None]
+    found = {}
+    for name in names:
+        reasons = []
+        for file in (manifest.file(name), *(other for other in manifest.files if other.instead_of == name)):
+            try:
+                found[file.name] = fetch(file, folder, **options)
+                break
+            except DownloadError as error:
+                reasons.append(str(error))
+        else:
+            raise DownloadError("\n".join(reasons))
+    return found

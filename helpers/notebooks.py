@@ -1,0 +1,284 @@
+"""Notebook files: the cells derived from the public address, the form that is committed, and HTML pages."""
+
+import copy
+import html
+import os
+import re
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from helpers import runtime
+from helpers.workspace import atomic_write
+
+PROJECTS = ("temporal_coherence", "circulant_video", "boat_detection", "lip_reading", "face_animation")
+COLAB = "https://colab.research.google.com"
+BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
+DATA_URL = re.compile(r"data:[\w.+/-]+(?:;[\w=.+-]+)*,[A-Za-z0-9+/=%]*")
+MACHINE_PATH = re.compile(
+    r"(?<![\w.~+-])(?<!\w/)(?:file://)?"
+    r"(?:/(?:home|root|tmp|Users|content|work|workspace|mnt|media|opt|private|srv|usr|var)(?![\w.-])|[A-Z]:\\\w)[^\s\"'<>]*"
+)
+KEPT_CELL_METADATA = ("tags", "cellView", "alt")
+KEPT_METADATA = ("accelerator", "colab")  # "T4 preselected" in Colab
+MATHJAX = "https://cdnjs.cloudflare.com/ajax/libs/mathjax/2.7.7/latest.js?config=TeX-AMS_CHTML-full,Safe"
+FORMULA = re.compile(r"\$\$|\$[^\s$][^$\n]*\$|\\begin\{|\\\(|\\\[")
+
+# The one copy of the setup cell; whatever the length of the address, ruff format leaves the layout alone.
+SETUP = """\
+# @title Setup: find the course (in Colab: fetch it first)
+import subprocess
+import sys
+from pathlib import Path
+
+url = "{url}"
+here, name = Path.cwd(), url.rsplit("/", 1)[-1]
+if "google.colab" in sys.modules and not Path(name).exists():
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "remotezip"])
+    subprocess.check_call(["git", "clone", "--quiet", "--depth", "1", url, name])
+root = next((p for p in [here / name, here, *here.parents] if (p / "helpers" / "runtime.py").is_file()), None)
+if root is None:
+    raise FileNotFoundError(f"the course is not here: git clone {{url}}  and open the notebook inside the clone")
+sys.path.insert(0, str(root))
+
+from helpers import runtime
+
+runtime.quiet_start()"""
+
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 sans-serif; color: #222 }}
+pre, code {{ font: 13px/1.45 monospace }} pre {{ overflow-x: auto; white-space: pre-wrap; margin: .4rem 0 }}
+img, video, svg {{ max-width: 100%; height: auto }} .note {{ color: #666 }} .failed {{ color: #a00 }}
+.input_area {{ background: #f5f5f5; padding: .1rem .7rem; border-left: 3px solid #99b }} .prompt {{ display: none }}
+.output_html, .output_markdown {{ overflow-x: auto }} .output_error {{ background: #fee }}
+table {{ border-collapse: collapse; font-size: 14px }} td, th {{ padding: .2rem .7rem; text-align: right }}
+tr:nth-child(even) {{ background: #f5f5f5 }}
+{css}
+</style>{script}</head><body>
+{body}
+</body></html>
+"""
+
+
+def address() -> tuple[str, str]:
+    """The public address of the repository and its `owner/name`, from the one place where they stand.
+
+    Raises:
+        ValueError: not an address on GitHub, from which Colab could open a notebook.
+    """
+    url = runtime.repo_url().removesuffix(".git")
+    found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", url)
+    if not found:
+        raise ValueError(
+            f"pyproject.toml, [project.urls] Repository must be https://github.com/<owner>/<name>. Received: {url!r}"
+        )
+    return url, found[1]
+
+
+def setup_cell(url: str | None = None) -> str:
+    """Source of the first code cell of every notebook; `url` is what it clones in Colab, default the public address."""
+    return SETUP.format(url=url or address()[0])
+
+
+def badge(path: str | os.PathLike) -> str:
+    """Markdown of the Colab badge of the notebook at `path`, inside the repository."""
+    place = Path(path).resolve().relative_to(runtime.repo_root().resolve()).as_posix()
+    return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{address()[1]}/blob/main/{place})"
+
+
+def read(path: str | os.PathLike) -> NotebookNode:
+    """Read a notebook in format 4."""
+    return nbformat.read(path, as_version=4)
+
+
+def write(notebook: NotebookNode, path: str | os.PathLike) -> None:
+    """Write a notebook atomically, with sorted keys, one space of indent and a newline at the end."""
+    nbformat.validate(notebook)
+    with atomic_write(path, "w") as file:
+        file.write(nbformat.writes(notebook).rstrip("\n") + "\n")
+
+
+def tags(cell: NotebookNode) -> list[str]:
+    """Tags of a cell."""
+    return cell.metadata.get("tags", [])
+
+
+def rewrite_addresses(*, check: bool = False) -> list[str]:
+    """Bring badges, links and setup cells of all notebooks and READMEs in line with the public address.
+
+    An address that a Colab link still carries is an old one: it is replaced where READMEs and markdown cells name it.
+
+    Args:
+        check: write nothing.
+
+    Returns:
+        Files that differ (and, unless `check`, now no longer do), relative to the repository's root.
+
+    Raises:
+        ValueError: a notebook has no title cell or no cell tagged `setup`.
+    """
+    root = runtime.repo_root()
+    readmes = [path for path in (root / "README.md", *sorted(root.glob("notebooks/*/README.md"))) if path.is_file()]
+    notebooks = {path: read(path) for path in sorted(root.glob("notebooks/*/*.ipynb"))}
+    texts = [path.read_text(encoding="utf-8") for path in readmes]
+    texts += [cell.source for notebook in notebooks.values() for cell in notebook.cells if cell.cell_type == "markdown"]
+    links = re.findall(rf"{COLAB}/github/([\w.-]+/[\w.-]+)/blob/", "\n".join(texts))
+    old = sorted(set(links) - {address()[1]})
+    changed = []
+    for path, text in zip(readmes, texts, strict=False):
+        if (new := _readdress(text, old)) != text:
+            changed.append(path.relative_to(root).as_posix())
+            if not check:
+                with atomic_write(path, "w") as file:
+                    file.write(new)
+    for path, notebook in notebooks.items():
+        if _rewrite_notebook(notebook, path, old):
+            changed.append(path.relative_to(root).as_posix())
+            if not check:
+                write(notebook, path)
+    return changed
+
+
+def _readdress(text: str, old: list[str]) -> str:
+    new = address()[1]
+    for name in old:
+        text = re.sub(rf"(github(?:usercontent)?(?:\.com)?/){re.escape(name)}(?![\w-])", rf"\g<1>{new}", text)
+        text = re.sub(rf"\bcd {re.escape(name.split('/')[1])}(?![\w-])", f"cd {new.split('/')[1]}", text)
+    return text
+
+
+def _rewrite_notebook(notebook: NotebookNode, path: Path, old: list[str]) -> bool:
+    """Rewrite title and setup cell of a notebook in memory; whether anything changed."""
+    before = [cell.source for cell in notebook.cells]
+    setups = [cell for cell in notebook.cells if cell.cell_type == "code" and "setup" in tags(cell)]
+    if len(setups) != 1 or notebook.cells[0].cell_type != "markdown":
+        raise ValueError(
+            f"{path.parent.name}/{path.name} has {len(setups)} code cells tagged setup and begins with a "
+            f"{notebook.cells[0].cell_type} cell; expected one, and a markdown cell with the title first"
+        )
+    setups[0].source = setup_cell()
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _readdress(cell.source, old)
+    title = notebook.cells[0]
+    if BADGE.search(title.source):
+        title.source = BADGE.sub(lambda _: badge(path), title.source, count=1)
+    else:
+        heading, _, rest = title.source.partition("\n")
+        title.source = f"{heading}\n\n{badge(path)}\n{rest}".rstrip("\n")
+    return before != [cell.source for cell in notebook.cells]
+
+
+def normalise(notebook: NotebookNode) -> NotebookNode:
+    """A copy of an executed notebook in the form that is committed: no times, no versions; ids and outputs kept."""
+    notebook = copy.deepcopy(notebook)
+    kept = {key: notebook.metadata[key] for key in KEPT_METADATA if key in notebook.metadata}
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = NotebookNode(kept, kernelspec=NotebookNode(kernel), language_info=NotebookNode(name="python"))
+    for cell in notebook.cells:
+        cell.metadata = NotebookNode({key: cell.metadata[key] for key in KEPT_CELL_METADATA if key in cell.metadata})
+    return notebook
+
+
+def absolute_paths(text: str) -> list[str]:
+    """Absolute paths of some machine found in `text`, whose data URLs are left aside."""
+    return MACHINE_PATH.findall(DATA_URL.sub("", text))
+
+
+def output_text(output: NotebookNode) -> str:
+    """What a reader can read in an output: stream, text forms of data, or traceback; pictures left out."""
+    texts = [text for kind, text in output.get("data", {}).items() if not kind.startswith("image/")]
+    texts += [output.get("text", ""), *output.get("traceback", [])]
+    return "\n".join(str(text) for text in texts)
+
+
+def refusals(notebook: NotebookNode, folders: tuple[Path, ...] = ()) -> list[str]:
+    """Why an executed notebook cannot be committed: one line for each output with stderr, an error or an absolute path.
+
+    Args:
+        folders: more folders of this machine that no output may name, beside the repository and the home folder.
+    """
+    known = [str(folder) for folder in (runtime.repo_root(), Path.home(), *folders) if len(folder.parts) > 1]
+    found = []
+    for number, cell in enumerate(notebook.cells, 1):
+        for output in cell.get("outputs", []):
+            text = output_text(output)
+            paths = absolute_paths(text) + [folder for folder in known if folder in text]
+            if output.output_type == "error":
+                found.append(f"cell {number}: ends in {output.ename}")
+            elif output.get("name") == "stderr":
+                found.append(f"cell {number}: writes to stderr: {text.strip()[:200]}")
+            elif paths:
+                found.append(f"cell {number}: shows an absolute path: {paths[0]}")
+    return found
+
+
+def save(notebook: NotebookNode, path: str | os.PathLike, folders: tuple[Path, ...] = ()) -> None:
+    """Write an executed notebook in place, normalised for committing; `folders` as in `refusals`.
+
+    Raises:
+        ValueError: it shows stderr, an error or an absolute path, in the cells named; the file stays as it was.
+    """
+    if problems := refusals(notebook, folders):
+        raise ValueError("\n  ".join([f"{Path(path).name} is not saved:", *problems]))
+    write(normalise(notebook), path)
+
+
+def render(notebook: NotebookNode, *, folder: Path, tag: str | None = None) -> str:
+    """HTML of a notebook's cells, readable offline: pictures embedded, those of the network replaced by their text.
+
+    Args:
+        folder: where the notebook's own pictures lie.
+        tag: show only the outputs of the cells with this tag, without their code.
+    """
+    import bs4
+    from nbconvert import HTMLExporter
+
+    notebook = normalise(notebook)
+    heading = "the title"
+    for cell in notebook.cells:
+        headings = re.findall(r"^#+\s+(.+)", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []
+        heading = headings[-1] if headings else heading
+        cell.metadata.setdefault("alt", f"output below the heading {heading}")
+    notebook.cells = [cell for cell in notebook.cells if tag is None or (tag in tags(cell) and "outputs" in cell)]
+    if not notebook.cells:
+        return ""
+    options = {"template_name": "basic", "embed_images": True, "exclude_anchor_links": True, "exclude_input": bool(tag)}
+    text, _ = HTMLExporter(**options).from_notebook_node(notebook, resources={"metadata": {"path": str(folder)}})
+    soup = bs4.BeautifulSoup(text, "html.parser")
+    for picture in soup.find_all("img", src=lambda src: not str(src).startswith("data:")):
+        picture.replace_with(picture.get("alt") or "picture")
+    for outside in soup.find_all(["script", "iframe", "link"]):
+        if str(outside.get("src", outside.get("href", ""))).startswith(("http", "//")):
+            outside.decompose()
+    for link in soup.find_all("a", href=re.compile(r"^[\w-]+\.ipynb$")):
+        link["href"] = link["href"].replace(".ipynb", ".html")
+    return str(soup)
+
+
+def page(title: str, body: str, *, formulas: bool = False) -> str:
+    """A whole HTML page around `body`; only one with formulas names a script of the network, and says so."""
+    from pygments.formatters import HtmlFormatter
+
+    script = ""
+    if formulas:
+        script = (
+            '<script type="text/x-mathjax-config">MathJax.Hub.Config({tex2jax: {inlineMath: [["$", "$"]]}})</script>'
+            f'<script async src="{MATHJAX}"></script>'
+        )
+        body = f'<p class="note">Formulas are typeset over the network; offline they read as LaTeX.</p>\n{body}'
+    css = HtmlFormatter().get_style_defs(".highlight")
+    return PAGE.format(title=html.escape(title), css=css, script=script, body=body)
+
+
+def has_formulas(notebook: NotebookNode) -> bool:
+    """Whether a markdown cell or an output holds LaTeX; what stands in backticks does not count."""
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    texts = [re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL) for text in texts]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return any(FORMULA.search(text) for text in texts) or any("text/latex" in o.get("data", {}) for o in outputs)

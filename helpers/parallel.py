@@ -1,0 +1,104 @@
+"""Run a function over many items in processes; the rows become one table, and no item can stop the others.
+
+Worker processes import this module, so it must never pull in TensorFlow or Keras.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+
+import joblib
+import pandas as pd
+
+from helpers import runtime
+
+
+def parallel(
+    function: Callable[[object], Mapping], items: Iterable, *, jobs: int | None = -1, label: str = ""
+) -> pd.DataFrame:
+    """Call `function` on every item in parallel and collect the rows; no item can stop the others.
+
+    An item whose process dies (killed, out of memory) is found by running those that were under way again, one at a
+    time, in another process; so `function` may see an item twice. With `jobs=1` it runs in this process, unprotected.
+
+    joblib's backend is the caller's: processes by default, a Dask cluster under `joblib.parallel_config("dask")`. There
+    Dask itself repeats the items of a lost worker elsewhere; but one that kills every worker it meets (three, then Dask
+    gives up) is waited for without end, because joblib 1.6 does not pass Dask's verdict on: find it with processes.
+
+    Args:
+        function: from one item to one row, a dict; "item" and "error" are columns of the table itself.
+        items: anything joblib can send to a worker.
+        jobs: processes, -1 for all cores, None for what `joblib.parallel_config` says.
+        label: text before the progress bar.
+
+    Returns:
+        One row per item, in their order: `item`, the function's columns, `error` ("" or "Type: message").
+    """
+    items = list(items)
+    outcomes: dict[int, tuple[Mapping, str]] = {}
+    with runtime.progress(total=len(items), label=label, unit="item") as bar:
+        while rest := [index for index in range(len(items)) if index not in outcomes]:
+            for index, outcome in _outcomes(function, items, rest, jobs):
+                outcomes[index] = outcome
+                bar.update()
+    rows = [{**outcomes[i][0], "item": item, "error": outcomes[i][1]} for i, item in enumerate(items)]
+    table = pd.DataFrame(rows, columns=None if rows else ["item", "error"])
+    return table[["item", *table.columns.drop(["item", "error"]), "error"]]
+
+
+def failures(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `parallel`'s table that hold an error: `item` and `error`."""
+    return table.loc[table["error"] != "", ["item", "error"]]
+
+
+def _outcomes(function: Callable, items: list, rest: list[int], jobs: int | None) -> Iterator[tuple[int, tuple]]:
+    """Outcomes as they come, until all are there or a worker died and the guilty item is known."""
+    started, done = [], set()
+
+    def tasks():
+        for index in rest:
+            started.append(index)
+            yield joblib.delayed(_attempt)(function, index, items[index])
+
+    try:
+        for index, outcome in _pool(jobs)(tasks()):
+            done.add(index)
+            yield index, outcome
+    except BrokenProcessPool:
+        yield from _one_by_one(function, items, [index for index in started if index not in done])
+
+
+def _pool(jobs: int | None) -> joblib.Parallel:
+    # Small batches: what is lost with a process must be few items.
+    try:
+        return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+    except ValueError:  # the multiprocessing backend hands over its results only at the end
+        return joblib.Parallel(n_jobs=jobs, batch_size=1)
+
+
+def _one_by_one(function: Callable, items: list, suspects: list[int]) -> Iterator[tuple[int, tuple]]:
+    # joblib's own executor, because it can send functions that were written in a notebook; one job through
+    # joblib.Parallel would run in this process and take it down.
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    executor = ProcessPoolExecutor(max_workers=1)
+    for index in suspects:
+        try:
+            yield executor.submit(_attempt, function, index, items[index]).result()
+        except BrokenProcessPool as error:
+            yield index, ({}, _describe(error))
+            executor = ProcessPoolExecutor(max_workers=1)
+    executor.shutdown()
+
+
+def _attempt(function: Callable, index: int, item: object) -> tuple[int, tuple[Mapping, str]]:
+    try:
+        row = function(item)
+        if not isinstance(row, Mapping):
+            raise TypeError(f"the function must return a dict, one row of the table. Received: {row!r:.100}")
+        return index, (row, "")
+    except (Exception, SystemExit) as error:
+        return index, ({}, _describe(error))
+
+
+def _describe(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,158 @@
+"""The figures that more than one project draws. Every function returns its figure and leaves showing it to the notebook."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from IPython.display import Image
+from matplotlib.figure import Figure
+
+DPI = 80  # a committed notebook carries its pictures
+
+
+def as_jpeg(figure: Figure) -> Image:
+    """A figure made of photos as a JPEG, a fifth of its size as PNG; shown when it ends a cell."""
+    plt.close(figure)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="jpeg", dpi=DPI, pil_kwargs={"quality": 75})
+    return Image(buffer.getvalue(), format="jpeg")
+
+
+def plot_frames(
+    frames: Sequence[np.ndarray], titles: Sequence[str] | None = None, *, columns: int = 6, width: float = 9.0
+) -> Image:
+    """Frames in a grid, row by row.
+
+    Args:
+        frames: (H, W, 3) uint8 RGB or float in [0, 1]; or (H, W), drawn from dark to bright.
+        titles: one line above each.
+        columns: frames in a row.
+        width: of the figure, inches.
+    """
+    rows = -(-len(frames) // columns)
+    height, wide = np.asarray(frames[0]).shape[:2]
+    side = width / columns
+    title = 0.24 if titles else 0.0
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width, rows * (side * height / wide + title)),
+        dpi=DPI,
+        squeeze=False,
+        layout="constrained",
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    for index, axis in enumerate(axes.flat):
+        axis.axis("off")
+        if index < len(frames):
+            axis.imshow(frames[index], cmap="magma" if np.ndim(frames[index]) == 2 else None, interpolation="nearest")
+            if titles:
+                axis.set_title(titles[index], fontsize=8, pad=2)
+    return as_jpeg(figure)
+
+
+def plot_curves(
+    tables: Mapping[str, pd.DataFrame], columns: Sequence[str], *, x: str = "epoch", titles: Sequence[str] | None = None
+) -> Figure:
+    """Training logs side by side: one small plot per column, one line per table.
+
+    Args:
+        tables: name of a run -> its log.
+        columns: what to draw; a table without a column is left out of that plot.
+        x: column of the horizontal axis.
+        titles: above the plots, default the columns' names.
+    """
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(3.1 * len(columns), 2.5), dpi=DPI, squeeze=False, layout="constrained"
+    )
+    for axis, column, title in zip(axes[0], columns, titles or columns, strict=True):
+        for name, table in tables.items():
+            if column in table:
+                axis.plot(table[x], table[column], marker=".", label=name)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel(x)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0, 0].legend(fontsize=8, frameon=False)
+    plt.close(figure)
+    return figure
+
+
+def plot_matrix(
+    matrix: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    xlabel: str = "",
+    ylabel: str = "",
+    title: str = "",
+    width: float = 6.0,
+) -> Figure:
+    """A table of counts or shares as a heat map with its numbers written in; zeros stay empty.
+
+    Args:
+        matrix: (R, C) numbers.
+        rows, columns: their names.
+    """
+    matrix = np.asarray(matrix)
+    height = 1.0 + width * 0.75 * len(rows) / max(len(columns), len(rows))
+    figure, axis = plt.subplots(figsize=(width, height), dpi=DPI, layout="constrained")
+    axis.imshow(matrix, cmap="Blues", aspect="auto")
+    for (row, column), value in np.ndenumerate(matrix):
+        if value:
+            color = "white" if value > 0.6 * matrix.max() else "black"
+            axis.text(column, row, f"{value:.3g}", ha="center", va="center", color=color, fontsize=8)
+    axis.set_xticks(range(len(columns)), columns, fontsize=8)
+    axis.set_yticks(range(len(rows)), rows, fontsize=8)
+    axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    plt.close(figure)
+    return figure
+
+
+def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence], *, legend_up_to: int = 12) -> Figure:
+    """The same points side by side, coloured in a different way each time.
+
+    Args:
+        x, y: (N,) coordinates.
+        groupings: title -> (N,) what to colour by.
+        legend_up_to: groupings with more values than this get no legend.
+    """
+    figure, axes = plt.subplots(
+        1, len(groupings), figsize=(4.2 * len(groupings), 4.0), dpi=DPI, squeeze=False, layout="constrained"
+    )
+    for axis, (title, values) in zip(axes[0], groupings.items(), strict=True):
+        names = sorted(set(values))
+        colors = plt.get_cmap("tab10" if len(names) <= 10 else "nipy_spectral", len(names))
+        for index, name in enumerate(names):
+            chosen = np.asarray(values) == name
+            axis.scatter(x[chosen], y[chosen], s=9, color=colors(index), label=str(name))
+        axis.set_title(title, fontsize=10)
+        axis.set(xticks=[], yticks=[])
+        if len(names) <= legend_up_to:
+            axis.legend(
+                fontsize=7, frameon=False, markerscale=1.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0)
+            )
+    plt.close(figure)
+    return figure
+
+
+def plot_thumbnails(
+    x: np.ndarray, y: np.ndarray, frames: Sequence[np.ndarray], *, side: float = 0.035, width: float = 9.0
+) -> Image:
+    """Every point drawn as its frame.
+
+    Args:
+        x, y: (N,) coordinates.
+        frames: N pictures (H, W, 3).
+        side: of a thumbnail, as a share of the figure.
+        width: of the figure, inches.
+    """
+    figure, axis = plt.subplots(figsize=(width, 0.8 * width), dpi=DPI, layout="constrained")
+    half = (side * np.ptp(x), side * np.ptp(y))
+    for left, top, frame in zip(x, y, frames, strict=True):
+        axis.imshow(frame, extent=(left - half[0], left + half[0], top - half[1], top + half[1]), zorder=2)
+    axis.set(xlim=(x.min() - half[0], x.max() + half[0]), ylim=(y.min() - half[1], y.max() + half[1]), aspect="auto")
+    axis.axis("off")
+    return as_jpeg(figure)

@@ -1,0 +1,466 @@
+"""Google Sheets and Drive mirrors of a training run that can never stop it.
+
+The local files are the record, everything remote is a mirror of them. `RemoteLog.row` first writes the row to
+`rows.jsonl`; one daemon thread sends what that file holds beyond the cursor in `sent.json`. So the file is the queue of
+the rows: an outage of any length costs no memory and no row. Only the paths of uploads wait in memory. Each row goes
+out once, with one exception: a process killed after the service took a batch and before the cursor was written sends
+that batch again; the `id` column tells such duplicates.
+"""
+
+import contextlib
+import datetime
+import functools
+import importlib.util
+import itertools
+import json
+import math
+import os
+import random
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from helpers import remote_sinks, workspace
+
+FIRST_COLUMNS = ("id", "time", "epoch", "hours", "saved", "loss")
+BATCH = 500  # rows per append
+
+_SECRETS = (
+    (r"-----BEGIN [\s\S]*?(-----END [^-]*-----|$)", "***"),
+    (r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?)[^\n'\"]+", r"\1***"),
+    (r"(?i)\bbearer\s+[^\s'\"]+", "Bearer ***"),
+    (r"(?i)((token|secret|password|key|assertion|signature)['\"]?\s*[:=]\s*['\"]?)[^\s'\"&,;})]+", r"\1***"),
+    (r"://[^/\s@]+@", "://***@"),
+    (r"\?[^\s'\"<>)]+", "?***"),  # the query string of an address
+    (r"(ya29\.|1//|AIza|eyJ|GOCSPX-)[\w./-]+", "***"),  # how Google's tokens, keys and JWTs begin
+)
+
+
+class RowSink(Protocol):
+    """Where rows go. Both methods may raise anything."""
+
+    def append_rows(self, rows: list[list]) -> Any: ...
+    def reauthorise(self) -> None: ...
+
+
+class FileSink(Protocol):
+    """Where files go; `upload` returns the address or id of the copy. Both methods may raise anything."""
+
+    def upload(self, path: Path) -> str: ...
+    def reauthorise(self) -> None: ...
+
+
+def clean(error: object) -> str:
+    """One line of text of an error, at most 500 characters, without tokens, passwords, headers and query strings."""
+    try:
+        text = str(error)[:20_000]
+    except Exception:
+        text = "(error without text)"
+    for pattern, replacement in _SECRETS:
+        text = re.sub(pattern, replacement, text)
+    name = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
+    return f"{name}{' '.join(text.split())}"[:500]
+
+
+def _answer(error: BaseException) -> tuple[int | None, Mapping]:
+    """HTTP status and headers of an error of requests, gspread or googleapiclient."""
+    for each in (error, error.__cause__):  # gspread wraps the 403 and 404 of a sheet that it cannot open
+        for name in ("response", "resp"):
+            answer = getattr(each, name, None)
+            status = getattr(answer, "status_code", getattr(answer, "status", None))
+            if status is not None:  # an httplib2 response is its own dictionary of headers
+                return status, answer if isinstance(answer, Mapping) else answer.headers
+    return None, {}
+
+
+def _judge(error: BaseException) -> tuple[str, float]:
+    """("retry", "auth" or "permanent", seconds that the service asks to wait). What is not known is tried again."""
+    try:
+        status, headers = _answer(error)
+        refused = any(kind.__name__ == "RefreshError" for kind in type(error).__mro__)
+        if status == 401 or (refused and not getattr(error, "retryable", False)):
+            return "auth", 0.0
+        # Drive says 403 for some of its rate limits.
+        limited = status in (408, 429) or (status == 403 and "ratelimitexceeded" in str(error).lower())
+        if status is not None and 400 <= status < 500 and not limited:
+            return "permanent", 0.0
+        return "retry", max(0.0, float(headers.get("retry-after", 0)))
+    except Exception:
+        return "retry", 0.0
+
+
+@dataclass
+class _Pace:
+    """When a sink is tried next: back-off with full jitter inside a round of tries, a circuit breaker over the rounds.
+
+    `breaker_failures` rounds in a row open the breaker: nothing is tried for `breaker_pause` seconds, then one probe is.
+    """
+
+    max_tries: int = 5
+    base_delay: float = 1.0
+    max_delay: float = 60.0
+    breaker_failures: int = 3
+    breaker_pause: float = 300.0
+    # Its own generator: drawing from `random` would change the numbers of the training that it watches.
+    jitter: random.Random = field(default_factory=random.Random)
+    tries: int = 0
+    failures: int = 0
+    due: float = 0.0
+    reauthorised: bool = False
+
+    @property
+    def open(self) -> bool:
+        return self.failures >= self.breaker_failures
+
+    def answered(self) -> None:
+        """The service works: forget the failures."""
+        self.tries, self.failures, self.due, self.reauthorised = 0, 0, 0.0, False
+
+    def failed(self, now: float, *, wait: float = 0.0, again: bool = True) -> None:
+        """Plan the next try; `wait` is what the service asked for, `again=False` ends the round at once."""
+        self.tries += 1
+        if again and not self.open and self.tries < self.max_tries:
+            ceiling = min(self.max_delay, self.base_delay * 2 ** (self.tries - 1))
+            self.due = now + min(self.max_delay, max(wait, self.jitter.uniform(0, ceiling)))
+            return
+        self.tries, self.reauthorised = 0, False
+        self.failures += 1
+        self.due = now + (self.breaker_pause if self.open else self.max_delay)
+
+
+def _safe(method: Callable) -> Callable:
+    """Turn any error of a method into a line of errors.jsonl: nothing of the mirror may raise into `fit`."""
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            self._note(method.__name__.strip("_"), error)
+
+    return call
+
+
+class RemoteLog:
+    """Rows and files of a run, kept locally and mirrored by one daemon thread; no method raises or waits for a service.
+
+    A sink that fails is tried again: `max_tries` times in a round, `base_delay` to `max_delay` seconds apart (a
+    Retry-After is honoured up to `max_delay`); after `breaker_failures` rounds in a row it rests for `breaker_pause`
+    seconds, then one probe decides. 401 signs in again, once a round. Another 4xx drops an upload, and for rows ends
+    the round. Every failure is a line in `errors.jsonl`, without secrets.
+
+    Args:
+        folder: receives `rows.jsonl` (every row), `sent.json` (the cursor) and `errors.jsonl`.
+        rows: sink of the rows, such as `remote_sinks.SheetsRows`; None keeps rows locally only.
+        files: sink of the uploads, such as `remote_sinks.DriveFiles`; None ignores uploads.
+        queue_size: most uploads that wait; beyond it the oldest goes.
+        pace: `max_tries` (5), `base_delay` (1), `max_delay` (60), `breaker_failures` (3), `breaker_pause` (300).
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        *,
+        rows: RowSink | None = None,
+        files: FileSink | None = None,
+        queue_size: int = 256,
+        **pace: float,
+    ):
+        self._folder, self._queue_size = Path(folder), queue_size
+        self._sinks = {name: sink for name, sink in (("rows", rows), ("files", files)) if sink is not None}
+        self._paces = {name: _Pace(**pace) for name in self._sinks}
+        self._lock, self._news = threading.RLock(), threading.Event()
+        self._uploads: dict[Path, object] = {}  # oldest first; the object tells a file queued again while it is sent
+        self._lines = self._cursor = 0  # lines in rows.jsonl, and how many of them are done
+        self._columns: list[str] | None = None  # None until the header row is sent
+        self._counts = dict.fromkeys(("sent", "uploaded", "dropped", "failures"), 0)
+        self._last_error: str | None = None
+        self._deadline: float | None = None
+        self._stop = False
+        self._thread: threading.Thread | None = None
+        self._restore()
+        self._start()
+
+    @_safe
+    def row(self, values: Mapping[str, Any]) -> None:
+        """Write one row to `rows.jsonl` and have it sent; `time` (UTC, ISO 8601) and a unique `id` are added.
+
+        The first row of a folder fixes the columns; values under other names share one cell after the last column.
+        """
+        plain = {str(key): _plain(value) for key, value in values.items()}
+        row = {"time": _now(), **plain, "id": uuid.uuid4().hex[:12]}
+        with self._lock:
+            self._append(row)
+        self._news.set()
+
+    @_safe
+    def upload(self, path: str | os.PathLike) -> None:
+        """Have a file sent; one that waits already is sent once, as it is then. Without a file sink nothing happens."""
+        if "files" in self._sinks:
+            with self._lock:
+                self._enqueue(Path(path).absolute())
+            self._news.set()
+
+    def status(self) -> dict[str, Any]:
+        """What happened so far; a snapshot that waits for nothing.
+
+        Returns:
+            Rows `sent` and files `uploaded` by this object, `queued`, `dropped` uploads, `failures` of services and of
+            the disk, `breaker` ("closed" or "open" for each sink) and `last_error` (text or None).
+        """
+        with self._lock:
+            breaker = {name: "open" if pace.open else "closed" for name, pace in self._paces.items()}
+            queued = sum(map(self._waiting, self._sinks))
+            return {**self._counts, "queued": queued, "breaker": breaker, "last_error": self._last_error}
+
+    @_safe
+    def close(self, timeout: float = 30.0) -> None:
+        """Try once more to send what waits, for at most `timeout` seconds, and print one line if something is left."""
+        if self._stop:
+            return
+        with self._lock:
+            self._deadline = time.monotonic() + timeout
+            for pace in self._paces.values():
+                pace.due = 0.0
+        self._news.set()
+        if self._thread:
+            self._thread.join(timeout)
+        self._stop = True  # a request in work may still end; nothing new begins
+        self._news.set()
+        left = [f"{self._waiting(name)} {name}" for name in self._sinks if self._waiting(name)]
+        if left:
+            reason = self._last_error or "no time left"
+            print(f"remote log: {' and '.join(left)} not sent yet, the next run will send them ({reason})")
+
+    def __enter__(self) -> "RemoteLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    # What follows touches the local files.
+
+    @_safe
+    def _restore(self) -> None:
+        """Take up the cursor of an earlier run. A cursor beyond the file belongs to rows that were deleted."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        rows, cursor = self._folder / "rows.jsonl", self._folder / "sent.json"
+        if rows.exists():
+            self._lines = rows.read_bytes().count(b"\n")
+        if cursor.exists():
+            state = json.loads(cursor.read_text())
+            self._cursor = state["sent"] if state["sent"] <= self._lines else 0
+            self._columns = state["columns"]
+            if "files" in self._sinks:
+                for name in state["uploads"]:
+                    self._enqueue(Path(os.path.normpath(self._folder.absolute() / name)))
+
+    def _append(self, row: dict) -> None:
+        line = json.dumps(row).encode() + b"\n"
+        with (self._folder / "rows.jsonl").open("a+b") as file:
+            if size := file.seek(0, os.SEEK_END):
+                file.seek(size - 1)
+                if file.read(1) != b"\n":  # a killed process or a full disk left half a line
+                    line = b"\n" + line
+            file.write(line)
+            file.flush()
+            self._lines += line.count(b"\n")
+            os.fsync(file.fileno())
+
+    def _enqueue(self, path: Path) -> None:
+        self._uploads.pop(path, None)
+        self._uploads[path] = object()
+        while len(self._uploads) > self._queue_size:
+            self._drop(next(iter(self._uploads)), f"dropped, {self._queue_size} newer files wait")
+
+    def _drop(self, path: Path, error: BaseException | str) -> None:
+        with self._lock:
+            self._uploads.pop(path, None)
+            self._counts["dropped"] += 1
+            self._note(path.name, error)
+
+    def _waiting(self, name: str) -> int:
+        return len(self._uploads) if name == "files" else self._lines - self._cursor
+
+    def _note(self, item: str, error: BaseException | str) -> None:
+        """Count a failure and write it to errors.jsonl; if even that fails, the count and `last_error` remain."""
+        text = clean(error)
+        with self._lock, contextlib.suppress(Exception):
+            self._counts["failures"] += 1
+            self._last_error = text
+            with (self._folder / "errors.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": _now(), "item": item, "error": text}) + "\n")
+
+    @_safe
+    def _save_cursor(self) -> None:
+        with self._lock:
+            here = self._folder.absolute()
+            uploads = [os.path.relpath(path, here) for path in self._uploads]  # the folder may be renamed
+            state = {"sent": self._cursor, "columns": self._columns, "uploads": uploads}
+        workspace.write_json(self._folder / "sent.json", state)
+
+    # What follows runs in the worker thread.
+
+    @_safe
+    def _start(self) -> None:
+        if self._sinks:
+            thread = threading.Thread(target=self._work, name="remote-log", daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def _work(self) -> None:
+        while not self._stop:
+            self._news.clear()
+            try:
+                wait = self._turn()
+            except BaseException as error:  # the thread must outlive any surprise
+                self._note("worker", error)
+                wait = 1.0
+            if self._deadline is not None and (wait is None or time.monotonic() + wait > self._deadline):
+                return
+            self._news.wait(wait)
+
+    def _turn(self) -> float | None:
+        """Try each sink that is due once; the seconds until the next one is due, None when all is done."""
+        waits = []
+        for name, pace in self._paces.items():
+            if not self._stop and self._waiting(name) and pace.due <= time.monotonic():
+                self._try(name, pace)
+            if self._waiting(name):
+                waits.append(max(0.0, pace.due - time.monotonic()))
+        return min(waits, default=None)
+
+    def _try(self, name: str, pace: _Pace) -> None:
+        with self._lock:
+            path = next(iter(self._uploads)) if name == "files" else None
+        try:
+            if path is None:
+                self._send_rows(self._sinks[name])
+            elif path.is_file():
+                self._send_file(self._sinks[name], path)
+            else:
+                self._drop(path, "dropped, the file is gone")
+                return
+            pace.answered()
+        except BaseException as error:  # a library that calls sys.exit must not end the thread either
+            self._plan(name, pace, path, error)
+        finally:
+            self._save_cursor()
+
+    def _plan(self, name: str, pace: _Pace, path: Path | None, error: BaseException) -> None:
+        kind, wait = _judge(error)
+        if kind == "permanent" and path:
+            self._drop(path, error)
+            return
+        self._note(path.name if path else name, error)
+        if kind == "auth" and not pace.reauthorised:
+            pace.reauthorised = True
+            try:
+                self._sinks[name].reauthorise()
+                return  # and the next turn tries again at once
+            except BaseException as second:
+                self._note(f"{name}: sign in again", second)
+        pace.failed(time.monotonic(), wait=wait, again=kind == "retry")
+        with self._lock:
+            if pace.tries == 0 and path in self._uploads:  # the round is over: another file has the next one
+                self._uploads[path] = self._uploads.pop(path)
+
+    def _send_rows(self, sink: RowSink) -> None:
+        lines, rows = self._backlog()
+        columns = self._columns or (_columns(rows[0]) if rows else None)
+        if rows:
+            sink.append_rows(([] if self._columns else [columns]) + [_cells(row, columns) for row in rows])
+        with self._lock:
+            self._cursor += lines
+            self._columns = columns
+            self._counts["sent"] += len(rows)
+
+    def _backlog(self) -> tuple[int, list[dict]]:
+        """How many lines beyond the cursor were read, and their rows; half a line of a killed process is skipped."""
+        end = self._lines
+        with (self._folder / "rows.jsonl").open("rb") as file:
+            lines = list(itertools.islice(file, self._cursor, min(end, self._cursor + BATCH)))
+        rows = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                rows += [row] if isinstance(row, dict) and "id" in row else []
+        return len(lines) or end - self._cursor, rows  # no lines: somebody emptied the file while we ran
+
+    def _send_file(self, sink: FileSink, path: Path) -> None:
+        queued = self._uploads.get(path)
+        self._save_cursor()  # killed in a long upload, the next run knows of it
+        sink.upload(path)
+        with self._lock:
+            self._counts["uploaded"] += 1
+            if self._uploads.get(path) is queued:
+                self._uploads.pop(path, None)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON and a sheet's cell can hold: NumPy and tensor scalars as numbers, NaN and infinity as text."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    try:
+        number = value.item() if hasattr(value, "item") else float(value)
+        return number if isinstance(number, (bool, int)) or math.isfinite(number) else str(number)
+    except Exception:
+        return clean(value)
+
+
+def _columns(row: dict) -> list[str]:
+    return [name for name in FIRST_COLUMNS if name in row] + [name for name in row if name not in FIRST_COLUMNS]
+
+
+def _cells(row: dict, columns: list[str]) -> list:
+    """Values in the order of the columns. A cell holds 50 000 characters; one that is too long would block all rows."""
+    more = [f"{name}={value}" for name, value in row.items() if name not in columns]
+    cells = ["" if row.get(name) is None else row[name] for name in columns] + ([", ".join(more)] if more else [])
+    return [cell[:5000] if isinstance(cell, str) else cell for cell in cells]
+
+
+def from_config(
+    folder: str | os.PathLike, *, sheet: str | None = None, drive_folder: str | None = None
+) -> RemoteLog | None:
+    """The mirror that a config asks for, None when it asks for none.
+
+    What is missing (a package, the credentials) costs one printed line, never the run: local files are kept all the
+    same. Call it in the main thread: Colab may have to ask the user.
+
+    Args:
+        folder: local folder of the log.
+        sheet: address or key of a Google Sheet.
+        drive_folder: address or id of a Drive folder, or the path of a mounted one (with a `/`, or one that exists).
+    """
+    if not sheet and not drive_folder:
+        return None
+    rows = remote_sinks.SheetsRows(sheet) if sheet and _installed("gspread", "gspread") else None
+    files: FileSink | None = None
+    if drive_folder:
+        address = drive_folder.startswith("http")
+        if not address and ("/" in drive_folder or Path(drive_folder).is_dir()):
+            files = remote_sinks.FolderFiles(Path(drive_folder).expanduser())
+        elif _installed("googleapiclient", "google-api-python-client"):
+            files = remote_sinks.DriveFiles(re.split(r"[?#]", drive_folder)[0].rstrip("/").rsplit("/", 1)[-1])
+    if rows or isinstance(files, remote_sinks.DriveFiles):
+        try:
+            remote_sinks.credentials()
+        except Exception as error:
+            print(f"remote log: no Google credentials, see helpers.remote_sinks.credentials ({clean(error)})")
+    return RemoteLog(folder, rows=rows, files=files)
+
+
+def _installed(module: str, packages: str) -> bool:
+    if importlib.util.find_spec(module) is not None:
+        return True
+    print(f"remote log: {module} is missing, this run keeps local files only; to mirror it: pip install {packages}")
+    return False

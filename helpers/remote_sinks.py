@@ -1,0 +1,181 @@
+"""Where `remote_log.RemoteLog` sends rows and files: a Google Sheet, Google Drive, or a mounted folder.
+
+A sink may raise anything: the log tries again. None of them touches the network when it is made, and the packages that
+it needs are imported where they are used.
+"""
+
+import logging
+import mimetypes
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from helpers import runtime, workspace
+
+SCOPES = ("https://www.googleapis.com/auth/spreadsheets", "https://www.googleapis.com/auth/drive")
+CHUNK = 8 * 2**20  # bytes per request of an upload; Drive wants a multiple of 256 KiB
+
+
+def credentials(*, ask: bool = True) -> Any:
+    """Google's default credentials for sheets and Drive; they are neither printed nor stored.
+
+    Colab asks the user once; with `ask=False`, for threads, it does not. Elsewhere GOOGLE_APPLICATION_CREDENTIALS names
+    the key file of a service account, or `gcloud auth application-default login` was run.
+    """
+    import google.auth
+
+    if ask and runtime.where() == "colab":
+        from google.colab import auth
+
+        auth.authenticate_user()
+    return google.auth.default(scopes=SCOPES)[0]
+
+
+class SheetsRows:
+    """Rows of a Google Sheet, appended below the last one; needs gspread.
+
+    Not with gspread's BackOffHTTPClient: it repeats a lasting 5xx almost for ever and lets dropped connections through.
+
+    Args:
+        spreadsheet: address or key of a spreadsheet that the account may edit.
+        worksheet: name of the tab, made when missing.
+        timeout: seconds for each request.
+    """
+
+    def __init__(self, spreadsheet: str, worksheet: str = "log", *, timeout: float = 30.0):
+        self.spreadsheet, self.worksheet, self.timeout = spreadsheet, worksheet, timeout
+        self._sheet: Any = None
+
+    def append_rows(self, rows: list[list]) -> None:
+        """Append all rows by one request; RAW, so that no text becomes a formula."""
+        self._sheet = self._sheet or self._open()
+        self._sheet.append_rows(rows, value_input_option="RAW", insert_data_option="INSERT_ROWS", table_range="A1")
+
+    def reauthorise(self) -> None:
+        """Forget the session; the next append signs in and opens the sheet again."""
+        self._sheet = None
+
+    def _open(self) -> Any:
+        import gspread
+
+        client = gspread.authorize(credentials(ask=False))
+        client.set_timeout(self.timeout)
+        by_address = self.spreadsheet.startswith("http")
+        book = client.open_by_url(self.spreadsheet) if by_address else client.open_by_key(self.spreadsheet)
+        try:
+            return book.worksheet(self.worksheet)
+        except gspread.exceptions.WorksheetNotFound:
+            return book.add_worksheet(self.worksheet, rows=1, cols=26)
+
+
+def remote_name(path: Path) -> str:
+    """`<run>-<file>`: the networks of one step must not overwrite each other's files in the one folder of the mirror."""
+    run = next(part for part in reversed(path.parts[:-1]) if part != "checkpoints")
+    return f"{run}-{path.name}"
+
+
+class DriveFiles:
+    """Files in a Google Drive folder, each name one file whose older contents Drive keeps as versions.
+
+    Needs google-api-python-client. An upload that broke off goes on where it stopped, unless the file has changed.
+
+    Args:
+        folder_id: last part of the folder's address; share it with a service account, which has no storage of its own.
+        chunk_size: bytes per request, a multiple of 256 KiB.
+        timeout: seconds for each request.
+    """
+
+    def __init__(self, folder_id: str, *, chunk_size: int = CHUNK, timeout: float = 30.0):
+        if chunk_size <= 0 or chunk_size % 2**18:
+            raise ValueError(f"chunk_size must be a multiple of 256 KiB (262144). Received: chunk_size={chunk_size}")
+        self.folder_id, self.chunk_size, self.timeout = folder_id, chunk_size, timeout
+        self._service: Any = None
+        self._ids: dict[str, str] = {}  # name of a file -> its id in Drive
+        self._broken: dict[tuple, Any] = {}  # (path, time, size) -> the request that broke off; at most one
+
+    def upload(self, path: Path) -> str:
+        """Create the file or give it new contents; the id of the file in Drive."""
+        from googleapiclient.errors import HttpError
+
+        version = (path, path.stat().st_mtime_ns, path.stat().st_size)
+        known = version in self._broken or remote_name(path) in self._ids
+        try:
+            return self._send(path, version)
+        except HttpError as error:
+            if not known or error.resp.status not in (400, 404, 410):
+                raise
+        # The file in Drive was deleted, or the upload session has expired: once more from the start.
+        self._broken = {}
+        self._ids.pop(remote_name(path), None)
+        return self._send(path, version)
+
+    def reauthorise(self) -> None:
+        """Forget the session; the next upload signs in again and begins at its first byte."""
+        self._service, self._broken = None, {}
+
+    def _send(self, path: Path, version: tuple) -> str:
+        request = self._broken.get(version) or self._request(path)
+        self._broken = {version: request}
+        answer = None
+        while answer is None:
+            # Without retries of its own: called again after an error it asks the service how far it got, and goes on.
+            _, answer = request.next_chunk(num_retries=0)
+        self._broken, self._ids[remote_name(path)] = {}, answer["id"]
+        return answer["id"]
+
+    def _request(self, path: Path) -> Any:
+        from googleapiclient.http import MediaFileUpload
+
+        self._service = self._service or self._build()
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        media = MediaFileUpload(str(path), mimetype=kind, chunksize=self.chunk_size, resumable=True)
+        # A chunk as bytes: of a stream, a request that httplib2 repeats by itself would find the end only, and hang.
+        media.has_stream = lambda: False
+        options = {"media_body": media, "fields": "id", "supportsAllDrives": True}
+        known = self._ids.get(remote_name(path)) or self._find(remote_name(path))
+        if known:
+            return self._service.files().update(fileId=known, **options)
+        return self._service.files().create(body={"name": remote_name(path), "parents": [self.folder_id]}, **options)
+
+    def _find(self, name: str) -> str | None:
+        """Id of the newest file of that name that an earlier run left in the folder."""
+        quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+        query = f"name = '{quoted}' and '{self.folder_id}' in parents and trashed = false"
+        options = {"supportsAllDrives": True, "includeItemsFromAllDrives": True, "orderBy": "modifiedTime desc"}
+        found = self._service.files().list(q=query, fields="files(id)", pageSize=1, **options).execute()
+        return found["files"][0]["id"] if found.get("files") else None
+
+    def _build(self) -> Any:
+        import google_auth_httplib2
+        from googleapiclient import discovery
+        from googleapiclient.http import build_http
+
+        logging.getLogger("googleapiclient.http").setLevel(logging.ERROR)  # its warnings would land in the notebook
+        http = build_http()  # unlike httplib2.Http() it does not take Drive's 308 for a redirect
+        http.timeout = self.timeout
+        authorised = google_auth_httplib2.AuthorizedHttp(credentials(ask=False), http=http)
+        return discovery.build("drive", "v3", http=authorised, cache_discovery=False)
+
+
+class FolderFiles:
+    """Files copied into a folder, atomically: the simple way in Colab, where Drive can be mounted."""
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
+
+    def upload(self, path: Path) -> str:
+        """Copy the file; the path of the copy.
+
+        Raises:
+            OSError: the parent folder is missing. Made here, it would hide that Drive is not mounted.
+        """
+        if not self.folder.parent.is_dir():
+            raise OSError(f"{self.folder.parent} is no folder: mount Drive, or name a folder that exists")
+        target = self.folder / remote_name(path)
+        with path.open("rb") as source, workspace.atomic_write(target) as copy:
+            shutil.copyfileobj(source, copy, CHUNK)
+        return str(target)
+
+    def reauthorise(self) -> None:
+        """A folder needs no credentials."""

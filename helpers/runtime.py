@@ -1,0 +1,262 @@
+"""Where am I, which devices, which precision, which seed: everything a notebook needs to know of its machine."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import random
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "opencv-python", "pandas", "scikit-learn")
+
+
+def repo_root() -> Path:
+    """The folder that holds `pyproject.toml`, `data_manifests` and `notebooks`.
+
+    Raises:
+        RuntimeError: the package was copied out of its repository.
+    """
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "data_manifests").is_dir():
+        raise RuntimeError(
+            f"no data_manifests folder beside the package: found {root.name}/, expected a clone of the repository; "
+            "clone it and install with: pip install -e ."
+        )
+    return root
+
+
+def repo_url() -> str:
+    """The public address of the repository, from the one place where it stands: `[project.urls]` in pyproject.toml."""
+    with (repo_root() / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)["project"]["urls"]["Repository"].rstrip("/")
+
+
+def where() -> str:
+    """One of "colab", "colab-enterprise", "gcp" or "elsewhere"; looks at the machine only, asks no network."""
+    if os.environ.get("VERTEX_PRODUCT") == "COLAB_ENTERPRISE":
+        return "colab-enterprise"
+    if "COLAB_RELEASE_TAG" in os.environ or "COLAB_GPU" in os.environ:
+        return "colab"
+    with contextlib.suppress(OSError):
+        if "Google Compute Engine" in Path("/sys/class/dmi/id/product_name").read_text():
+            return "gcp"
+    return "elsewhere"
+
+
+@contextlib.contextmanager
+def quiet_stderr():
+    """Redirect file descriptor 2 while the body runs; what was written is shown again only if the body raises.
+
+    TensorFlow 2.21 writes its first lines before it reads TF_CPP_MIN_LOG_LEVEL, from C++, so neither the variable
+    nor `contextlib.redirect_stderr` can stop them.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sink.seek(0)
+            os.write(saved, sink.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def quiet_start() -> None:
+    """Import Keras and its backend and touch the devices with descriptor 2 redirected; call before any other import of Keras."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    with quiet_stderr():
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.list_logical_devices()
+        keras.ops.add(1.0, 1.0)
+
+
+def devices() -> list[dict]:
+    """GPUs of this process, else its CPU: a list of `{"kind", "name", "memory_gib", "compute_capability"}` (None if unknown)."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        return _jax_devices()
+    return _tensorflow_devices()
+
+
+def _cpu() -> list[dict]:
+    memory = None
+    with contextlib.suppress(ValueError, OSError, AttributeError):
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    name = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    return [{"kind": "CPU", "name": name, "memory_gib": memory, "compute_capability": None}]
+
+
+def _jax_devices() -> list[dict]:
+    import jax
+
+    found = []
+    for device in jax.local_devices():
+        if device.platform == "cpu":
+            continue
+        stats = device.memory_stats() or {}
+        memory = round(stats["bytes_limit"] / 2**30, 1) if "bytes_limit" in stats else None
+        capability = getattr(device, "compute_capability", None)
+        capability = tuple(int(part) for part in str(capability).split(".")) if capability else None
+        found.append(
+            {"kind": "GPU", "name": device.device_kind, "memory_gib": memory, "compute_capability": capability}
+        )
+    return found or _cpu()
+
+
+def _tensorflow_devices() -> list[dict]:
+    import tensorflow as tf
+
+    found = []
+    for device in tf.config.list_physical_devices("GPU"):
+        details = tf.config.experimental.get_device_details(device)
+        found.append(
+            {
+                "kind": "GPU",
+                "name": details.get("device_name", device.name),
+                "memory_gib": _nvidia_memory(len(found)),
+                "compute_capability": details.get("compute_capability"),
+            }
+        )
+    return found or _cpu()
+
+
+def _nvidia_memory(index: int) -> float | None:
+    """Total memory of GPU `index` in GiB as nvidia-smi reports it; TensorFlow itself does not tell."""
+    import subprocess
+
+    query = ["nvidia-smi", f"--id={index}", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+        return round(float(answer.stdout.strip()) / 1024, 1)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def require_gpu(config) -> None:
+    """Stop with the way to a GPU, unless the machine has one or the config allows the CPU.
+
+    Args:
+        config: anything with a boolean attribute `allow_cpu`.
+
+    Raises:
+        RuntimeError: no GPU and `allow_cpu` is false.
+    """
+    if config.allow_cpu or devices()[0]["kind"] != "CPU":
+        return
+    ways = {
+        "colab": "menu Runtime > Change runtime type > T4 GPU, then Run all",
+        "colab-enterprise": "Connect menu > Connect to a runtime > a runtime template with a GPU",
+        "gcp": "stop the VM, then Edit > Machine configuration > GPUs > Add GPU, and install the NVIDIA driver",
+    }
+    way = ways.get(where(), "run on a machine with an NVIDIA GPU, or open the notebook in Colab")
+    raise RuntimeError(
+        f"this config expects a GPU, found only a CPU: {way}. "
+        "To train on the CPU all the same (days, for the full setting) set allow_cpu: true; config mini needs no GPU."
+    )
+
+
+def set_precision(wanted: str) -> str:
+    """Set Keras's dtype policy and return its name.
+
+    Args:
+        wanted: "float32", or "mixed": bfloat16 on GPUs of compute capability 8.0 and up and off GPUs, float16 on
+            older GPUs (a T4 has no fast bfloat16). "mixed_bfloat16" and "mixed_float16" force one.
+    """
+    import keras
+
+    if wanted == "mixed":
+        capability = devices()[0]["compute_capability"]
+        wanted = "mixed_float16" if capability and tuple(capability) < (8, 0) else "mixed_bfloat16"
+    keras.config.set_dtype_policy(wanted)
+    return wanted
+
+
+@contextlib.contextmanager
+def precision(wanted: str):
+    """`set_precision` for the length of a `with` block; yields the policy's name."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    try:
+        yield set_precision(wanted)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def set_seeds(seed: int) -> None:
+    """Seed Python, NumPy and the Keras backend in one call; the numbers of one machine repeat, across machines they need not."""
+    import keras
+
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    keras.utils.set_random_seed(seed)
+
+
+def mount_drive(wanted: bool) -> Path | None:
+    """Mount Google Drive and return its folder `MyDrive`, or None where nobody asked or there is no Drive to mount.
+
+    Only classic Colab can mount; Colab Enterprise and a GCP VM cannot, and say so on one line.
+    """
+    if not wanted:
+        return None
+    if where() != "colab":
+        print(f"no Google Drive here ({where()}): files stay in the workspace folder")
+        return None
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+    return Path("/content/drive/MyDrive")
+
+
+def progress(iterable=None, *, total: int | None = None, label: str = "", unit: str = "it", **options):
+    """A tqdm bar on standard output (notebooks here keep standard error clean); silent when COURSE_PROGRESS=0."""
+    from tqdm import tqdm
+
+    return tqdm(
+        iterable,
+        total=total,
+        desc=label,
+        unit=unit,
+        file=sys.stdout,
+        leave=False,
+        disable=os.environ.get("COURSE_PROGRESS") == "0",
+        **options,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def describe() -> dict:
+    """Platform, devices, Keras backend, dtype policy and versions as one plain dict, ready for a log or a table."""
+    import keras
+
+    return {
+        "where": where(),
+        "platform": platform.platform(),
+        "backend": keras.backend.backend(),
+        "precision": keras.config.dtype_policy().name,
+        "devices": devices(),
+        "versions": versions(),
+    }

@@ -1,0 +1,416 @@
+"""Decode, sample, write and show video; `parallel` runs a function over many files at once.
+
+Every frame that comes out or goes in is RGB uint8 of shape (H, W, 3); OpenCV's BGR stays inside this module. Worker
+processes import this module, so it must never pull in TensorFlow or Keras.
+"""
+
+import base64
+import contextlib
+import html
+import itertools
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from numbers import Integral
+from pathlib import Path
+
+# FFmpeg prints what it thinks of a broken file from C; read at the first video, and inherited by worker processes.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+import cv2
+import numpy as np
+
+from helpers import runtime
+from helpers.parallel import failures, parallel
+
+__all__ = [
+    "clip_html",
+    "count_frames",
+    "failures",
+    "header_info",
+    "parallel",
+    "read_frames",
+    "scan_frames",
+    "show_clip",
+    "tile",
+    "write_video",
+]
+
+CODECS = {".avi": ("XVID", "MJPG"), ".mp4": ("mp4v",), ".webm": ("VP80",)}  # the first that opens is taken
+_OPENING = threading.Lock()  # two threads that silence at once could leave it silent for good
+
+
+def read_frames(
+    path: str | os.PathLike, step: int = 1, size: int | Sequence[int] | None = None
+) -> Iterator[np.ndarray]:
+    """Decode every `step`-th frame of a video, upright, one at a time.
+
+    The checks and the first frame happen now, the rest while iterating. The file is closed when the iterator ends, is
+    closed or is dropped. A truncated file gives the frames that decode.
+
+    Args:
+        path: a video file of any format FFmpeg reads.
+        step: 1 gives every frame, 10 gives frames 0, 10, 20, ...; frames between are decoded but never converted.
+        size: None keeps the size; an int or (height, width) in pixels is resized to, bilinear, aspect ratio not kept.
+
+    Returns:
+        Iterator of (H, W, 3) RGB uint8 arrays; three equal channels for a grey video.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a folder, a picture, not a video, no frame decodes, or bad `step` or `size`.
+    """
+    if not isinstance(step, Integral) or isinstance(step, bool) or step < 1:
+        raise ValueError(f"step must be an integer of at least 1. Received: step={step!r}")
+    return _started(_wanted_only(scan_frames(path, lambda index: index % step == 0, size=size)))
+
+
+def scan_frames(
+    path: str | os.PathLike,
+    wanted: Callable[[int], bool],
+    *,
+    size: int | Sequence[int] | None = None,
+    header: dict | None = None,
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Go through all frames of a video and convert those that are wanted; `read_frames` for any choice of frames.
+
+    Args:
+        path: a video file.
+        wanted: from the number of a frame, counted from 0, to whether its picture is needed.
+        size: as in `read_frames`.
+        header: a dict that gets what `header_info` tells, without opening the file a second time.
+
+    Returns:
+        Iterator of (number, (H, W, 3) RGB uint8 or None if not wanted), up to the last frame that decodes.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_frames`, when called.
+    """
+    return _started(_scan(path, wanted, _height_width(size), header))
+
+
+def _started(frames: Generator) -> Generator:
+    """Go to the empty first yield: the checks run now, and close() will reach the clean-up (else it would not)."""
+    next(frames)
+    return frames
+
+
+def _scan(
+    path: str | os.PathLike, wanted: Callable[[int], bool], shape: tuple[int, int] | None, header: dict | None
+) -> Generator:
+    capture = _open(path)
+    try:
+        if header is not None:
+            header.update(_read_header(capture))
+        if not capture.grab():
+            raise ValueError(_no_video(path))
+        yield
+        for index in itertools.count():
+            picture = None
+            if wanted(index):
+                decoded, picture = capture.retrieve()
+                if not decoded:
+                    return
+                if shape is not None:
+                    picture = cv2.resize(picture, shape[::-1])  # OpenCV wants (width, height)
+                picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            yield index, picture
+            if not capture.grab():
+                return
+    finally:
+        capture.release()
+
+
+def _wanted_only(frames: Generator) -> Generator:
+    with contextlib.closing(frames):
+        yield
+        yield from (frame for _, frame in frames if frame is not None)
+
+
+def count_frames(path: str | os.PathLike) -> int:
+    """Count the frames that decode; the header's number is only a claim (a cut file keeps it).
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_frames`.
+    """
+    capture = _open(path)
+    count = 0
+    while capture.grab():  # decodes, and skips the conversion to BGR
+        count += 1
+    capture.release()
+    if not count:
+        raise ValueError(_no_video(path))
+    return count
+
+
+def header_info(path: str | os.PathLike) -> dict:
+    """What the file says of itself, nothing decoded: never a basis for counting.
+
+    Returns:
+        `frames` (claimed, may be wrong or negative), `fps`, `width` and `height` in pixels (of the upright picture),
+        `rotation` in degrees, `fourcc`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_frames`.
+    """
+    capture = _open(path)
+    info = _read_header(capture)
+    capture.release()
+    return info
+
+
+def _read_header(capture: cv2.VideoCapture) -> dict:
+    code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+    return {
+        "frames": int(capture.get(cv2.CAP_PROP_FRAME_COUNT)),
+        "fps": capture.get(cv2.CAP_PROP_FPS),
+        "width": int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+        "height": int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        "rotation": int(capture.get(cv2.CAP_PROP_ORIENTATION_META)),
+        "fourcc": code.to_bytes(4, "little").decode("latin-1").rstrip("\0"),
+    }
+
+
+def write_video(
+    path: str | os.PathLike, frames: Iterable[np.ndarray], fps: float = 25, *, codec: str | None = None
+) -> int:
+    """Write frames to a video; the file appears under its name only when it is whole and reads back.
+
+    Args:
+        path: the suffix decides the codec: .avi is Xvid (Motion JPEG for odd sizes), .mp4 MPEG-4, .webm VP8.
+        frames: (H, W, 3) RGB uint8 arrays of one size.
+        fps: frames per second.
+        codec: a four-character code that overrides the suffix's, such as "MJPG".
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        ValueError: unknown suffix or codec, a frame of another form (its index is named), an odd size that the codec
+            cannot hold, no frames.
+        OSError: what was written does not read back (a full disk shows only this way).
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    codecs = CODECS.get(suffix, ()) if codec is None else (codec,)
+    if not codecs or any(len(name) != 4 for name in codecs):
+        raise ValueError(
+            f"cannot tell how to encode {path.name!r} with codec={codec!r}: "
+            f"use one of the suffixes {', '.join(CODECS)}, or a codec of four characters such as 'MJPG'"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own: FFmpeg needs the suffix, and a glob of *.avi must not find what a killed process left.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as folder:
+        temporary = Path(folder) / f"video{suffix}"
+        count = _encode(temporary, frames, fps, codecs)
+        _check_written(temporary, count, path)
+        if suffix == ".webm":
+            temporary.write_bytes(_without_random_ids(temporary.read_bytes()))
+        temporary.replace(path)
+    return count
+
+
+def tile(clips: Sequence[Iterable[np.ndarray]], columns: int | None = None) -> list[np.ndarray]:
+    """Put clips of one frame size beside each other, row by row; shorter ones stand still on their last frame.
+
+    Args:
+        clips: sequences of (H, W, 3) RGB uint8 frames.
+        columns: clips in a row, default all; places left over are black.
+
+    Returns:
+        As many frames as the longest clip has, each (rows * H, columns * W, 3).
+
+    Raises:
+        ValueError: no clips, an empty clip, or frames of different sizes.
+    """
+    clips = [list(_checked(clip)) for clip in clips]
+    columns = len(clips) if columns is None else columns
+    if not clips or not all(clips) or columns < 1:
+        raise ValueError(
+            "tile needs at least one clip, one frame in each and columns >= 1. "
+            f"Received: clips of {[len(clip) for clip in clips]} frames, columns={columns}"
+        )
+    list(_checked(clip[0] for clip in clips))  # the same size everywhere
+    blank = [np.zeros_like(clips[0][0])]
+    clips += [blank] * (-len(clips) % columns)
+    return [_mosaic(clips, index, columns) for index in range(max(map(len, clips)))]
+
+
+def _mosaic(clips: list[list[np.ndarray]], index: int, columns: int) -> np.ndarray:
+    cells = [clip[min(index, len(clip) - 1)] for clip in clips]
+    rows = [np.concatenate(cells[start : start + columns], axis=1) for start in range(0, len(cells), columns)]
+    return np.concatenate(rows, axis=0)
+
+
+def clip_html(
+    frames: Iterable[np.ndarray], *, fps: float = 10, width: int | None = None, max_bytes: int = 60_000, alt: str = ""
+) -> str:
+    """Encode frames as a looping VP8 WebM inside one HTML tag; the same frames give the same text on one machine.
+
+    Where the text would be longer than `max_bytes`, the picture shrinks in steps, then every second frame goes, then
+    three of four; the size on the page and the duration stay.
+
+    Args:
+        frames: (H, W, 3) RGB uint8 arrays of one size; see `tile` for several clips.
+        fps: frames per second.
+        width: width on the page in pixels, default the frames' own.
+        max_bytes: upper bound for the whole text, data URL included.
+        alt: what a reader who cannot see the clip is told.
+
+    Raises:
+        ValueError: bad frames, or the smallest form is still too large.
+    """
+    frames = list(_checked(frames))
+    if not frames:
+        raise ValueError("a clip needs at least one frame. Received: 0 frames")
+    height = frames[0].shape[0] * (width or frames[0].shape[1]) / frames[0].shape[1]
+    width = width or frames[0].shape[1]
+    alt = html.escape(alt or f"a moving clip of {len(frames)} frames", quote=True)
+    for every in (1, 2, 4):
+        for scale in (1, 0.75, 0.5, 0.35, 0.25):
+            data = base64.b64encode(_webm(frames[::every], fps / every, (height * scale, width * scale))).decode()
+            text = (
+                f'<video autoplay loop muted playsinline controls width="{width}" height="{height:.0f}" '
+                f'aria-label="{alt}" src="data:video/webm;base64,{data}">{alt}</video>'
+            )
+            if len(text.encode()) <= max_bytes:
+                return text
+    raise ValueError(
+        f"the clip takes {len(text.encode())} bytes even at a quarter of its size with every fourth frame, "
+        f"allowed is max_bytes={max_bytes}: pass fewer frames or a smaller width"
+    )
+
+
+def show_clip(frames: Iterable[np.ndarray], **options):
+    """`clip_html` as an object that a notebook shows when it ends a cell; takes the same options."""
+    import IPython.display
+
+    return IPython.display.HTML(clip_html(frames, **options))
+
+
+def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, Integral) else tuple(size) if isinstance(size, Sequence) else ()
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+        raise ValueError(f"size must be a positive int or (height, width) in pixels. Received: size={size!r}")
+    return int(sides[0]), int(sides[1])
+
+
+def _open(path: str | os.PathLike) -> cv2.VideoCapture:
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no video at {str(path)!r}: check the name, or run the step that makes it")
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is a folder, expected one video file: pass the files in it one by one")
+    name = str(path.absolute())  # FFmpeg takes what stands before a colon in a relative name for a protocol
+    with _silent_opencv():
+        if cv2.haveImageReader(name) and cv2.imcount(name) <= 1:  # FFmpeg would call it a video of one frame
+            raise ValueError(f"{str(path)!r} is a picture, expected a video: read it with cv2.imread")
+        # Only FFmpeg: other backends read numbered pictures and cameras. One thread: files run in parallel instead.
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    if not capture.isOpened():
+        raise ValueError(_no_video(path))
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+    return capture
+
+
+def _no_video(path: str | os.PathLike) -> str:
+    size = Path(path).stat().st_size
+    return (
+        f"not one frame of {str(path)!r} ({size} bytes) decodes: it is no video, is cut off, or its codec is unknown "
+        "to this OpenCV; download it again, or convert it with ffmpeg"
+    )
+
+
+@contextlib.contextmanager
+def _silent_opencv() -> Iterator[None]:
+    """OpenCV's own log off; its environment variable would come too late where somebody else imported cv2 first."""
+    logging = cv2.utils.logging
+    with _OPENING:
+        level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+        try:
+            yield
+        finally:
+            logging.setLogLevel(level)
+
+
+def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    shape = None
+    for index, frame in enumerate(frames):
+        frame = np.asarray(frame)
+        shape = shape or frame.shape
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != shape:
+            raise ValueError(
+                f"frames must be RGB uint8 (H, W, 3), all of one size; frame 0 is {shape}. "
+                f"Received: frame {index} of shape {frame.shape}, {frame.dtype}"
+            )
+        yield frame
+
+
+def _encode(path: Path, frames: Iterable[np.ndarray], fps: float, codecs: Sequence[str]) -> int:
+    writer, count = None, 0
+    try:
+        for count, frame in enumerate(_checked(frames), start=1):  # noqa: B007
+            if writer is None:
+                writer = _open_writer(path, frame.shape[:2], fps, codecs)
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    finally:
+        if writer is not None:
+            writer.release()
+    if not count:
+        raise ValueError("a video needs at least one frame. Received: 0 frames")
+    return count
+
+
+def _open_writer(path: Path, shape: tuple[int, int], fps: float, codecs: Sequence[str]) -> cv2.VideoWriter:
+    height, width = shape
+    for name in codecs:
+        if (height % 2 or width % 2) and name != "MJPG":
+            continue  # OpenCV would cut the last row or column off in silence
+        backend = cv2.CAP_OPENCV_MJPEG if name == "MJPG" else cv2.CAP_FFMPEG
+        code = cv2.VideoWriter_fourcc(*name)
+        with _silent_opencv(), runtime.quiet_stderr():  # VP80 is greeted by a harmless line from C
+            writer = cv2.VideoWriter(str(path.absolute()), backend, code, float(fps), (width, height))
+        if writer.isOpened():
+            return writer
+    raise ValueError(
+        f"this OpenCV cannot write {path.suffix} with codec {' or '.join(codecs)}, {width}x{height} at {fps} fps: "
+        "sizes must be even except for MJPG in .avi; codecs that always work: "
+        + ", ".join(f"{names[0]} in {suffix}" for suffix, names in CODECS.items())
+    )
+
+
+def _check_written(path: Path, count: int, target: Path) -> None:
+    try:
+        decoded = count_frames(path)
+    except (FileNotFoundError, ValueError):
+        decoded = 0
+    if decoded != count:
+        raise OSError(
+            f"{count} frames were written to {str(target)!r} and {decoded} read back, so it was not kept: "
+            f"is the disk of {str(target.parent)!r} full?"
+        )
+
+
+def _without_random_ids(webm: bytes) -> bytes:
+    """Give the track a constant number in place of FFmpeg's random one, so that equal frames make equal files.
+
+    Matroska elements 73C5 (TrackUID) and 63C5 (TagTrackUID), each followed by 88 (8 bytes long) and the number.
+    Replaced together with the number, since three bytes alone also turn up in compressed pictures.
+    """
+    start = webm.index(b"\x73\xc5\x88") + 3
+    track = webm[start : start + 8]
+    for element in (b"\x73\xc5\x88", b"\x63\xc5\x88"):
+        webm = webm.replace(element + track, element + (1).to_bytes(8, "big"))
+    return webm
+
+
+def _webm(frames: Sequence[np.ndarray], fps: float, shape: tuple[float, float]) -> bytes:
+    height, width = (max(16, round(side / 2) * 2) for side in shape)  # VP8 wants even sides
+    small = (cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.webm"
+        write_video(path, small, fps)
+        return path.read_bytes()

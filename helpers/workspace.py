@@ -1,0 +1,300 @@
+"""Folders of a run: atomic writes, locks, and the steps that talk to each other through files only.
+
+A step's folder is `<root>/<project>/<number>_<step>-<hash8>/`. The hash covers the config fields that the step reads and,
+through the hashes of the steps before it, theirs. While a step works its folder ends in `.partial`; the rename at the
+end is what makes it done, and a step killed on the way finds its finished items there when it is called again.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from helpers import runtime
+
+MARKER = "step.json"
+NOTEBOOKS = ("00_dataset_build", "01_preprocess", "02_split", "03_train", "04_evaluate")
+
+
+@contextlib.contextmanager
+def explain_disk_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a full or read-only disk into one OSError that names the folder and the way out."""
+    reasons = {
+        errno.ENOSPC: "the disk is full: free some space or choose another workspace (COURSE_WORKSPACE)",
+        errno.EDQUOT: "the quota is used up: free some space or choose another workspace (COURSE_WORKSPACE)",
+        errno.EROFS: "the folder is read-only: choose another workspace (COURSE_WORKSPACE)",
+        errno.EACCES: "no permission to write there: choose another workspace (COURSE_WORKSPACE)",
+    }
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in reasons or "COURSE_WORKSPACE" in str(error):  # not a disk's fault, or explained already
+            raise
+        raise OSError(error.errno, f"cannot write {path.name} in {path.parent}: {reasons[error.errno]}") from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path` with the same suffix; on success it becomes `path`, on failure it is removed.
+
+    For writers that want a name, such as `cv2.imwrite` or `model.save_weights`.
+    """
+    path = Path(path)
+    with explain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}-", suffix="".join(path.suffixes), dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
+    """Yield an open file that replaces `path` only when the body ends without an error.
+
+    Raises:
+        OSError: the disk is full or read-only; what stood at `path` is left as it was.
+    """
+    with atomic_path(path) as temporary, temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+        yield file
+        file.flush()
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write `value` as sorted, indented JSON, atomically."""
+    with atomic_write(path, "w") as file:
+        file.write(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+
+
+def write_table(path: str | os.PathLike, table: Any) -> None:
+    """Write a pandas DataFrame as CSV without its index, atomically."""
+    with atomic_write(path, "w") as file:
+        table.to_csv(file, index=False, lineterminator="\n")
+
+
+@contextlib.contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold `<path>.lock`; a second process prints one line and waits. The system frees the lock of a killed process."""
+    with explain_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard = filelock.FileLock(f"{path}.lock")
+        try:
+            guard.acquire(timeout=1)
+        except filelock.Timeout:
+            print(f"another run is working on {path.name}: waiting for it", flush=True)
+            guard.acquire()
+    try:
+        yield
+    finally:
+        guard.release()
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """Where a run keeps its files.
+
+    Attributes:
+        root: folder on a fast local disk.
+        kept: folder that outlives the machine (Google Drive) for downloads and for steps marked `keep`; default `root`.
+    """
+
+    root: Path
+    kept: Path | None = None
+
+    @property
+    def downloads(self) -> Path:
+        """Folder of downloaded archives, shared by all projects."""
+        return (self.kept or self.root) / "downloads"
+
+
+def as_workspace(workspace: Workspace | str | os.PathLike) -> Workspace:
+    """Take a `Workspace` or the path of its root."""
+    return workspace if isinstance(workspace, Workspace) else Workspace(Path(workspace))
+
+
+@dataclasses.dataclass(frozen=True)
+class StepResult:
+    """What a finished step left: its folder, the config fields it read and what it found (`step.json`)."""
+
+    name: str
+    folder: Path
+    config: dict
+    found: dict
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.found:
+            raise KeyError(f"step {self.name} reports no {key!r}; it reports: {', '.join(sorted(self.found))}")
+        return self.found[key]
+
+    def table(self, name: str) -> Any:
+        """Read `<name>.csv` of the step's folder as a pandas DataFrame; empty cells of text columns stay empty text."""
+        import pandas as pd
+
+        path = self.folder / f"{name}.csv"
+        if not path.is_file():
+            raise FileNotFoundError(f"step {self.name} has no table {name}.csv; delete {self.folder} to build it again")
+        return pd.read_csv(path, keep_default_na=False, na_values=["nan", "NaN"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One of a project's five steps, made by the decorator `step`; call it as `step(config, workspace)`.
+
+    Attributes:
+        body: `(config, workspace, folder) -> found`: does the work in `folder` (where a killed run left what it had
+            finished) and returns a JSON-able dict.
+        reads: config fields that the body reads.
+        after: the step before this one.
+        fingerprint: `(config) -> JSON-able` describing files from outside the workspace; part of the hash.
+        keep: the folder belongs on `Workspace.kept`.
+    """
+
+    body: Callable[[Any, Workspace, Path], dict]
+    reads: tuple[str, ...]
+    after: "Step | None" = None
+    fingerprint: Callable[[Any], Any] | None = None
+    keep: bool = False
+
+    @property
+    def name(self) -> str:
+        """The body's name, such as "preprocess"."""
+        return self.body.__name__
+
+    @property
+    def project(self) -> str:
+        """The package that the body is defined in (`helpers.<project>.steps`)."""
+        return self.body.__module__.split(".")[-2:][0]
+
+    @property
+    def number(self) -> int:
+        """Place in the row of steps, from 0."""
+        return len(self.chain()) - 1
+
+    def __call__(self, config: Any, workspace: Workspace | str | os.PathLike) -> StepResult:
+        """Return the finished step, doing or completing its work first.
+
+        Raises:
+            RuntimeError: a step before it is not done; the message names the notebook to run first.
+        """
+        workspace = as_workspace(workspace)
+        folder = self.folder(config, workspace)
+        with lock(folder):
+            if not (folder / MARKER).is_file():
+                self._work(config, workspace, folder)
+        return self.load(config, workspace)
+
+    def _work(self, config: Any, workspace: Workspace, folder: Path) -> None:
+        before = [step.load(config, workspace).folder.name for step in self.chain()[:-1]]
+        partial = folder.with_name(folder.name + ".partial")
+        began = time.time()
+        with explain_disk_errors(folder):
+            partial.mkdir(parents=True, exist_ok=True)
+            marker = {
+                "config": self.values(config),
+                "inputs": before,
+                "fingerprint": self.fingerprint(config) if self.fingerprint else None,
+                "found": self.body(config, workspace, partial),
+                "seconds": round(time.time() - began, 1),
+            }
+            write_json(partial / MARKER, marker)
+            partial.replace(folder)
+
+    def chain(self) -> "list[Step]":
+        """The steps from the first to this one."""
+        return [*(self.after.chain() if self.after else []), self]
+
+    def values(self, config: Any) -> dict:
+        """The config fields that this step reads, as a plain dict."""
+        return {name: getattr(config, name) for name in self.reads}
+
+    def digest(self, config: Any) -> str:
+        """Eight hex digits over the fields read by this step and those before it, and their fingerprints."""
+        parts = [
+            [step.name, step.values(config), step.fingerprint(config) if step.fingerprint else None]
+            for step in self.chain()
+        ]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+    def folder(self, config: Any, workspace: Workspace | str | os.PathLike) -> Path:
+        """Where the finished step stands or will stand."""
+        workspace = as_workspace(workspace)
+        root = (workspace.kept or workspace.root) if self.keep else workspace.root
+        return Path(root) / self.project / f"{self.number}_{self.name}-{self.digest(config)}"
+
+    def done(self, config: Any, workspace: Workspace | str | os.PathLike) -> bool:
+        """Whether the finished step stands in the workspace."""
+        return (self.folder(config, workspace) / MARKER).is_file()
+
+    def load(self, config: Any, workspace: Workspace | str | os.PathLike) -> StepResult:
+        """Read a finished step.
+
+        Raises:
+            RuntimeError: it is not done; the message names the notebook to run first.
+            ValueError: its `step.json` is damaged.
+        """
+        folder = self.folder(config, workspace)
+        if not self.done(config, workspace):
+            raise RuntimeError(f"step {self.name} is not done for this config: run {NOTEBOOKS[self.number]} first")
+        try:
+            marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+            return StepResult(self.name, folder, marker["config"], marker["found"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{folder / MARKER} is damaged ({error}): delete its folder, run the step again"
+            ) from error
+
+
+def step(
+    *,
+    reads: tuple[str, ...],
+    after: Step | None = None,
+    fingerprint: Callable[[Any], Any] | None = None,
+    keep: bool = False,
+) -> Callable[[Callable[[Any, Workspace, Path], dict]], Step]:
+    """Decorator that makes a `Step` of its body; see `Step` for the arguments."""
+    return lambda body: Step(body, reads, after, fingerprint, keep)
+
+
+def ensure(
+    steps: list[Step], until: str, config: Any, workspace: Workspace | str | os.PathLike
+) -> dict[str, StepResult]:
+    """Make sure that the steps up to `until` (included) are done; returns their results by name.
+
+    On drawn mini data (`config.source == "mini"`) missing steps are made on the spot; otherwise the error names the
+    notebook to run first, since a step on real data may download or compute for hours. Prints the same line either way.
+
+    Raises:
+        ValueError: `until` is no step.
+        RuntimeError: a step is missing and the data are not mini.
+    """
+    names = [step.name for step in steps]
+    if until not in names:
+        raise ValueError(f"until must be one of {', '.join(names)}. Received: until={until!r}")
+    results = {}
+    for step in steps[: names.index(until) + 1]:
+        results[step.name] = step(config, workspace) if config.source == "mini" else step.load(config, workspace)
+    print("ready: " + ", ".join(result.folder.name for result in results.values()))
+    return results
+
+
+def open_workspace(*, drive: bool = False) -> Workspace:
+    """The workspace of a notebook: COURSE_WORKSPACE, else `workspace/` in the repository; what is kept on Drive if asked."""
+    root = Path(os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace").expanduser().resolve()
+    mounted = runtime.mount_drive(drive)
+    return Workspace(root, mounted / "learning-from-video" if mounted else None)

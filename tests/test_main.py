@@ -1,0 +1,337 @@
+import base64
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+
+import bs4
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from helpers import notebooks, runtime
+from helpers.__main__ import Progress, main
+
+ROOT = runtime.repo_root()
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+TABLE = "from IPython.display import HTML, Image, display\ndisplay(HTML('<table><tr><td>3.91 bits</td></tr></table>'))"
+FIGURE = f"display(Image(data=__import__('base64').b64decode({base64.b64encode(PNG)!r})))"
+CLIP = "display(HTML('<video controls src=\"data:video/webm;base64,QUJD\"></video>'))"
+ENVIRONMENT = (
+    "import os, sys\n"
+    "print(os.environ['COURSE_CONFIG'], os.environ['COURSE_WORKSPACE'], os.environ['COURSE_PROGRESS'])\n"
+    "print(os.getcwd(), sys.executable)"
+)
+BADGE = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/x)"
+)
+
+
+def make(root, name, *cells, **metadata):
+    """Write notebooks/<name>.ipynb; a cell given as text is code, a first line `# tags: a b` gives it tags."""
+    made = []
+    for cell in cells:
+        if isinstance(cell, str):
+            found = re.match(r"# tags: (.*)\n", cell)
+            cell = new_code_cell(cell[found.end() :] if found else cell)
+            cell.metadata = nbformat.NotebookNode(tags=found[1].split()) if found else nbformat.NotebookNode()
+        made.append(cell)
+    path = root / "notebooks" / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(new_notebook(cells=made, metadata=metadata), path)
+    return path
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """An empty pretended repository; its workspace is the default one."""
+    root = tmp_path / "repository"
+    root.mkdir()
+    monkeypatch.setattr(runtime, "repo_root", lambda: root)
+    monkeypatch.delenv("COURSE_WORKSPACE", raising=False)
+    monkeypatch.delenv("COURSE_CONFIG", raising=False)
+    return root
+
+
+def outside(page):
+    """Addresses that a browser would fetch to show the page."""
+    soup = bs4.BeautifulSoup(page.read_text(), "html.parser")
+    found = [tag.get("src") or (tag.get("href") if tag.name == "link" else None) for tag in soup.find_all(True)]
+    found += re.findall(r"url\(([^)]*)\)|@import (\S+)", page.read_text())
+    return [address for address in found if address and not str(address).startswith("data:")]
+
+
+def test_run_reports_goes_on_after_a_failure_and_leaves_the_notebooks_alone(repository, capsys):
+    text = new_markdown_cell(f"# First\n\n{BADGE}\n\n![a dot](dot.png)\n\n[next](01_preprocess.ipynb)")
+    headline = new_markdown_cell("## What came out")
+    broken = ("first = 1", "# a comment\n1 / 0", "print('never')")
+    stale = new_code_cell("print('never')", outputs=[new_output("stream", name="stdout", text="stale")])
+    make(
+        repository,
+        "temporal_coherence/00_dataset_build",
+        text,
+        ENVIRONMENT,
+        headline,
+        TABLE,
+        f"# tags: headline\n{FIGURE}",
+    )
+    make(repository, "temporal_coherence/01_preprocess", new_markdown_cell("# $x^2$"), *broken, stale)
+    make(repository, "temporal_coherence/02_split", "print('not reached')")
+    make(repository, "face_animation/00_dataset_build", f"# tags: headline\n{TABLE}", f"# tags: headline\n{CLIP}")
+    make(repository, "face_animation/notes", "1 / 0")  # no number: not a part of the course
+    folder = repository / "notebooks" / "temporal_coherence"
+    (folder / "dot.png").write_bytes(PNG)
+    (folder / "README.md").write_text("# Learning from <time>\n")
+    before = {path: path.read_bytes() for path in repository.rglob("*.*") if path.is_file()}
+
+    assert main(["run"]) == 1
+
+    assert {path: path.read_bytes() for path in before} == before
+    out = capsys.readouterr().out
+    workspace = repository / "workspace"
+    assert f"    {folder} {sys.executable}\n" in out
+    assert re.search(r"^temporal_coherence/00_dataset_build  3/3 cells  \d+ s  ok$", out, re.MULTILINE)
+    assert re.search(r"^temporal_coherence/01_preprocess  1/4 cells  \d+ s  failed$", out, re.MULTILINE)
+    assert (
+        "failed: notebooks/temporal_coherence/01_preprocess.ipynb, code cell 2 failed:\n  | # a comment\n  | 1 / 0"
+        in out
+    )
+    assert "ZeroDivisionError: division by zero" in out and "\x1b" not in out
+    assert "02_split" not in out and "notes" not in out
+    assert re.search(r"^face_animation/00_dataset_build  2/2 cells  \d+ s  ok$", out, re.MULTILINE)
+    assert out.endswith(f"report: {workspace / 'report' / 'index.html'}\n")
+
+    report = workspace / "report"
+    pages = sorted(str(path.relative_to(report)) for path in report.rglob("*.html"))
+    ran = ["temporal_coherence/00_dataset_build.html", "temporal_coherence/01_preprocess.html"]
+    assert pages == ["face_animation/00_dataset_build.html", "index.html", *ran]
+    first = bs4.BeautifulSoup((report / ran[0]).read_text(), "html.parser")
+    assert f"mini {workspace} 0" in first.text
+    assert [picture["alt"] for picture in first("img")] == ["a dot", "output below the heading What came out"]
+    assert all(picture["src"].startswith("data:image/png;base64,") for picture in first("img"))
+    assert "Open in Colab" in first.text and first.find("a", href="01_preprocess.html")
+    assert outside(report / ran[0]) == outside(report / "index.html") == outside(report / pages[0]) == []
+    second = (report / ran[1]).read_text()
+    assert "ZeroDivisionError" in second and "stale" not in second and "code cell 2 failed" in second
+    assert len(outside(report / ran[1])) == 1 and "Formulas are typeset over the network" in second  # it has a formula
+
+    index = bs4.BeautifulSoup((report / "index.html").read_text(), "html.parser")
+    assert [heading.text for heading in index("h2")] == ["Learning from <time>", "Face animation"]
+    assert len(index("img")) == len(index("video")) == len(index("table")) == 1  # the other table is no headline
+    assert "FIGURE" not in index.text and "base64" not in index.text
+    links = [link["href"] for link in index("a")]
+    assert links == [*ran, "face_animation/00_dataset_build.html"]
+    assert index.find("b", class_="failed").text == "failed"
+
+
+def test_save_normalises_in_place_and_until_stops(repository, capsys, tmp_path):
+    cells = (
+        new_markdown_cell("# Title", id="the-title"),
+        new_code_cell("import sys\nprint('a', end='\\r')\nprint('b')\nsys.stdout.flush()\nprint('c')", id="the-code"),
+    )
+    cells[1].metadata = nbformat.NotebookNode(tags=["headline"], execution={"x": "y"}, ExecuteTime={"z": 1})
+    metadata = {"widgets": {}, "accelerator": "GPU", "language_info": {"name": "python", "version": "3.9.1"}}
+    path = make(repository, "lip_reading/01_preprocess", *cells, **metadata)
+    other = make(repository, "lip_reading/02_split", "print(1)")
+    before = other.read_bytes()
+    options = ["--workspace", str(tmp_path / "w"), "--html", str(tmp_path / "pages")]
+    assert main(["run", "lip_reading", "--until", "preprocess", "--save", *options]) == 0
+    assert other.read_bytes() == before
+    assert (tmp_path / "pages" / "index.html").is_file() and not (repository / "workspace").exists()
+    saved = nbformat.read(path, as_version=4)
+    assert saved.metadata == {
+        "accelerator": "GPU",
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    assert [cell.id for cell in saved.cells] == ["the-title", "the-code"]
+    assert saved.cells[1].metadata == {"tags": ["headline"]}
+    assert saved.cells[1].execution_count == 1
+    assert saved.cells[1].outputs == [{"output_type": "stream", "name": "stdout", "text": "b\nc\n"}]
+    assert path.read_text().endswith("}\n")
+    once = path.read_bytes()
+    assert main(["run", "lip_reading", "--until", "01", "--save", *options]) == 0
+    assert path.read_bytes() == once
+
+
+def test_save_refuses_what_must_not_be_committed(repository, capsys):
+    sources = ("print('fine')", "import sys\nprint('oh', file=sys.stderr)", "import os\nprint(os.getcwd())")
+    path = make(repository, "lip_reading/00_dataset_build", *sources)
+    before = path.read_bytes()
+    assert main(["run", "--save"]) == 1
+    assert path.read_bytes() == before
+    out = capsys.readouterr().out
+    assert "00_dataset_build.ipynb is not saved" in out
+    assert "cell 2: writes to stderr: oh" in out and "cell 3: shows an absolute path: " in out and "cell 1:" not in out
+
+
+def test_a_file_as_config_reaches_the_kernel_with_its_full_path(repository, capsys, tmp_path, monkeypatch):
+    make(repository, "lip_reading/00_dataset_build", "import os\nprint(os.environ['COURSE_CONFIG'])")
+    (tmp_path / "mine.yaml").write_text("epochs: 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "lip_reading", "--config", "mine.yaml"]) == 0
+    assert f"    {tmp_path / 'mine.yaml'}\n" in capsys.readouterr().out
+
+
+def test_a_kernel_that_dies_and_a_broken_file_are_failures(repository, capsys):
+    make(repository, "temporal_coherence/00_dataset_build", "x = 1", "import os\nos.kill(os.getpid(), 9)")
+    make(repository, "lip_reading/00_dataset_build").write_text("{")
+    assert main(["run"]) == 1
+    out = capsys.readouterr().out
+    assert "00_dataset_build.ipynb, after 1 of 2 code cells: Kernel died" in out
+    assert "notebooks/lip_reading/00_dataset_build.ipynb, no notebook" in out
+
+
+WRONG = [
+    (
+        ["run", "lip_readng"],
+        "unknown project 'lip_readng' (did you mean lip_reading?); there are: lip_reading, face_ani",
+    ),
+    (["run", "boat_detection"], "unknown project 'boat_detection'"),
+    (["run", "--config", "mine.yaml"], "goes with exactly one PROJECT"),
+    (["run", "lip_reading", "face_animation", "--config", "mine.yaml"], "goes with exactly one PROJECT"),
+    (["run", "lip_reading", "--config", "none.yaml"], "there is no config file none.yaml; allowed: mini, t4, full or"),
+    (["run", "--until", "07"], "'07' is no step"),
+    (["run", "--until", "spilt"], "did you mean split?"),
+    (["run", "--unknown"], "unrecognized arguments"),
+    ([], "required"),
+    (["walk"], "invalid choice"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG)
+def test_bad_arguments_end_with_code_2(repository, capsys, monkeypatch, arguments, words):
+    make(repository, "lip_reading/00_dataset_build", "1")
+    make(repository, "face_animation/00_dataset_build", "1")
+    (repository / "mine.yaml").touch()
+    monkeypatch.chdir(repository)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_no_notebooks_at_all_is_an_error(repository, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["run"])
+    assert "there are no notebooks" in capsys.readouterr().err
+
+
+STEPS = {
+    "00_dataset_build": ["0", "00", "dataset_build", "00_dataset_build", "00_dataset_build.ipynb"],
+    "02_split": ["2", "02", "split", "02_split"],
+    "04_evaluate": ["4", "04", "evaluate", "04_evaluate"],
+}
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in STEPS.items() for text in texts])
+def test_until_takes_number_step_or_name(repository, monkeypatch, name, text):
+    seen = {}
+    make(repository, "lip_reading/00_dataset_build", "1")
+    monkeypatch.setattr("helpers.__main__.run", lambda *arguments, **options: seen.update(options) or 0)
+    assert main(["run", "--until", text]) == 0
+    assert seen["until"] == name
+
+
+def test_projects_run_in_the_order_of_the_readme(repository, monkeypatch):
+    seen = []
+    for project in ("face_animation", "boat_detection", "temporal_coherence"):
+        make(repository, f"{project}/00_dataset_build", "1")
+    monkeypatch.setattr("helpers.__main__.run", lambda projects, *arguments, **options: seen.append(projects) or 0)
+    main(["run"])
+    main(["run", "face_animation", "temporal_coherence"])
+    assert seen == [
+        ["temporal_coherence", "boat_detection", "face_animation"],
+        ["temporal_coherence", "face_animation"],
+    ]
+
+
+def test_progress_updates_one_line_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "50")
+    progress = Progress("lip_reading/03_train", 2)
+    progress.relay("epoch 1/3 " + "and much more " * 9)
+    progress.cell()
+    progress.end("ok")
+    out = capsys.readouterr().out
+    assert out.endswith("\n") and out.count("\n") == 1
+    lines = out.rstrip("\n").split("\r")[1:]
+    assert {len(line) for line in lines} == {49}  # each covers the one before, none wraps
+    assert [re.sub(r"\d+ s", "N s", line).strip()[:52] for line in lines] == [
+        "lip_reading/03_train  0/2 cells  N s",
+        "lip_reading/03_train  0/2 cells  N s  epoch 1/3 a",
+        "lip_reading/03_train  1/2 cells  N s",
+        "lip_reading/03_train  1/2 cells  N s  ok",
+    ]
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+from helpers import runtime
+runtime.repo_root = lambda: Path(sys.argv[1])
+from helpers.__main__ import main
+sys.exit(main(["run"]))
+"""
+
+
+def test_ctrl_c_stops_the_kernel_and_ends_with_code_130(repository):
+    cell = "import os, time\nprint('kernel', os.getpid(), flush=True)\ntime.sleep(120)"
+    make(repository, "temporal_coherence/00_dataset_build", "print('first')", cell)
+    make(repository, "lip_reading/00_dataset_build", "print('not reached')")
+    command = [sys.executable, "-u", "-c", INTERRUPTED, str(repository)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COURSE_WORKSPACE": ""}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
+    with subprocess.Popen(command, **pipes) as process:
+        for line in process.stdout:
+            if found := re.match(r"    kernel (\d+)", line):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, rest
+    assert "1/2 cells" in rest and "interrupted" in rest and "Traceback" not in rest and "lip_reading" not in rest
+    assert (repository / "workspace" / "report" / "temporal_coherence" / "00_dataset_build.html").is_file()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(found[1]), 0)
+
+
+def test_badges_command_lists_and_repairs(repository, monkeypatch, capsys):
+    monkeypatch.setattr(runtime, "repo_url", lambda: "https://github.com/someone/a-course")
+    path = make(repository, "lip_reading/00_dataset_build", new_markdown_cell("# Title"), "# tags: setup\n1")
+    assert main(["badges", "--check"]) == 1
+    assert "differs: notebooks/lip_reading/00_dataset_build.ipynb" in capsys.readouterr().out
+    assert main(["badges"]) == 0
+    assert main(["badges", "--check"]) == 0
+    assert "someone/a-course/blob/main/notebooks/lip_reading/00_dataset_build.ipynb" in path.read_text()
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Title")]), path)
+    assert main(["badges"]) == 1
+    assert "0 code cells tagged setup" in capsys.readouterr().err
+
+
+def test_the_address_comes_from_pyproject():
+    url = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    assert notebooks.address()[0] == url
+    assert f'url = "{url}"' in notebooks.setup_cell()
+    link = url.replace("https://github.com", "https://colab.research.google.com/github") + "/blob/main/notebooks"
+    assert notebooks.badge(ROOT / "notebooks" / "lip_reading" / "02_split.ipynb").endswith(
+        f"]({link}/lip_reading/02_split.ipynb)"
+    )
+
+
+FORMULAS = [
+    ("The loss $x^2$ falls", True),
+    ("$$x$$", True),
+    ("\\begin{align}", True),
+    ("`$HOME` and ```\n$x$\n```", False),
+    ("costs 5 $ and 6 $ more", False),
+    ("nothing", False),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), FORMULAS)
+def test_formulas_are_noticed(text, expected):
+    assert notebooks.has_formulas(new_notebook(cells=[new_markdown_cell(text)])) is expected

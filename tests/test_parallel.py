@@ -1,0 +1,104 @@
+"""helpers.parallel: items that fail, workers that die."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import pytest
+from joblib.externals.loky import get_reusable_executor
+
+from helpers import video
+from helpers.parallel import failures, parallel
+
+
+def sometimes(item: int) -> dict:
+    if item == 2:
+        raise KeyError("two")
+    if item == 3:
+        sys.exit("three")
+    if item == 4:
+        return [item]
+    return {"square": item * item}
+
+
+@pytest.mark.parametrize("backend", [None, "loky", "threading", "multiprocessing", "sequential"])
+def test_rows_in_order_and_errors_beside_them(backend):
+    settings = {} if backend is None else {"backend": backend, "n_jobs": 2}
+    with joblib.parallel_config(**settings):
+        table = parallel(sometimes, iter(range(6)), jobs=2 if backend is None else None)
+    assert list(table.columns) == ["item", "square", "error"]
+    assert table["item"].tolist() == list(range(6))
+    assert table["error"].tolist()[:4] == ["", "", "KeyError: 'two'", "SystemExit: three"]
+    assert table["error"][4].startswith("TypeError: ") and "[4]" in table["error"][4]
+    assert table["square"].dropna().tolist() == [0, 1, 25]
+    failed = failures(table)
+    assert failed["item"].tolist() == [2, 3, 4] and list(failed.columns) == ["item", "error"]
+
+
+def test_video_offers_the_same_functions():
+    assert video.parallel is parallel and video.failures is failures
+
+
+def test_no_items_and_names_that_belong_to_the_table():
+    assert list(parallel(sometimes, []).columns) == ["item", "error"]
+    table = parallel(lambda item: {"item": "mine", "error": "mine", "x": 1}, [5], jobs=1)
+    assert table.to_dict("records") == [{"item": 5, "x": 1, "error": ""}]
+
+
+def loaded(item) -> dict:
+    """What the worker has imported; this module, and with it helpers.video, is among it."""
+    heavy = [name for name in ("tensorflow", "keras", "jax") if name in sys.modules]
+    return {"pid": os.getpid(), "heavy": ",".join(heavy), "video": "helpers.video" in sys.modules}
+
+
+def test_workers_are_light_and_other_processes():
+    get_reusable_executor().shutdown(wait=True)  # workers that served another test may have imported anything
+    table = parallel(loaded, range(4), jobs=2)
+    assert table["heavy"].tolist() == [""] * 4 and table["video"].all()
+    assert os.getpid() not in table["pid"].tolist()
+
+
+def dies(item: tuple[str, int]) -> dict:
+    folder, number = item
+    with (Path(folder) / "calls").open("a") as calls:
+        calls.write(f"{number}\n")
+    time.sleep(0.05)
+    if number == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"number": number}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs a system with SIGKILL")
+def test_only_the_item_that_killed_its_process_is_lost(tmp_path):
+    table = parallel(dies, [(str(tmp_path), number) for number in range(12)], jobs=2)
+    failed = failures(table)
+    assert [number for _, number in failed["item"]] == [6]
+    assert failed["error"].iloc[0].startswith("TerminatedWorkerError: ") and "SIGKILL" in failed["error"].iloc[0]
+    assert table["number"].dropna().tolist() == [number for number in range(12) if number != 6]
+    calls = (tmp_path / "calls").read_text().split()
+    assert calls.count("0") == calls.count("1") == calls.count("11") == 1  # finished rows are not made again
+    assert len(calls) <= 12 + 5  # two jobs: four items under way and one more
+
+
+def kills_once(marker: str) -> dict:
+    if marker and not Path(marker).exists():
+        Path(marker).touch()
+        os._exit(1)
+    return loaded(marker)
+
+
+def test_same_call_on_a_dask_cluster(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**options, silence_logs=50) as cluster, distributed.Client(cluster) as client:
+        workers = set(client.run(os.getpid).values())
+        with joblib.parallel_config(backend="dask"):
+            table = parallel(loaded, range(6), jobs=None)
+            assert table["error"].tolist() == [""] * 6 and table["heavy"].tolist() == [""] * 6
+            assert set(table["pid"]) <= workers
+            assert len(failures(parallel(sometimes, range(6)))) == 3
+            table = parallel(kills_once, ["", str(tmp_path / "marker"), ""])
+    assert table["error"].tolist() == [""] * 3 and (tmp_path / "marker").exists()

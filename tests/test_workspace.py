@@ -1,0 +1,197 @@
+"""`helpers.workspace`: steps that survive kills, two runs in one folder, full disks, damaged markers."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers import workspace
+
+CALLS = []
+
+
+@dataclass(frozen=True)
+class Config:
+    source: str = "mini"
+    clips: int = 3
+    epochs: int = 2
+    marks: str = "a"
+
+
+@workspace.step(reads=("clips",), fingerprint=lambda config: config.marks)
+def build_dataset(config, place, folder):
+    CALLS.append("build_dataset")
+    workspace.write_table(
+        folder / "clips.csv", pd.DataFrame({"name": ["NA"] * config.clips, "error": [""] * config.clips})
+    )
+    return {"clips": config.clips}
+
+
+@workspace.step(reads=("epochs",), after=build_dataset, keep=True)
+def preprocess(config, place, folder):
+    CALLS.append("preprocess")
+    done = len(list(folder.glob("item*")))
+    (folder / f"item{done}").touch()
+    if config.epochs == 99 and done == 0:
+        raise KeyboardInterrupt
+    return {"items": done + 1, "clips": build_dataset.load(config, place)["clips"]}
+
+
+STEPS = [build_dataset, preprocess]
+
+
+@pytest.fixture(autouse=True)
+def calls():
+    CALLS.clear()
+    return CALLS
+
+
+def test_a_step_runs_once_and_its_folder_says_what_it_read(tmp_path, calls):
+    result = build_dataset(Config(), tmp_path)
+    assert build_dataset(Config(), str(tmp_path)).folder == result.folder
+    assert calls == ["build_dataset"]
+    assert result.folder.name.startswith("0_build_dataset-") and result.folder.parent.name == build_dataset.project
+    marker = json.loads((result.folder / "step.json").read_text())
+    assert marker["config"] == {"clips": 3} and marker["found"] == {"clips": 3} and marker["fingerprint"] == "a"
+    assert result["clips"] == 3
+    with pytest.raises(KeyError, match="reports no 'frames'; it reports: clips"):
+        result["frames"]
+
+
+def test_tables_keep_empty_text_and_the_word_na(tmp_path):
+    table = build_dataset(Config(), tmp_path).table("clips")
+    assert table["name"].tolist() == ["NA"] * 3 and table["error"].tolist() == [""] * 3
+    with pytest.raises(FileNotFoundError, match=r"no table pairs\.csv"):
+        build_dataset(Config(), tmp_path).table("pairs")
+
+
+def test_only_what_a_step_reads_makes_a_new_folder(tmp_path):
+    base = Config()
+    folders = {name: preprocess.folder(c, tmp_path) for name, c in {
+        "base": base, "source": replace(base, source="other"), "epochs": replace(base, epochs=3),
+        "clips": replace(base, clips=4), "marks": replace(base, marks="b")}.items()}  # fmt: skip
+    assert folders["source"] == folders["base"]
+    assert len(set(folders.values())) == 4
+    assert build_dataset.folder(replace(base, epochs=3), tmp_path) == build_dataset.folder(base, tmp_path)
+
+
+def test_a_killed_step_goes_on_where_it_was(tmp_path, calls):
+    config = Config(epochs=99)
+    build_dataset(config, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(config, tmp_path)
+    assert not preprocess.done(config, tmp_path)
+    assert preprocess(config, tmp_path)["items"] == 2
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_ensure_makes_mini_and_names_the_notebook_otherwise(tmp_path, calls, capsys):
+    first = workspace.ensure(STEPS, "preprocess", Config(), tmp_path)
+    line = capsys.readouterr().out
+    assert calls == ["build_dataset", "preprocess"] and list(first) == calls
+    workspace.ensure(STEPS, "preprocess", Config(), tmp_path)
+    assert (
+        capsys.readouterr().out
+        == line
+        == f"ready: {first['build_dataset'].folder.name}, {first['preprocess'].folder.name}\n"
+    )
+    assert len(calls) == 2
+    real = Config(source="ucf101", clips=7)
+    with pytest.raises(RuntimeError, match="run 00_dataset_build first"):
+        workspace.ensure(STEPS, "preprocess", real, tmp_path)
+    with pytest.raises(RuntimeError, match="build_dataset is not done"):
+        preprocess(real, tmp_path)
+    with pytest.raises(ValueError, match="until must be one of build_dataset, preprocess"):
+        workspace.ensure(STEPS, "prepocess", Config(), tmp_path)
+
+
+def test_kept_steps_live_on_the_other_disk(tmp_path):
+    place = workspace.Workspace(tmp_path / "fast", tmp_path / "drive")
+    workspace.ensure(STEPS, "preprocess", Config(), place)
+    assert len(list((tmp_path / "fast" / build_dataset.project).glob("0_*/step.json"))) == 1
+    assert len(list((tmp_path / "drive" / build_dataset.project).glob("1_*/step.json"))) == 1
+    assert place.downloads == tmp_path / "drive" / "downloads"
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"config": {}}', "[]"])
+def test_a_damaged_marker_is_named(tmp_path, text):
+    folder = build_dataset(Config(), tmp_path).folder
+    (folder / "step.json").write_text(text)
+    with pytest.raises(ValueError, match=r"step\.json is damaged"):
+        build_dataset(Config(), tmp_path)
+
+
+def test_atomic_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "deep" / "a.tar.gz"
+    with workspace.atomic_write(path) as file:
+        file.write(b"old")
+    with pytest.raises(ZeroDivisionError), workspace.atomic_write(path) as file:
+        file.write(b"new")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["a.tar.gz"]
+    with workspace.atomic_path(path) as temporary:
+        assert temporary.name.endswith(".tar.gz") and temporary.parent == path.parent
+        temporary.write_bytes(b"new")
+    assert path.read_bytes() == b"new" and path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    "code, words", [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only"), (errno.EACCES, "permission")]
+)
+def test_disk_errors_name_the_folder_and_the_way_out(tmp_path, monkeypatch, code, words):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match=words) as caught, workspace.atomic_write(path, "w") as file:
+        file.write("new")
+    assert caught.value.errno == code and str(tmp_path) in str(caught.value) and "COURSE_WORKSPACE" in str(caught.value)
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_genuinely_full_device_is_explained():
+    full = pytest.raises(OSError, match="disk is full")
+    with full, workspace.explain_disk_errors(Path("x/y")), Path("/dev/full").open("w") as file:
+        file.write("x")
+        file.flush()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from helpers import workspace
+with workspace.lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_second_run_waits_and_a_killed_one_frees_its_lock(tmp_path, capsys, kill):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "3_train-x"), "60" if kill else "2.5"],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+    )
+    assert holder.stdout.readline() == b"held\n"
+    if kill:
+        holder.kill()
+    began = time.monotonic()
+    with workspace.lock(tmp_path / "3_train-x"):
+        waited = time.monotonic() - began
+    holder.kill()
+    holder.wait()
+    assert ("waiting for it" in capsys.readouterr().out) != kill
+    assert waited < 30

@@ -1,0 +1,153 @@
+"""What a set of embeddings is worth: clusters against classes, pairs, neighbours, a linear probe, signs of collapse."""
+
+import numpy as np
+import pandas as pd
+from sklearn import cluster, linear_model, metrics, pipeline, preprocessing
+
+RECALL_AT = (1, 5, 10, 20, 50)
+
+
+def contingency(labels, clusters) -> np.ndarray:
+    """Counts of each (label, cluster) pair: int64 (number of labels, number of clusters)."""
+    labels, clusters = np.asarray(labels), np.asarray(clusters)
+    if labels.shape != clusters.shape or labels.ndim != 1 or not labels.size:
+        raise ValueError(
+            "labels and clusters must be two sequences of one length, at least 1. "
+            f"Received: shapes {labels.shape} and {clusters.shape}"
+        )
+    _, rows = np.unique(labels, return_inverse=True)
+    _, columns = np.unique(clusters, return_inverse=True)
+    table = np.zeros((rows.max() + 1, columns.max() + 1), dtype=np.int64)
+    np.add.at(table, (rows, columns), 1)
+    return table
+
+
+def entropy(labels) -> float:
+    """H(X) = -sum p(x) log2 p(x) in bits: how much one does not know of a class before any clustering."""
+    share = np.unique(np.asarray(labels), return_counts=True)[1] / len(labels)
+    return float(-(share * np.log2(share)).sum()) + 0.0
+
+
+def conditional_entropy(labels, clusters) -> float:
+    """H(X|Y) = sum_y p(y) sum_x p(x|y) log2 1/p(x|y) in bits: what a cluster leaves unknown of the class.
+
+    0 when every cluster holds one class, H(X) when the clusters say nothing. More clusters always lower it (one per item:
+    0), so compare only at equal k, and as a share of H(X).
+
+    Args:
+        labels: (N,) true classes X.
+        clusters: (N,) clusters Y.
+    """
+    table = contingency(labels, clusters)
+    inside = table / table.sum(axis=0)
+    bits = -np.log2(inside, where=table > 0, out=np.zeros(table.shape))
+    return float((table * bits).sum() / table.sum()) + 0.0
+
+
+def pair_auc(distances, same) -> float:
+    """Chance that a random pair that belongs together is nearer than one that does not: 1 perfect, 0.5 blind, 0 inverted.
+
+    Args:
+        distances: (P,) distances of the pairs.
+        same: (P,) 1 where the pair belongs together.
+    """
+    return float(metrics.roc_auc_score(np.asarray(same), -np.asarray(distances)))
+
+
+def cluster_scores(labels, clusters) -> dict[str, float]:
+    """Every clustering score of the course for one clustering; NMI with the arithmetic mean (equal to the V-measure)."""
+    bits = conditional_entropy(labels, clusters)
+    table = contingency(labels, clusters)
+    return {
+        "conditional_entropy": bits,
+        "share_of_entropy": bits / entropy(labels),
+        "homogeneity": metrics.homogeneity_score(labels, clusters),
+        "nmi": metrics.normalized_mutual_info_score(labels, clusters),
+        "ari": metrics.adjusted_rand_score(labels, clusters),
+        "purity": float(table.max(axis=0).sum() / table.sum()),
+        "largest_cluster": float(table.sum(axis=0).max() / table.sum()),
+    }
+
+
+def kmeans(features, k: int, *, seed: int = 0) -> np.ndarray:
+    """Clusters (N,) of features (N, D) by k-means++ with ten starts, as scikit-learn 0.21 did by default."""
+    return cluster.KMeans(k, n_init=10, random_state=seed).fit_predict(np.asarray(features, dtype=np.float64))
+
+
+def clip_means(features, clips) -> tuple[np.ndarray, np.ndarray]:
+    """Mean feature of each clip: (number of clips, D), and the clips' names in the same (sorted) order."""
+    names, index = np.unique(np.asarray(clips), return_inverse=True)
+    sums = np.zeros((len(names), features.shape[1]))
+    np.add.at(sums, index, features)
+    return sums / np.bincount(index)[:, None], names
+
+
+def retrieval_recall(gallery, gallery_labels, queries, query_labels, *, at=RECALL_AT) -> dict[str, float]:
+    """Share of queries with a clip of their own class among the k nearest of the gallery, by cosine.
+
+    The protocol of Xu et al., "Self-supervised spatiotemporal learning via video clip order prediction", CVPR 2019: test
+    clips ask, training clips answer.
+
+    Args:
+        gallery, queries: (G, D) and (Q, D) clip features.
+        gallery_labels, query_labels: (G,) and (Q,) classes.
+        at: values of k; those greater than G are left out.
+    """
+    unit = [preprocessing.normalize(np.asarray(part, dtype=np.float64)) for part in (gallery, queries)]
+    nearest = np.argsort(-unit[1] @ unit[0].T, axis=1, kind="stable")
+    hits = np.asarray(gallery_labels)[nearest] == np.asarray(query_labels)[:, None]
+    return {f"recall@{k}": float(hits[:, :k].any(axis=1).mean()) for k in at if k <= hits.shape[1]}
+
+
+def linear_probe(train, train_labels, test, test_labels) -> float:
+    """Accuracy of a logistic regression on standardised, frozen features: train (N, D), test (M, D)."""
+    probe = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression(C=0.1, max_iter=500))
+    return float(probe.fit(train, train_labels).score(test, test_labels))
+
+
+def collapse_monitors(features) -> dict[str, float]:
+    """Signs that a network gives everything the same embedding.
+
+    Args:
+        features: (N, D).
+
+    Returns:
+        `spread`: mean standard deviation of a dimension, over the mean length of an embedding. `dead`: share of dimensions
+        that never change. `rank`: effective rank, exp of the entropy of the normalised singular values (Roy and Vetterli, 2007).
+    """
+    features = np.asarray(features, dtype=np.float64)
+    deviation = features.std(axis=0)
+    length = np.linalg.norm(features, axis=1).mean()
+    values = np.linalg.svd(features - features.mean(axis=0), compute_uv=False)
+    share = values / max(values.sum(), 1e-300)
+    share = share[share > 1e-12]
+    return {
+        "spread": float(deviation.mean() / length) if length else 0.0,
+        "dead": float((deviation < 1e-9).mean()),
+        "rank": float(np.exp(-(share * np.log(share)).sum())) if share.size else 0.0,
+    }
+
+
+def score_features(frames: pd.DataFrame, features, *, k: int, seeds: int = 3) -> dict[str, float]:
+    """All scores of one set of features, on the test frames; clips are averaged for retrieval and probe.
+
+    Args:
+        frames: rows with `split` (train, test), `label` and `video`, one per feature.
+        features: (N, D).
+        k: number of clusters.
+        seeds: k-means runs; scores are means over them, `<score>_sd` the spread of the first three.
+    """
+    features = np.asarray(features, dtype=np.float64)
+    test = (frames["split"] == "test").to_numpy()
+    labels = frames["label"].to_numpy()
+    runs = pd.DataFrame([cluster_scores(labels[test], kmeans(features[test], k, seed=s)) for s in range(seeds)])
+    scores = runs.mean().to_dict()
+    scores["conditional_entropy_sd"] = float(runs["conditional_entropy"].std(ddof=0))
+    sides = {}
+    for name, rows in (("train", (frames["split"] == "train").to_numpy()), ("test", test)):
+        means, videos = clip_means(features[rows], frames["video"][rows])
+        by_video = dict(zip(frames["video"][rows], labels[rows], strict=True))
+        sides[name] = (means, np.array([by_video[video] for video in videos]))
+    scores |= retrieval_recall(*sides["train"], *sides["test"])
+    scores["linear_probe"] = linear_probe(*sides["train"], *sides["test"])
+    return scores

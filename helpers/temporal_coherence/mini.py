@@ -1,0 +1,208 @@
+"""Draws a small UCF101 in the genuine on-disk format: `<Class>/v_<Class>_g<GG>_c<CC>.avi`, from a seed, in seconds.
+
+As in UCF101 the clips of one group share person, place and camera. Colours, background, light, size and side are drawn
+per group, from the same chances for every class: they tell the group, and only pose and motion tell the class.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from helpers import video
+from helpers.temporal_coherence.mini_scenes import SCENES
+from helpers.temporal_coherence.mini_stage import Stage, draw_background, draw_look
+
+LABELS = {  # the course's ten classes with their numbers in the official list, which counts from 1
+    "Archery": 3,
+    "Billiards": 12,
+    "Bowling": 16,
+    "GolfSwing": 33,
+    "HammerThrow": 36,
+    "HorseRace": 41,
+    "Rowing": 76,
+    "Skiing": 81,
+    "SoccerPenalty": 85,
+    "TennisSwing": 92,
+}
+CLASSES = tuple(SCENES)
+LAST_TEST_GROUP = 7  # UCF101, fold 1: groups 1 to 7 are for the test, 8 to 25 for training
+GROUPS = (1, 2, 3, 4, *range(8, 20))
+FPS = 25
+
+
+def _generator(*key: object) -> np.random.Generator:
+    """A generator that depends on the key alone: not on the order of clips, the process or Python's hash seed."""
+    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def _draw_light(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The light on every pixel (255 = all), which fades to one side, and the fog to add: both (H, W, 3) uint8."""
+    y, x = np.mgrid[-1 : 1 : size[0] * 1j, -1 : 1 : size[1] * 1j]
+    slope = rng.uniform(-0.1, 0.1, 2)
+    fade = 0.9 + slope[0] * x + slope[1] * y - rng.uniform(0, 0.1) * (x**2 + y**2)
+    fog = np.full((*size, 3), rng.uniform(0, 60) * rng.uniform(0.7, 1.0, 3), np.uint8)
+    tint = rng.uniform(0.85, 1.0) * rng.uniform(0.94, 1.0, 3)
+    return np.clip((255 - fog) * fade[..., None] * tint, 0, 255).astype(np.uint8), fog
+
+
+def draw_clip(
+    label: str,
+    group: int,
+    clip: int,
+    *,
+    seed: int = 0,
+    frames: tuple[int, int] = (32, 52),
+    size: tuple[int, int] = (120, 160),
+) -> Iterator[np.ndarray]:
+    """Draw one clip, which depends on the arguments alone.
+
+    Args:
+        label: one of `CLASSES`.
+        group: source video; clips of a group share person, place and camera, for every seed and class other ones.
+        clip: tempo, phase and small offsets are its own.
+        frames: least and most number of frames.
+        size: (height, width) in pixels.
+
+    Yields:
+        RGB frames, (H, W, 3) uint8, for 25 frames a second.
+
+    Raises:
+        ValueError: the label is none of `CLASSES`, or frames or size make no clip.
+    """
+    _check([label], frames, size)
+    return _frames(label, group, clip, seed, _count_frames(label, group, clip, seed, frames), size)
+
+
+def _check(classes: Sequence[str], frames: tuple[int, int], size: tuple[int, int]) -> None:
+    if unknown := [label for label in classes if label not in SCENES]:
+        raise ValueError(f"no scene for {unknown}: choose from {', '.join(CLASSES)}")
+    if len(frames) != 2 or not 1 <= frames[0] <= frames[1]:
+        raise ValueError(f"frames must be (least, most) with 1 <= least <= most. Received: frames={frames!r}")
+    if len(size) != 2 or min(size) < 32:
+        raise ValueError(f"size must be (height, width), both 32 pixels or more. Received: size={size!r}")
+
+
+def _count_frames(label: str, group: int, clip: int, seed: int, frames: tuple[int, int]) -> int:
+    return int(_generator(seed, label, group, clip, "frames").integers(frames[0], frames[1] + 1))
+
+
+def _frames(label: str, group: int, clip: int, seed: int, count: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    place, own = _generator(seed, label, group), _generator(seed, label, group, clip)
+    look, (light, fog) = draw_look(place), _draw_light(place, size)
+    unit = min(size[0] / 120, size[1] / 160)  # pixels per world unit before zooming
+    scale, mirror, shaking = unit * place.uniform(0.8, 1.06), place.random() < 0.5, unit * place.uniform(0.2, 1.2)
+    offset = complex(place.uniform(-10, 10) + own.uniform(-2, 2), place.uniform(-5, 5) + own.uniform(-1, 1))
+    origin, margin = complex(size[1], size[0]) / 2 + unit * offset, min(size) // 8  # room for a shaking camera
+    wide = np.zeros((size[0] + 2 * margin, size[1] + 2 * margin, 3), np.uint8)
+    draw_background(Stage(wide, look, scale, origin + margin * (1 + 1j), mirror), place)
+    draw = SCENES[label](own, look)
+    pace, phase = own.uniform(2, 6, 4), own.uniform(0, 6, 4)
+    for index in range(count):
+        waves = shaking * np.sin(pace * index / FPS + phase)
+        shake = complex(waves[0] + waves[1], waves[2] + waves[3])
+        move = np.array([[1, 0, shake.real - margin], [0, 1, shake.imag - margin]])
+        image = cv2.warpAffine(wide, move, size[::-1])
+        draw(Stage(image, look, scale, origin + shake, mirror), index / FPS)
+        yield cv2.add(cv2.multiply(image, light, scale=1 / 255), fog)
+
+
+def make_dataset(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    classes: Sequence[str] = CLASSES,
+    groups: Sequence[int] = GROUPS,
+    clips_per_group: int = 2,
+    frames: tuple[int, int] = (32, 52),
+    size: tuple[int, int] = (120, 160),
+    jobs: int | None = -1,
+) -> pd.DataFrame:
+    """Write the clips as `<Class>/v_<Class>_g<GG>_c<CC>.avi`; a clip whose file stands already is left as it is.
+
+    The same arguments give the same frames, whatever the number of processes; another seed belongs in another folder.
+
+    Args:
+        folder: made if it is not there.
+        frames, size: see `draw_clip`.
+        jobs: processes, see `helpers.video.parallel`.
+
+    Returns:
+        One row a clip, in order: path (relative to the folder, with slashes), label, group, clip, frames.
+
+    Raises:
+        ValueError: a class that is not drawn, or a range or size that makes no clip.
+        RuntimeError: clips that could not be written, each with its reason.
+    """
+    _check(classes, frames, size)
+    keys = [(label, group, clip) for label in classes for group in groups for clip in range(1, clips_per_group + 1)]
+    write = partial(_write_clip, folder=Path(folder), seed=seed, frames=tuple(frames), size=tuple(size))
+    table = video.parallel(write, keys, jobs=jobs, label="drawing clips")
+    failed = video.failures(table)
+    if len(failed):
+        raise RuntimeError(
+            f"{len(failed)} of {len(keys)} clips could not be drawn into {folder}: {failed.iloc[0]['error']}"
+        )
+    return table[["path", "label", "group", "clip", "frames"]]
+
+
+def _write_clip(
+    key: tuple[str, int, int], folder: Path, seed: int, frames: tuple[int, int], size: tuple[int, int]
+) -> dict:
+    label, group, clip = key
+    path = f"{label}/v_{label}_g{group:02d}_c{clip:02d}.avi"
+    if not (folder / path).exists():  # a file under its own name is whole: `write_video` renames when done
+        video.write_video(folder / path, draw_clip(*key, seed=seed, frames=frames, size=size), fps=FPS)
+    count = _count_frames(*key, seed, frames)
+    return {"path": path, "label": label, "group": group, "clip": clip, "frames": count}
+
+
+def write_lists(folder: str | Path, table: pd.DataFrame) -> Path:
+    """Write `ucfTrainTestlist/{classInd,trainlist01,testlist01}.txt` as UCF101 has them.
+
+    Lines end in CRLF, labels count from 1, the test list has none, and all ten classes of the course have a number.
+
+    Args:
+        folder: `ucfTrainTestlist` is made in it.
+        table: from `make_dataset`; groups 1 to 7 are for the test.
+
+    Returns:
+        The folder of the three lists.
+    """
+    table = table.sort_values(["label", "group", "clip"])
+    test = table["group"] <= LAST_TEST_GROUP
+    lists = {
+        "classInd": [f"{number} {label}" for label, number in LABELS.items()],
+        "trainlist01": [f"{row.path} {LABELS[row.label]}" for row in table[~test].itertuples()],
+        "testlist01": table[test]["path"].tolist(),
+    }
+    target = Path(folder) / "ucfTrainTestlist"
+    target.mkdir(parents=True, exist_ok=True)
+    for name, lines in lists.items():
+        (target / f"{name}.txt").write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+    return target
+
+
+def truncate_clip(path: str | Path, share: float = 2 / 3, *, target: str | Path | None = None) -> Path:
+    """Copy the first part of a file, like a broken download: the header of the copy still claims all frames.
+
+    Args:
+        path: an AVI file, left as it is.
+        share: of the bytes, more than 0 and less than 1.
+        target: the copy, by default `<name>_cut.avi` beside the file.
+
+    Returns:
+        The path of the copy.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must lie between 0 and 1, both excluded. Received: share={share!r}")
+    path = Path(path)
+    target = Path(target) if target else path.with_name(f"{path.stem}_cut{path.suffix}")
+    content = path.read_bytes()
+    target.write_bytes(content[: round(share * len(content))])
+    return target

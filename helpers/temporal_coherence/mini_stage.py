@@ -1,0 +1,243 @@
+"""The drawing tools of the mini dataset: a stage with a view, a palette, a jointed person, and a background.
+
+A point is a complex number x + iy (x to the right, y down, the picture's centre at 0): adding moves it, multiplying
+turns it. The world is 160 wide and 120 high, whatever the picture's size; a standing person is about 62 high.
+"""
+
+import cmath
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+Color = tuple[int, int, int]
+Part = tuple[Sequence[complex], Color, float]  # points, colour, width of a thick line
+FRACTION = 16  # OpenCV draws at 1/16 of a pixel (a shift by 4 bits), so that slow motion looks smooth
+CIRCLE = tuple(cmath.rect(1, 2 * math.pi * k / 20) for k in range(20))
+SKINS = ((255, 219, 190), (240, 190, 150), (205, 145, 105), (150, 100, 70), (105, 68, 48))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the clips of one group share: colours, which mean nothing for the class, and free numbers in [0, 1)."""
+
+    sky: Color
+    haze: Color
+    far: Color
+    ground: Color
+    prop: Color
+    second: Color
+    light: Color
+    dark: Color
+    shirt: Color
+    trousers: Color
+    skin: Color
+    hair: Color
+    free: tuple[float, ...]
+
+
+def draw_look(rng: np.random.Generator) -> Look:
+    """Colours of any hue; only brightness and saturation keep to ranges, so that figures stand out from their place."""
+
+    def color(saturation, value):
+        hsv = [[[rng.integers(180), 255 * rng.uniform(*saturation), 255 * rng.uniform(*value)]]]
+        return tuple(cv2.cvtColor(np.array(hsv, np.uint8), cv2.COLOR_HSV2RGB)[0, 0].tolist())
+
+    return Look(
+        sky=color((0.15, 0.5), (0.85, 1.0)),
+        haze=color((0.05, 0.25), (0.9, 1.0)),
+        far=color((0.2, 0.5), (0.6, 0.85)),
+        ground=color((0.25, 0.6), (0.65, 0.95)),
+        prop=color((0.25, 0.6), (0.65, 0.95)),  # as large as the ground in some scenes: the same ranges
+        second=color((0.5, 0.85), (0.7, 1.0)),
+        light=color((0.0, 0.15), (0.9, 1.0)),
+        dark=color((0.2, 0.6), (0.12, 0.25)),
+        shirt=color((0.4, 0.9), (0.5, 1.0)),
+        trousers=color((0.2, 0.7), (0.25, 0.6)),
+        skin=SKINS[rng.integers(len(SKINS))],
+        hair=color((0.2, 0.7), (0.15, 0.6)),
+        free=tuple(rng.random(4).tolist()),
+    )
+
+
+@dataclass
+class Stage:
+    """An RGB image, the palette, and the view of the world that the image shows."""
+
+    image: np.ndarray  # (H, W, 3) uint8
+    look: Look
+    scale: float  # pixels per world unit
+    origin: complex  # the pixel at which the world's 0 lies
+    mirror: bool = False
+
+    def pixels(self, points: Sequence[complex]) -> np.ndarray:
+        """World points as OpenCV's fixed-point pixels, (N, 1, 2) int32."""
+        down, right = FRACTION * self.scale, FRACTION * self.scale * (-1 if self.mirror else 1)
+        x, y = FRACTION * self.origin.real, FRACTION * self.origin.imag
+        # Plain Python: for two or three points several times faster than array operations.
+        return np.array([[(round(x + right * p.real), round(y + down * p.imag))] for p in points], np.int32)
+
+    def line(self, points: Sequence[complex], color: Color, width: float) -> None:
+        thickness = max(1, round(width * self.scale))
+        cv2.polylines(self.image, [self.pixels(points)], False, color, thickness, cv2.LINE_AA, 4)
+
+    def area(self, points: Sequence[complex], color: Color) -> None:
+        cv2.fillPoly(self.image, [self.pixels(points)], color, cv2.LINE_AA, 4)
+
+    def box(self, left: float, top: float, right: float, bottom: float, color: Color) -> None:
+        self.area([complex(x, y) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))], color)
+
+    def oval(self, center: complex, radii: complex, color: Color, angle: float = 0.0) -> None:
+        tilt = cmath.rect(1, angle)
+        self.area([center + tilt * complex(p.real * radii.real, p.imag * radii.imag) for p in CIRCLE], color)
+
+    def disk(self, center: complex, radius: float, color: Color) -> None:
+        x, y = self.pixels([center])[0, 0].tolist()
+        cv2.circle(self.image, (x, y), round(radius * self.scale * FRACTION), color, -1, cv2.LINE_AA, 4)
+
+    def strokes(self, *parts: Part) -> None:
+        """Thick lines as one sticker: first all outlines, then all fillings, so that no seam shows where they meet."""
+        for points, _, width in parts:
+            self.line(points, self.look.dark, width + 2)
+        for points, color, width in parts:
+            self.line(points, color, width)
+
+
+def shade(color: Color, factor: float) -> Color:
+    """The colour made darker (below 1) or lighter (above 1)."""
+    return tuple(min(255, round(channel * factor)) for channel in color)
+
+
+def ease(x: float, times: Sequence[float], values: Sequence[float]) -> float:
+    """Values at times, with a gentle start and stop between two; constant before the first and after the last."""
+    i = min(max(int(np.searchsorted(times, x)), 1), len(times) - 1)
+    share = min(max((x - times[i - 1]) / (times[i] - times[i - 1]), 0.0), 1.0)
+    return values[i - 1] + (values[i] - values[i - 1]) * (0.5 - 0.5 * math.cos(math.pi * share))
+
+
+def reach(start: complex, target: complex, first: float, second: float, bend: float) -> tuple[complex, complex]:
+    """Joint and end of a two-bone limb that reaches for the target; `bend` (+1 or -1) is the side of the joint."""
+    distance = min(max(abs(target - start), abs(first - second) + 1e-3), 0.999 * (first + second))
+    towards = (target - start) / (abs(target - start) or 1.0)
+    angle = math.acos((first**2 + distance**2 - second**2) / (2 * first * distance))
+    return start + first * towards * cmath.rect(1, bend * angle), start + distance * towards
+
+
+def draw_person(
+    stage: Stage,
+    hip: complex,
+    lean: float,
+    hands: tuple[complex, complex],
+    feet: tuple[complex, complex],
+    *,
+    size: float = 1.0,
+    elbows: tuple[int, int] = (1, 1),
+    knees: tuple[int, int] = (-1, -1),
+    broad: float = 0.0,
+    held: Callable[[], None] | None = None,
+) -> None:
+    """A jointed person; pairs are (near side, far side), elbows and knees bend to +1 or -1.
+
+    Args:
+        lean: of the trunk, radians from upright, positive to the right.
+        broad: half the width of the shoulders: 0 seen from the side, about 5 from the front.
+        held: draws what the near hand holds, behind the near arm.
+    """
+    look, width = stage.look, (broad, -broad)
+    neck = hip + 19 * size * cmath.rect(1, lean - math.pi / 2)
+    head = neck + 9 * size * cmath.rect(1, 0.6 * lean - math.pi / 2)
+
+    def limb(start, target, bones, bend, upper, lower, thick):
+        joint, end = reach(start, target, bones[0] * size, bones[1] * size, bend)
+        return [([start, joint], upper, thick * size), ([joint, end], lower, 0.85 * thick * size)]
+
+    def arm(side, dim):
+        start, colors = neck + 2j * size + width[side], (shade(look.shirt, dim), shade(look.skin, dim))
+        return limb(start, hands[side], (11, 12), elbows[side], *colors, 5)
+
+    def leg(side, dim):
+        color = shade(look.trousers, dim)
+        parts = limb(hip + 0.6 * width[side], feet[side], (15, 16), knees[side], color, color, 6)
+        ankle, toe = parts[1][0][1], size * (math.copysign(2, width[side]) if broad else 4)
+        return [*parts, ([ankle, ankle + toe], shade(look.dark, 1.5), 4 * size)]
+
+    stage.strokes(*arm(1, 0.75), *leg(1, 0.75))
+    stage.strokes(*leg(0, 1), ([hip, neck], look.shirt, (9 + broad) * size), ([neck, head], look.skin, 4 * size))
+    stage.disk(head, 6.4 * size, look.dark)
+    stage.disk(head - 1.2j * size, 5.5 * size, look.hair)
+    face = lean + (math.pi / 2 if broad else 0.3)
+    stage.disk(head + cmath.rect(1.2 * size, face), 4.4 * size, look.skin)
+    if held:
+        held()
+    stage.strokes(*arm(0, 1))
+
+
+def draw_background(stage: Stage, rng: np.random.Generator) -> None:
+    """Sky and clouds, one or two things on the horizon, ground, and a grain: from the same chances for every class."""
+    horizon, look, image = rng.uniform(-14, 0), stage.look, stage.image
+    row = int(np.clip(stage.origin.imag + stage.scale * horizon, 1, len(image) - 2))
+    _fill(image[:row], look.sky, look.haze)
+    _fill(image[row:], shade(look.ground, 0.85), shade(look.ground, 1.08))
+    for _ in range(rng.integers(4)):
+        cloud = complex(rng.uniform(-80, 80), rng.uniform(-55, -35))
+        for x in (-7, 0, 8):
+            stage.oval(cloud + x, complex(8, rng.uniform(2.5, 5)), look.haze)
+    for _ in range(rng.integers(6)):
+        balloon, colors = complex(rng.uniform(-80, 80), rng.uniform(-58, -25)), (look.second, look.prop, look.light)
+        stage.line([balloon, balloon + 12j], look.dark, 0.5)
+        stage.oval(balloon, 4 + 5j, (*colors, look.shirt, look.dark)[rng.integers(5)])
+    for k in rng.permutation(len(BACKDROPS))[: rng.integers(1, 3)]:
+        BACKDROPS[k](stage, rng, horizon + 1)
+    slant, step, striped = rng.uniform(-40, 40), rng.uniform(30, 70), rng.random() < 0.5
+    for x in np.arange(-200, 200, step) if striped else ():
+        stripe = np.array([x, x + 14, 1.6 * x + 22 + slant + 90j, 1.6 * x + slant + 90j]) + 1j * horizon
+        stage.area(stripe, shade(look.ground, 0.9))
+    for _ in range(rng.integers(10, 60)):
+        tuft = complex(rng.uniform(-100, 100), rng.uniform(horizon + 6, 70))
+        stage.line([tuft, tuft + rng.uniform(2, 7)], shade(look.ground, rng.uniform(0.75, 1.2)), 1)
+    grain = cv2.GaussianBlur(rng.normal(0, rng.uniform(4, 12), image.shape[:2]), (0, 0), 1.2)
+    image[:] = np.clip(image + grain[..., None], 0, 255)
+
+
+def _fill(image: np.ndarray, top: Color, bottom: Color) -> None:
+    image[:] = np.rint(np.linspace(top, bottom, len(image)))[:, None]
+
+
+def _draw_trees(stage: Stage, rng: np.random.Generator, horizon: float) -> None:
+    for x in np.arange(-130, 130, rng.uniform(16, 30)):
+        foot, height = complex(x + rng.uniform(-6, 6), horizon), rng.uniform(10, 24)
+        stage.line([foot, foot - 1j * height], shade(stage.look.far, 0.5), 2.5)
+        crown = shade(stage.look.far, rng.uniform(0.65, 0.95))
+        stage.oval(foot - 1j * height, complex(0.35 * height, 0.6 * height), crown)
+
+
+def _draw_houses(stage: Stage, rng: np.random.Generator, horizon: float) -> None:
+    for x in np.arange(-130, 130, rng.uniform(20, 28)):
+        height, color = rng.uniform(12, 34), shade(stage.look.far, rng.uniform(0.7, 1.2))
+        stage.box(x, horizon - height, x + rng.uniform(14, 22), horizon, color)
+        for window in (x + 3, x + 9):
+            stage.line([complex(window, horizon - height + 3), complex(window, horizon - 3)], stage.look.haze, 2)
+
+
+def _draw_crowd(stage: Stage, rng: np.random.Generator, horizon: float) -> None:
+    look = stage.look
+    stage.box(-160, horizon - 15, 160, horizon, look.far)
+    for row in (2, 1, 0):
+        for x in np.arange(-130, 130, 7.0):
+            seat = complex(x + 3.5 * (row % 2) + rng.uniform(-1, 1), horizon - 3 - 5 * row)
+            shirts = (look.shirt, look.second, look.prop, look.trousers, look.light)
+            stage.line([seat, seat + 4j], shirts[rng.integers(5)], 4)
+            stage.disk(seat - 2.5j, 2, shade(look.skin, rng.uniform(0.6, 1.1)))
+
+
+def _draw_hills(stage: Stage, rng: np.random.Generator, horizon: float) -> None:
+    x = np.arange(-160, 161, 8.0)
+    for height, factor in ((rng.uniform(14, 26), 1.15), (rng.uniform(5, 14), 0.9)):
+        waves = np.sin(x / rng.uniform(14, 30) + rng.uniform(0, 6)) * np.sin(x / 45 + rng.uniform(0, 6))
+        ridge = x + 1j * (horizon - height * (0.6 + 0.4 * waves))
+        stage.area([*ridge, 160 + 1j * horizon, -160 + 1j * horizon], shade(stage.look.far, factor))
+
+
+BACKDROPS = (_draw_trees, _draw_houses, _draw_crowd, _draw_hills)

@@ -1,0 +1,67 @@
+"""Who trains, who watches, who is tested: splits by the official lists, by groups or by clips, and a check for leaks."""
+
+import numpy as np
+import pandas as pd
+
+from helpers.temporal_coherence.ucf101 import clip_key
+
+
+def assign_splits(
+    clips: pd.DataFrame,
+    *,
+    by: str,
+    seed: int = 0,
+    test_share: float = 0.3,
+    validation_groups: int = 3,
+    lists: tuple[list[str], list[str]] | None = None,
+) -> pd.Series:
+    """Put every clip on one side: "train", "validation" or "test"; "" for clips that are in neither official list.
+
+    Args:
+        clips: table of `find_clips`.
+        by: "official" takes `lists`; "group" and "clip" draw `test_share` of each class's groups or clips for testing, at
+            least one. Validation takes the last `validation_groups` training groups (or clips) of each class, whole.
+        lists: training and test clips of the official fold.
+
+    Raises:
+        ValueError: a class has too few groups (or clips) for three sides.
+    """
+    unit = clips["video"] if by == "clip" else clips["group"]
+    side = pd.Series("train", index=clips.index)
+    if by == "official":
+        train, test = ({clip_key(name) for name in names} for names in lists)
+        keys = clips["video"].map(clip_key)
+        side = pd.Series(np.where(keys.isin(test), "test", np.where(keys.isin(train), "train", "")), index=clips.index)
+    for name, rows in clips.groupby("class"):
+        if by != "official":
+            units = np.random.default_rng([seed, *name.encode()]).permutation(sorted(unit[rows.index].unique()))
+            chosen = units[: max(1, round(test_share * len(units)))]
+            side[rows.index[unit[rows.index].isin(chosen)]] = "test"
+        training = rows.index[side[rows.index] == "train"]
+        units = sorted(unit[training].unique())
+        if len(units) <= validation_groups:
+            kind = "clips" if by == "clip" else "groups"
+            raise ValueError(
+                f"class {name}: {len(units)} {kind} are left for training, and validation takes {validation_groups}; expected "
+                f"more. Lower validation_groups{'' if by == 'clip' else ', or choose split_by: clip'}"
+            )
+        side[training[unit[training].isin(units[-validation_groups:])]] = "validation"
+    return side
+
+
+def find_leaks(clips: pd.DataFrame) -> list[str]:
+    """Groups with clips on more than one side, as "Class g01"; empty for a clean split."""
+    sides = clips[clips["split"] != ""].groupby(["class", "group"])["split"].nunique()
+    return [f"{name} g{group:02d}" for name, group in sides.index[sides > 1]]
+
+
+def check_leaks(clips: pd.DataFrame, *, by: str) -> list[str]:
+    """`find_leaks`, and an error unless the split was made by clips on purpose.
+
+    Raises:
+        ValueError: both sides share groups: same people, same place, so a test score would measure memory.
+    """
+    leaks = find_leaks(clips)
+    if leaks and by != "clip":
+        raise ValueError(f"split_by {by}: {len(leaks)} groups are on both sides of the split: {', '.join(leaks[:5])}")
+    return leaks

@@ -1,0 +1,221 @@
+"""From frames to probabilities: sampling of frames, one embedding per feature, fully connected layers, mixture of experts."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from helpers.circulant_video import layers
+
+EMBEDDINGS = {"dbof": layers.DBoF, "netvlad": layers.NetVLAD, "netfv": layers.NetFV}
+PARTS = ("embedding", "fc", "moe")
+SAMPLINGS = ("even", "random")
+FRAME_TYPES = ("uint8", "float32")
+
+
+def split_halves(frames, num_frames, labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut every video in the middle: twice as many examples, each with all labels, for training.
+
+    Args:
+        frames: (B, T, F), of which the first `num_frames` are genuine.
+        num_frames: (B,) ints, n.
+        labels: (B, V).
+
+    Returns:
+        Frames (2 B, ceil(T / 2), F) padded with 0, counts (2 B,), labels (2 B, V). The halves of one video are neighbours: the
+        first ceil(n / 2) frames, then the other floor(n / 2), which may be none.
+    """
+    frames, total = np.asarray(frames), np.minimum(np.asarray(num_frames), np.shape(frames)[1])
+    counts = np.stack([total - total // 2, total // 2], axis=1)  # (B, 2)
+    place = np.arange(math.ceil(frames.shape[1] / 2))
+    index = np.array([0, 1])[:, None] * counts[:, :1, None] + place  # (B, 2, T / 2)
+    genuine = place < counts[..., None]
+    halves = frames[np.arange(len(frames))[:, None, None], np.where(genuine, index, 0)]
+    halves = np.where(genuine[..., None], halves, np.zeros((), frames.dtype))
+    return halves.reshape(-1, *halves.shape[2:]), counts.reshape(-1), np.repeat(labels, 2, axis=0)
+
+
+@keras.saving.register_keras_serializable("helpers")
+class SampleFrames(keras.layers.Layer):
+    """Draw bags of frames, dequantise bytes, and scale every frame to length 1 over all its features together.
+
+    Only the first `num_frames` of a video are ever drawn. A video without frames gives zeros.
+
+    Args:
+        bags: sets of frames per video.
+        iterations: frames per bag.
+        sampling: what inference draws: "even", the same frames spread over the video every time, or "random", as the
+            original did in its evaluation too. Training always draws at random, with replacement.
+        seed: of the draws.
+
+    Call arguments:
+        frames: (B, T, F), uint8 as stored or float.
+        num_frames: (B,) ints.
+
+    Returns:
+        (B bags, iterations, F) float32; the bags of one video are neighbours.
+    """
+
+    def __init__(self, bags=1, iterations=15, sampling="even", seed=None, **options):
+        super().__init__(**{"dtype": "float32", **options})  # no rounding of features before they have length 1
+        if sampling not in SAMPLINGS:
+            raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}. Received: sampling={sampling!r}")
+        self.bags = bags
+        self.iterations = iterations
+        self.sampling = sampling
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def draw(self, num_frames, training=False):
+        """Indices (B, bags iterations) below `num_frames` (B, 1)."""
+        size = self.bags * self.iterations
+        if training or self.sampling == "random":
+            uniform = keras.random.uniform((ops.shape(num_frames)[0], size), seed=self.generator)
+            index = ops.cast(ops.floor(uniform * ops.cast(num_frames, "float32")), "int32")
+        else:  # bag b takes places b, b + bags, ...: each spans the whole video
+            place = np.arange(size).reshape(self.iterations, self.bags).T.reshape(1, -1)
+            index = ops.floor_divide((2 * place + 1).astype("int32") * num_frames, 2 * size)
+        return ops.minimum(index, ops.maximum(num_frames - 1, 0))  # a uniform number near 1 may round up to n
+
+    def call(self, frames, num_frames, training=None):
+        length, size = ops.shape(frames)[1], frames.shape[2]
+        count = ops.clip(ops.cast(ops.reshape(num_frames, (-1, 1)), "int32"), 0, length)
+        first = ops.expand_dims(ops.arange(ops.shape(frames)[0], dtype="int32") * length, 1)
+        rows = ops.reshape(first + self.draw(count, training), (-1,))
+        x = ops.take(ops.reshape(frames, (-1, size)), rows, axis=0)
+        x = layers.l2_normalize(dequantize(x), axis=-1)
+        x = ops.reshape(x, (-1, self.bags * self.iterations, size)) * ops.cast(count > 0, x.dtype)[..., None]
+        return ops.reshape(x, (-1, self.iterations, size))
+
+    def compute_output_shape(self, frames_shape, num_frames_shape):
+        return (None, self.iterations, frames_shape[2])
+
+    def get_config(self):
+        own = {key: getattr(self, key) for key in ("bags", "iterations", "sampling", "seed")}
+        return {**super().get_config(), **own}
+
+
+def dequantize(x):
+    """uint8 codes to features in [-1.992, 2.008], x 4 / 255 + 4 / 512 - 2; floats as they are."""
+    if keras.backend.standardize_dtype(x.dtype) != "uint8":
+        return x
+    return ops.cast(x, "float32") * (4.0 / 255.0) + (4.0 / 512.0 - 2.0)
+
+
+@keras.saving.register_keras_serializable("helpers")
+class AverageBags(keras.layers.Layer):
+    """(B bags, D) -> (B, D), the mean over the bags of each video.
+
+    Args:
+        bags: sets of frames per video.
+    """
+
+    def __init__(self, bags, **options):
+        super().__init__(**options)
+        self.bags = bags
+
+    def call(self, inputs):
+        return ops.mean(ops.reshape(inputs, (-1, self.bags, inputs.shape[-1])), axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (None, input_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "bags": self.bags}
+
+
+@keras.saving.register_keras_serializable("helpers")
+class FrameClassifier(keras.Model):
+    """A functional model that refuses frames of the wrong type, which Keras would cast in silence."""
+
+    def call(self, inputs, training=None, mask=None):
+        expected = keras.backend.standardize_dtype(self.input["frames"].dtype)
+        found = keras.backend.standardize_dtype(inputs["frames"].dtype)
+        if (found == "uint8") != (expected == "uint8"):
+            raise TypeError(
+                f"this model reads {expected} frames. Received: frames of type {found}; "
+                f"dequantise them, or build the model with frame_type={'uint8' if found == 'uint8' else 'float32'!r}"
+            )
+        return super().call(inputs, training=training, mask=mask)
+
+
+def fully_connected(x, units, *, compact, factors, diagonal, initializer, momentum, name):
+    """relu6(BN(x W)) with a dense or a circulant W."""
+    if compact:
+        x = layers.CirculantDense(units, factors, diagonal, initializer, name=name)(x)
+    else:
+        normal = keras.initializers.RandomNormal(stddev=1.0 / math.sqrt(units))
+        x = keras.layers.Dense(units, use_bias=False, kernel_initializer=normal, name=name)(x)
+    x = keras.layers.BatchNormalization(momentum=momentum, name=f"{name}_norm")(x)
+    return keras.layers.Activation("relu6", name=f"{name}_relu6")(x)
+
+
+def build_classifier(
+    feature_sizes=(1024, 128), classes=3862, embedding="dbof", clusters=8192, hidden=512, mixtures=4, compact=(), *,
+    factors=1, diagonal="learned", initializer="original", gating=None, branches=None, bags=1, iterations=15,
+    sampling="even", frame_type="uint8", momentum=layers.MOMENTUM, seed=None,
+) -> keras.Model:  # fmt: skip
+    """The classifier of Araujo et al., "Training compact deep learning models for video classification using circulant matrices".
+
+    All bags of a batch pass the embedding's batch normalisation together; the original called it once per bag, so that its
+    moving averages took `bags` times as many steps.
+
+    Args:
+        feature_sizes: widths of the features that stand side by side in a frame.
+        classes: number of labels.
+        embedding: "dbof", "netvlad" or "netfv".
+        clusters: clusters of the first feature's embedding; the others have half as many.
+        hidden: outputs of the fully connected layer after each embedding.
+        mixtures: experts per class.
+        compact: which parts are circulant, a subset of ("embedding", "fc", "moe"); "embedding" with "dbof" only.
+        factors: circulant matrices per block in "embedding" and "fc".
+        diagonal: of the circulant "fc": "learned", "fixed" or None.
+        initializer: of the circulant "fc", see `layers.CirculantDense`.
+        gating: context gating of the probabilities; by default as in the original, unless "moe" is compact.
+        branches: how many features, from the first, are used; the length of a frame counts all. 1 is the original's `no_audio`.
+        bags: sets of frames per video, whose embeddings are averaged; 10 in the original.
+        iterations: frames per bag.
+        sampling: frames of inference, "even" or "random"; see `SampleFrames`.
+        frame_type: "uint8" for frames as stored, "float32" for dequantised ones.
+        momentum: of all batch normalisations; trainings of a few hundred steps need 0.9 to 0.99.
+        seed: of the frame sampling.
+
+    Returns:
+        A model from {"frames": (B, T, sum of feature_sizes), "num_frames": (B,) int32} to (B, classes) probabilities, float32.
+
+    Raises:
+        ValueError: an unknown name, or a compact part that does not exist.
+    """
+    _check(embedding=embedding, compact=compact, frame_type=frame_type)
+    frames = keras.Input((None, sum(feature_sizes)), dtype=frame_type, name="frames")
+    num_frames = keras.Input((), dtype="int32", name="num_frames")
+    x = SampleFrames(bags, iterations, sampling, seed, name="sample_frames")(frames, num_frames)
+    parts = ops.split(x, np.cumsum(feature_sizes)[:-1].tolist(), axis=-1) if len(feature_sizes) > 1 else [x]
+    vectors = []
+    for k, part in enumerate(parts[:branches]):
+        options = {"momentum": momentum, "name": f"{embedding}_{k}"}
+        if embedding == "dbof":
+            options |= {"compact": "embedding" in compact, "factors": factors}
+        pooled = EMBEDDINGS[embedding](clusters if k == 0 else clusters // 2, **options)(part)
+        vector = AverageBags(bags, name=f"average_bags_{k}")(pooled)
+        options = {"factors": factors, "diagonal": diagonal, "initializer": initializer, "momentum": momentum}
+        vectors.append(fully_connected(vector, hidden, compact="fc" in compact, name=f"fc_{k}", **options))
+    x = keras.layers.Concatenate(name="features")(vectors) if len(vectors) > 1 else vectors[0]
+    options = {"compact": "moe" in compact, "gating": "moe" not in compact if gating is None else gating}
+    p = layers.MixtureOfExperts(classes, mixtures, momentum=momentum, name="experts", **options)(x)
+    inputs = {"frames": frames, "num_frames": num_frames}
+    return FrameClassifier(inputs, p, name=f"{embedding}_classifier")
+
+
+def _check(*, embedding, compact, frame_type):
+    if embedding not in EMBEDDINGS:
+        raise ValueError(f"embedding must be one of {', '.join(EMBEDDINGS)}. Received: embedding={embedding!r}")
+    if frame_type not in FRAME_TYPES:
+        raise ValueError(f"frame_type must be one of {', '.join(FRAME_TYPES)}. Received: frame_type={frame_type!r}")
+    if isinstance(compact, str) or not set(compact) <= set(PARTS):
+        raise ValueError(f"compact must be a tuple of some of {', '.join(PARTS)}. Received: compact={compact!r}")
+    if "embedding" in compact and embedding != "dbof":
+        raise ValueError(
+            f"only the embedding 'dbof' has a circulant form. Received: embedding={embedding!r}, {compact=}"
+        )

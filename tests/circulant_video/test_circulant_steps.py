@@ -1,0 +1,167 @@
+"""The five steps of circulant_video end to end on a few drawn shards, and the table of networks."""
+
+from helpers import runtime
+
+runtime.quiet_start()
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from helpers.circulant_video import evaluation, metrics, mini, model, runs, steps
+from helpers.circulant_video.config import CirculantVideoConfig
+
+SHARDS = {"train0000": 40, "train0001": 24, "validate3224": 30, "test0000": 10}
+CONFIG = CirculantVideoConfig(
+    source="local", local_folder="set by the fixture", feature_names=("rgb", "audio"), feature_sizes=(64, 16), classes=24,
+    max_frames=40, experiments=("diagonal",), seeds=(0, 1), clusters=32, vlad_clusters=4, hidden=16, mixtures=2, bags=2,
+    iterations=3, momentum=0.9, batch_size=16, epochs=2, learning_rate=0.004, watch_videos=30, allow_cpu=True,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records")
+    mini.make_dataset(folder, shards=SHARDS)
+    return folder / "frame"
+
+
+@pytest.fixture(scope="module")
+def finished(records, tmp_path_factory):
+    place = tmp_path_factory.mktemp("workspace")
+    config = dataclasses.replace(CONFIG, local_folder=str(records))
+    return config, place, {step.name: step(config, place) for step in steps.STEPS}
+
+
+def test_counts_agree_from_step_to_step(finished):
+    _, _, done = finished
+    assert done["build_dataset"]["shards"] == 4 and done["preprocess"]["videos"] == sum(SHARDS.values())
+    assert done["split"]["videos"] == {"train": 64, "validation": 30, "test": 10}
+    assert done["train"]["networks"] == ["dbof fc", "dbof fixed fc"] and done["train"]["trainings"] == 4
+    curves = done["train"].table("curves")
+    assert curves.groupby(["network", "seed"])["epoch"].apply(list).map(lambda e: e == [1, 2]).all()
+    assert (curves[curves["epoch"] == 1]["loss"].to_numpy() > curves[curves["epoch"] == 2]["loss"].to_numpy()).all()
+
+
+def test_scores_are_those_of_the_saved_networks(finished):
+    config, place, done = finished
+    scores = done["evaluate"].table("scores")
+    assert scores["network"].tolist() == ["class prior", *["dbof fc"] * 2, *["dbof fixed fc"] * 2]
+    _, held_out = steps.sides_of(config, place)
+    network = model.build_classifier(**runs.build_arguments("dbof fc", config), seed=5)
+    network.load_weights(done["train"].folder / "dbof_fc-1" / "final.weights.h5")
+    frames, counts = held_out.padded(np.arange(30), 40)
+    expected = metrics.measure(
+        np.asarray(network({"frames": frames, "num_frames": counts})), held_out.labels(np.arange(30))
+    )
+    row = scores.iloc[2]
+    assert row["gap"] == pytest.approx(expected["gap"], abs=1e-6) and row["perr"] == pytest.approx(
+        expected["perr"], abs=1e-6
+    )
+    last = done["train"].table("curves").query("network == 'dbof fc' and seed == 1 and epoch == 2")["gap"].iloc[0]
+    assert row["gap"] == pytest.approx(last, abs=1e-4)
+
+
+def test_the_class_prior_row(finished):
+    config, place, done = finished
+    train, held_out = steps.sides_of(config, place)
+    prior = metrics.class_prior_predictions(train.labels(np.arange(64)), 30)
+    found = done["evaluate"].table("scores").iloc[0]
+    assert found["gap"] == pytest.approx(metrics.gap(prior, held_out.labels(np.arange(30))), abs=1e-6)
+
+
+def test_only_what_decides_makes_new_folders(finished):
+    config, place, done = finished
+    assert (
+        steps.train.folder(dataclasses.replace(config, checkpoint_every=3, allow_cpu=False), place)
+        == done["train"].folder
+    )
+    longer = dataclasses.replace(config, epochs=3)
+    assert steps.split.folder(longer, place) == done["split"].folder
+    assert steps.train.folder(longer, place) != done["train"].folder
+
+
+def test_a_killed_training_goes_on_with_the_next_network(finished, records, tmp_path, monkeypatch):
+    config, _, done = finished
+    config = dataclasses.replace(config, local_folder=str(records))
+    for step in steps.STEPS[:3]:
+        step(config, tmp_path)
+    genuine, calls = steps.train_one, []
+
+    def fragile(config, name, seed, *rest, **options):
+        calls.append((name, seed))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return genuine(config, name, seed, *rest, **options)
+
+    monkeypatch.setattr(steps, "train_one", fragile)
+    with pytest.raises(KeyboardInterrupt):
+        steps.train(config, tmp_path)
+    assert not steps.train.done(config, tmp_path)
+    again = steps.train(config, tmp_path).table("curves")
+    keys = ["network", "seed", "epoch", "loss", "gap"]
+    assert again[keys].equals(done["train"].table("curves")[keys]), "bit for bit what an uninterrupted run gave"
+
+
+def test_bad_records_and_files_are_listed_and_not_fatal(records, tmp_path):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for path in records.glob("*.tfrecord"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    mini.damage_records(
+        records / "train0000.tfrecord", folder / "train0000.tfrecord", {3: "checksum", 5: "width", 7: "label"}
+    )
+    (folder / "train0002.tfrecord").write_bytes(b"no record at all")
+    config = dataclasses.replace(CONFIG, local_folder=str(folder))
+    steps.build_dataset(config, tmp_path)
+    result = steps.preprocess(config, tmp_path)
+    assert (result["shards"], result["failed"], result["skipped_records"]) == (4, 1, 3)
+    assert result.table("problems")["record"].tolist() == [3, 5, 7]
+    table = result.table("shards").set_index("shard")
+    assert table.loc["train0002", "error"].startswith("ValueError") and table.loc["train0000", "videos"] == 37
+    assert steps.split(config, tmp_path)["videos"]["train"] == 61
+
+
+def test_nothing_usable_and_nothing_there_are_errors(tmp_path):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    config = dataclasses.replace(CONFIG, local_folder=str(folder))
+    with pytest.raises(FileNotFoundError, match=r"no \.tfrecord file"):
+        steps.build_dataset(config, tmp_path)
+    (folder / "train0000.tfrecord").write_bytes(b"x")
+    steps.build_dataset(config, tmp_path)
+    with pytest.raises(ValueError, match="not one of 1 shards could be read"):
+        steps.preprocess(config, tmp_path)
+
+
+def test_a_video_on_two_sides_is_refused(records, tmp_path):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for name in ("train0000", "validate3224"):
+        (folder / f"{name}.tfrecord").write_bytes((records / "train0000.tfrecord").read_bytes())
+    config = dataclasses.replace(CONFIG, local_folder=str(folder))
+    for step in steps.STEPS[:2]:
+        step(config, tmp_path)
+    with pytest.raises(ValueError, match="40 videos are on both sides"):
+        steps.split(config, tmp_path)
+
+
+@pytest.mark.parametrize("features", [1, 2])
+def test_shared_networks_are_trained_once(features):
+    names = runs.run_names(tuple(runs.EXPERIMENTS), features=features)
+    assert len(names) == len(set(names))
+    assert not any(name.startswith("video") for name in names) or features == 2
+    sizes = (64, 16)[:features]
+    config = dataclasses.replace(CONFIG, feature_names=("rgb", "audio")[:features], feature_sizes=sizes)
+    arguments = {name: runs.build_arguments(name, config) for name in names}
+    assert len({str(sorted(value.items(), key=str)) for value in arguments.values()}) == len(names), "all differ"
+    for name, value in arguments.items():
+        assert ("fc" in value.get("compact", ())) == (name.split()[-1] in ("fc", "all"))
+        assert value.get("branches") == (1 if name.startswith("video") else None)
+
+
+def test_parameters_are_counted_without_random_states():
+    network = model.build_classifier((64, 16), 24, "dbof", 256, 64, 2, bags=4, iterations=6, seed=0)
+    assert evaluation.count_parameters(network) == 61_136
+    assert sum(v.name.startswith("seed_generator") for v in network.variables) == 1

@@ -1,0 +1,54 @@
+"""Every config file of every project loads, and mini needs neither network nor GPU."""
+
+import importlib
+
+import pytest
+
+from helpers import config, runtime
+
+FILES = sorted(runtime.repo_root().glob("notebooks/*/*.yaml"))
+
+
+def schema_of(project):
+    module = importlib.import_module(f"helpers.{project}.config")
+    (schema,) = (value for name, value in vars(module).items() if name.endswith("Config"))
+    return schema
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_config_files_load_and_their_table_fits_a_page(path):
+    settings = config.load(path, schema_of(path.parent.name))
+    meanings = config.table(settings)["meaning"]
+    assert (meanings != "").all() and (meanings.str.len() <= 52).all()
+    if path.stem == "mini":
+        assert settings.source == "mini" and settings.allow_cpu
+    else:
+        assert settings.source != "mini" and not settings.allow_cpu
+
+
+def test_every_project_has_the_three():
+    projects = {path.parent for path in FILES}
+    assert projects and all({p.stem for p in folder.glob("*.yaml")} == {"mini", "t4", "full"} for folder in projects)
+
+
+@pytest.mark.parametrize(
+    "project, change, words",
+    [
+        ("temporal_coherence", "source: local", ["local_folder: missing", "split_by: received 'official'"]),
+        ("temporal_coherence", "step: 3", ["gap: received 4, more than step (3)"]),
+        ("temporal_coherence", "fold: 2", ["fold: received 2 with source: mini"]),
+        ("temporal_coherence", "loss: triplet", ["loss: received 'triplet'", "contrastive"]),
+        ("circulant_video", "source: local", ["local_folder: missing"]),
+        ("circulant_video", "feature_sizes: [64]", ["feature_sizes: received 1 for 2 feature_names"]),
+        ("circulant_video", "experiments: []", ["experiments: received none"]),
+        ("circulant_video", "experiments: [diagnal]", ["experiments", "did you mean diagonal?"]),
+    ],
+)
+def test_what_does_not_fit_together_is_told(tmp_path, project, change, words):
+    lines = (runtime.repo_root() / "notebooks" / project / "mini.yaml").read_text(encoding="utf-8").splitlines()
+    key = change.split(":")[0]
+    path = tmp_path / "own.yaml"
+    path.write_text("\n".join([line for line in lines if not line.startswith(f"{key}:")] + [change]), encoding="utf-8")
+    with pytest.raises(ValueError) as caught:
+        config.load(path, schema_of(project))
+    assert all(word in str(caught.value) for word in words)

@@ -50,6 +50,21 @@ def failures(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[table["error"] != "", ["item", "error"]]
 
 
+def stop_at_disk_errors(table: pd.DataFrame, what: str) -> None:
+    """Raise where items of `parallel`'s table failed because of the disk: that is no fault of theirs, and not theirs to record.
+
+    Args:
+        table: of `parallel`.
+        what: the items, for the message.
+
+    Raises:
+        OSError: the disk was full or read-only for some items.
+    """
+    disk = table.loc[table["error"].str.startswith(("OSError", "PermissionError")), "error"]
+    if len(disk):
+        raise OSError(f"{len(disk)} {what} could not be written, call again once this is mended: {disk.iloc[0]}")
+
+
 def _outcomes(function: Callable, items: list, rest: list[int], jobs: int | None) -> Iterator[tuple[int, tuple]]:
     """Outcomes as they come, until all are there or a worker died and the guilty item is known."""
     started, done = [], set()

@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,24 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write `value` as sorted, indented JSON, atomically."""
     with atomic_write(path, "w") as file:
         file.write(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+
+
+def remember(path: str | os.PathLike, function: Callable[..., dict], *arguments: Any) -> dict:
+    """The dict that `function(*arguments)` gives, from the file where an earlier call left it if there is one.
+
+    For rows of a table that take long: a killed step goes on with the next. Keys keep their order, they become columns.
+    """
+    path = Path(path)
+    if not path.is_file():
+        row = function(*arguments)
+        with atomic_write(path, "w") as file:
+            json.dump(row, file, indent=1)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def fingerprint_files(root: Path, files: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Names (from `root`), sizes and times of files from outside the workspace, for a step's `fingerprint`."""
+    return [(path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def write_table(path: str | os.PathLike, table: Any) -> None:

@@ -1,6 +1,5 @@
 """Scoring networks on held-out videos, batch by batch, beside the class prior."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +35,14 @@ def score(network, videos: cache.Videos, rows, *, length: int) -> dict[str, floa
 def score_run(config, name: str, seed: int, held_out: cache.Videos, trained: Path, folder: Path) -> dict:
     """One row of the table of scores, kept as JSON so that a killed evaluation goes on with the next."""
     slug = f"{name.replace(' ', '_')}-{seed}"
-    path = folder / "scores" / f"{slug}.json"
-    if not path.is_file():
+
+    def row() -> dict:
         network = model.build_classifier(**runs.build_arguments(name, config), seed=seed)
         network.load_weights(trained / slug / "final.weights.h5")
         scores = score(network, held_out, np.arange(len(held_out)), length=config.max_frames)
-        row = {"network": name, "seed": seed, "parameters": count_parameters(network)} | scores
-        with workspace.atomic_write(path, "w") as file:
-            json.dump(row, file, indent=1)
-    return json.loads(path.read_text(encoding="utf-8"))
+        return {"network": name, "seed": seed, "parameters": count_parameters(network)} | scores
+
+    return workspace.remember(folder / "scores" / f"{slug}.json", row)
 
 
 def score_prior(train: cache.Videos, held_out: cache.Videos) -> dict:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import remote_log, runtime, training, video, workspace
+from helpers import parallel, remote_log, runtime, training, video, workspace
 from helpers.circulant_video import cache, evaluation, losses, mini, model, runs, youtube8m
 
 PARTITIONS = ("2/frame/train", "2/frame/validate")
@@ -28,7 +28,7 @@ def fingerprint(config):
     if not root.is_dir():
         raise FileNotFoundError(f"local_folder: no folder {root}; expected one that holds .tfrecord files")
     files = sorted(root.rglob("*.tfrecord"))
-    return [(path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return workspace.fingerprint_files(root, files)
 
 
 @workspace.step(reads=("source", "local_folder", "shard_part", "shard_of"), fingerprint=fingerprint)
@@ -74,9 +74,7 @@ def preprocess(config, place, folder):
     layout = {name: getattr(config, name) for name in LAYOUT}
     work = functools.partial(cache.convert_row, root=record_root(config, place), folder=folder, layout=layout)
     done = video.parallel(work, shards.to_dict("records"), label="converting shards")
-    disk = done.loc[done["error"].str.startswith(("OSError", "PermissionError")), "error"]
-    if len(disk):
-        raise OSError(f"{len(disk)} shards could not be written, call again once this is mended: {disk.iloc[0]}")
+    parallel.stop_at_disk_errors(done, "shards")
     good = done[done["error"] == ""]
     if good.empty:
         raise ValueError(f"not one of {len(done)} shards could be read; the first says: {done['error'].iloc[0]}")

@@ -1,6 +1,5 @@
 """Watching a training, scoring its result beside baselines, fine-tuning: the larger parts of steps train and evaluate."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +98,7 @@ def score_all(config, pairs: pd.DataFrame, frames: sampling.Frames, trained, fol
         makers[run] = lambda run=run: embed(load_trunk(config, trained, run), frames, paths, normalize=config.normalize)
     return pd.DataFrame(
         [
-            remember(
+            workspace.remember(
                 folder / "scores" / f"{name.replace(' ', '_')}.json",
                 score_one,
                 name,
@@ -112,15 +111,6 @@ def score_all(config, pairs: pd.DataFrame, frames: sampling.Frames, trained, fol
             for name, maker in makers.items()
         ]
     )
-
-
-def remember(path: Path, function, *arguments) -> dict:
-    """The dict that `function(*arguments)` gives, from the file where an earlier call left it if there is one."""
-    if not path.is_file():
-        row = function(*arguments)
-        with workspace.atomic_write(path, "w") as file:
-            json.dump(row, file, indent=1)  # unsorted: the keys become the columns of a table
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def score_one(name: str, maker, rows: pd.DataFrame, config, options: dict, folder: Path) -> dict:
@@ -171,7 +161,7 @@ def finetune_all(config, pairs: pd.DataFrame, frames: sampling.Frames, trained, 
     starts = {"random start": None} | dict.fromkeys((run for run in trained["runs"] if run != "inverted"), trained)
     return pd.DataFrame(
         [
-            remember(
+            workspace.remember(
                 folder / "finetuning" / f"{name.replace(' ', '_')}-{share:g}.json",
                 *(finetune, name, share, config, pairs, frames, start, folder),
             )

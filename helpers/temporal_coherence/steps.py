@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import remote_log, runtime, training, video, workspace
+from helpers import parallel, remote_log, runtime, training, video, workspace
 from helpers.temporal_coherence import data, evaluation, losses, mini, model, sampling, splits, ucf101
 
 CLIPS = "UCF-101"
@@ -31,7 +31,7 @@ def fingerprint(config):
     if not root.is_dir():
         raise FileNotFoundError(f"local_folder: no folder {root}; expected one with a folder per class")
     files = sorted(path for path in root.glob("*/*") if path.suffix.lower() in data.SUFFIXES)
-    return [(path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return workspace.fingerprint_files(root, files)
 
 
 @workspace.step(reads=("source", "local_folder", "classes"), fingerprint=fingerprint)
@@ -74,9 +74,7 @@ def preprocess(config, place, folder):
     counts = ["decoded_frames", "header_frames", "pairs"]
     clips[counts] = done.reindex(columns=counts).fillna(0).astype(int).to_numpy()
     clips["error"] = done["error"]
-    disk = clips.loc[clips["error"].str.startswith(("OSError", "PermissionError")), "error"]
-    if len(disk):
-        raise OSError(f"{len(disk)} clips could not be written, call again once this is mended: {disk.iloc[0]}")
+    parallel.stop_at_disk_errors(done, "clips")
     good = clips[clips["error"] == ""]
     if good.empty:
         raise ValueError(f"not one of {len(clips)} clips could be cut; the first says: {clips['error'].iloc[0]}")

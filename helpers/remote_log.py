@@ -20,7 +20,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -457,6 +457,19 @@ def from_config(
         except Exception as error:
             print(f"remote log: no Google credentials, see helpers.remote_sinks.credentials ({clean(error)})")
     return RemoteLog(folder, rows=rows, files=files)
+
+
+@contextlib.contextmanager
+def mirror(config: Any, place: Any) -> Iterator[RemoteLog | None]:
+    """The mirror of a training run, or None: `from_config` on the config's `sheet` and `drive_folder`, closed at the end.
+
+    Args:
+        config: has `sheet` and `drive_folder`.
+        place: the run's `workspace.Workspace`; the log goes where its kept files go.
+    """
+    folder = (place.kept or place.root) / "mirror"
+    with from_config(folder, sheet=config.sheet, drive_folder=config.drive_folder) or contextlib.nullcontext() as log:
+        yield log
 
 
 def _installed(module: str, packages: str) -> bool:

@@ -214,7 +214,8 @@ class _Run(keras.callbacks.Callback):
     def restore(self) -> bool:
         """Load the newest sound state and its log rows; True if there is nothing left to train."""
         with checkpoints.scope(self.model):
-            self.model.optimizer.build(self.model.trainable_variables)  # else its state would be dropped in silence
+            if not self.model.optimizer.built:  # else its state would be dropped in silence
+                self.model.optimizer.build(self.model.trainable_variables)
         newest = checkpoints.read_newest(self.folder)
         finished = False
         if newest:

@@ -5,13 +5,14 @@ import json
 import random
 import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 from remote_doubles import FAST, SECRET, WAIT, DriveError, Flaky, HttpError, read_jsonl, train, until
 
-from helpers import remote_log
+from helpers import remote_log, workspace
 from helpers.remote_log import RemoteLog
 
 HEADER = ["id", "time", "epoch", "hours", "saved", "loss"]
@@ -457,3 +458,16 @@ def test_from_config_tells_a_folder_from_an_id(tmp_path, monkeypatch, wish, kind
         sink = log._sinks["files"]
     assert type(sink).__name__ == kind
     assert str(getattr(sink, "folder_id", None) or sink.folder) == place
+
+
+def test_mirror_opens_where_the_kept_files_go_and_closes_whatever_happens(tmp_path):
+    place = workspace.Workspace(tmp_path / "fast", kept=tmp_path / "kept")
+    config = types.SimpleNamespace(sheet=None, drive_folder=None)
+    with remote_log.mirror(config, place) as log:
+        assert log is None
+    config.drive_folder = f"{tmp_path}/drive/"
+    with pytest.raises(ValueError, match="training broke"), remote_log.mirror(config, place) as log:
+        log.row({"epoch": 1})
+        raise ValueError("training broke")
+    assert not log._thread.is_alive()
+    assert len(read_jsonl(tmp_path / "kept" / "mirror" / "rows.jsonl")) == 1

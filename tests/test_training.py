@@ -41,6 +41,7 @@ def build_model(optimizer: str = "momentum", *, units: int = 8, graph: bool = Fa
         ),
         "adam": lambda: keras.optimizers.Adam(0.01),
         "averaged": lambda: keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.5),
+        "scaled": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01)),
     }
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizers[optimizer](), loss, metrics=["accuracy"], run_eagerly=not graph)
@@ -184,6 +185,17 @@ def test_crashed_run_ends_as_if_never_crashed(
     assert f"resumed at step {resumed} " in capfd.readouterr().out
     log, model = straight(optimizer, graph=graph)
     assert_same((got[0].assign(saved=True), got[1]), (log, model))
+
+
+def test_a_built_optimizer_is_not_built_again(tmp_path, straight):
+    """LossScaleOptimizer, float16's, adds its variables at every build: then states of two sessions would not fit."""
+    model = build_model("scaled")
+    model.optimizer.build(model.trainable_variables)
+    count = len(model.optimizer.variables)
+    with pytest.raises(ConnectionError):
+        fit(tmp_path, model, callbacks=[Fail(8)])
+    assert len(model.optimizer.variables) == count
+    assert_same(fit(tmp_path, build_model("scaled")), straight("scaled"))
 
 
 class ShiftRegister(keras.layers.Layer):

@@ -11,28 +11,32 @@ import numpy as np
 from helpers import workspace
 from helpers.circulant_video import data
 
+OPEN_FILES = 100  # of frames, kept open at a time; a side has up to 7068 shards, and systems allow 256 or 1024
+
 
 def convert_shard(
     path: str | os.PathLike,
     folder: str | os.PathLike,
     *,
+    shard: str | None = None,
     feature_names: tuple[str, ...] = ("rgb", "audio"),
     feature_sizes: tuple[int, ...] = (1024, 128),
     classes: int = 3862,
     max_frames: int = 300,
 ) -> dict:
-    """Turn one frame-level TFRecord file into `<stem>.frames`, `.npz` and `.json`; a file that is done is not read again.
+    """Turn one frame-level TFRecord file into `<shard>.frames`, `.npz` and `.json`; a file that is done is not read again.
 
-    `<stem>.frames` holds the uint8 frames of all videos one after another, features side by side, and needs as many bytes as
+    `<shard>.frames` holds the uint8 frames of all videos one after another, features side by side, and needs as many bytes as
     the TFRecord file. The JSON file is written last.
 
     Args:
         path: TFRecord file.
         folder: where the three files go.
+        shard: their name, which may have folders, such as "bal_train/00"; default the stem of `path`.
         feature_names, feature_sizes, classes, max_frames: see `data.read_frame_level`.
 
     Returns:
-        shard (the stem), videos, frames, bytes, problems (rows of file, record, reason: the records that were skipped).
+        shard, videos, frames, bytes, problems (rows of file, record, reason: the records that were skipped).
 
     Raises:
         ValueError: no record of the file can be used; says what is wrong with the first.
@@ -41,7 +45,8 @@ def convert_shard(
         "feature_names": list(feature_names), "feature_sizes": list(feature_sizes),
         "classes": classes, "max_frames": max_frames,
     }  # fmt: skip
-    target = Path(folder) / Path(path).stem
+    shard = Path(path).stem if shard is None else shard
+    target = Path(folder) / shard
     done = target.with_name(target.name + ".json")
     if done.is_file() and (found := json.loads(done.read_text(encoding="utf-8")))["layout"] == layout:
         return found["shard"]
@@ -53,7 +58,7 @@ def convert_shard(
         reason = problems[0]["reason"] if problems else "it has none"
         raise ValueError(f"{Path(path).name}: none of its {len(problems)} records can be used: {reason}")
     _write_index(target, ids, labels, counts)
-    row = {"shard": target.name, "videos": len(ids), "frames": int(sum(counts))}
+    row = {"shard": shard, "videos": len(ids), "frames": int(sum(counts))}
     row |= {"bytes": row["frames"] * sum(feature_sizes), "problems": problems}
     workspace.write_json(done, {"layout": layout, "shard": row})
     return row
@@ -61,7 +66,7 @@ def convert_shard(
 
 def convert_row(row: dict, root: Path, folder: Path, layout: dict) -> dict:
     """`convert_shard` for one row of the table of shards, for `video.parallel`: a worker needs this module, not Keras."""
-    return row | convert_shard(root / row["path"], folder / "frames", **layout)
+    return row | convert_shard(root / row["path"], folder / "frames", shard=str(row["shard"]), **layout)
 
 
 def _write_frames(target: Path, videos: Iterable[dict], names: Sequence[str]) -> tuple[list, list, list]:
@@ -87,12 +92,34 @@ def _write_index(target: Path, ids: list[str], labels: list[np.ndarray], counts:
         )
 
 
+def pad_videos(videos: Sequence[np.ndarray], length: int, *, halves: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Whole videos, cropped to `length` frames or filled up with zeros, as the networks take them.
+
+    Args:
+        videos: B arrays (T, width) of one type.
+        length: frames.
+        halves: cut each video in two, the first half with the odd frame: 2 B examples of half the length, the two of
+            a video side by side. The second half of a video of one frame is empty.
+
+    Returns:
+        (B, length, width) of the videos' type and the numbers of genuine frames, (B,) int32.
+    """
+    parts, size = (2, -(-length // 2)) if halves else (1, length)
+    frames = np.zeros((len(videos) * parts, size, videos[0].shape[1]), videos[0].dtype)
+    counts = np.zeros(len(frames), np.int32)
+    pieces = (piece for video in videos for piece in np.array_split(video[:length], parts))
+    for place, piece in enumerate(pieces):
+        frames[place, : len(piece)] = piece
+        counts[place] = len(piece)
+    return frames, counts
+
+
 class Videos:
     """The videos of some converted files, as one table without a word of TensorFlow; frames stay on disk until asked for.
 
     Args:
         folder: of `convert_shard`.
-        shards: stems of the files, in this order, such as ["train0000", "train0001"].
+        shards: names of the converted files, in this order, such as ["train0000", "train0001"].
 
     Attributes:
         ids: (N,) str.
@@ -124,9 +151,8 @@ class Videos:
         )
         self._label_ends = np.cumsum(per_video)
         self._label_starts = self._label_ends - per_video
-        self._maps = [
-            np.memmap(Path(folder) / f"{name}.frames", np.uint8, "r").reshape(-1, self.width) for name in shards
-        ]
+        paths = [Path(folder) / f"{name}.frames" for name in shards]
+        self._map = lru_cache(OPEN_FILES)(lambda shard: np.memmap(paths[shard], np.uint8, "r").reshape(-1, self.width))
         self._shard = np.repeat(np.arange(len(index)), [len(part["ids"]) for part in index])
         self._starts = np.concatenate([np.cumsum(part["counts"], dtype=np.int64) - part["counts"] for part in index])
 
@@ -136,7 +162,7 @@ class Videos:
     def frames(self, row: int) -> np.ndarray:
         """All frames of one video, (T, width) uint8, not copied."""
         start = self._starts[row]
-        return self._maps[self._shard[row]][start : start + self.num_frames[row]]
+        return self._map(self._shard[row])[start : start + self.num_frames[row]]
 
     def labels(self, rows: Sequence[int]) -> np.ndarray:
         """(B, classes) float32 of 0 and 1."""
@@ -158,25 +184,8 @@ class Videos:
         return np.stack([self.frames(row)[pick] for row, pick in zip(rows, picks, strict=True)])
 
     def padded(self, rows: Sequence[int], length: int, *, halves: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Whole videos, cropped to `length` frames or filled up with zeros, as the networks take them.
-
-        Args:
-            rows: B videos.
-            length: frames.
-            halves: cut each video in two, the first half with the odd frame: 2 B examples of half the length, the two of
-                a video side by side. The second half of a video of one frame is empty.
-
-        Returns:
-            (B, length, width) uint8 and the numbers of genuine frames, (B,) int32.
-        """
-        parts, size = (2, -(-length // 2)) if halves else (1, length)
-        frames = np.zeros((len(rows) * parts, size, self.width), np.uint8)
-        counts = np.zeros(len(frames), np.int32)
-        for place, row in enumerate(rows):
-            for part, piece in enumerate(np.array_split(self.frames(row)[:length], parts)):
-                frames[place * parts + part, : len(piece)] = piece
-                counts[place * parts + part] = len(piece)
-        return frames, counts
+        """`pad_videos` for B rows of the table."""
+        return pad_videos([self.frames(row) for row in rows], length, halves=halves)
 
 
 class Batches:
@@ -186,7 +195,7 @@ class Batches:
         videos: to draw from.
         batch_size: videos in a batch; with `halves` it holds twice as many examples.
         length: frames to which a video is cropped or filled up.
-        halves: the original's augmentation, see `Videos.padded`.
+        halves: the original's augmentation, see `pad_videos`.
         seed: of the order.
 
     Attributes:

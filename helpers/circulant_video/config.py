@@ -10,7 +10,7 @@ from helpers.config import option, problems_between
 class CirculantVideoConfig:
     """Every setting of the five steps; `notebooks/circulant_video/*.yaml` give the values."""
 
-    source: str = option(choices=("mini", "youtube8m", "local"), help="where the TFRecord files come from")
+    source: str = option(choices=("mini", "youtube8m", "audioset", "local"), help="where the TFRecord files come from")
     local_folder: str | None = option(None, help="source local: folder of .tfrecord files")
     shard_part: int = option(1, low=1, help="source youtube8m: which part of the shards")
     shard_of: int = option(1000, low=1, help="source youtube8m: into how many parts")

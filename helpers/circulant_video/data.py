@@ -1,7 +1,6 @@
 """YouTube-8M and AudioSet on disk: videos out of TFRecord files, the quantisation of their features, the vocabulary."""
 
 import os
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers import runtime
 from helpers.circulant_video import records
 
 Files = str | os.PathLike | Iterable[str | os.PathLike]
@@ -145,16 +143,6 @@ def _read(
         warnings.warn(f"{len(found)} records were skipped; the first is {first}", stacklevel=2)
 
 
-def _messages() -> Any:
-    """The module that knows the form of a record; TensorFlow greets on standard error where it is imported first, as in workers."""
-    if "tensorflow" in sys.modules:  # asked for at every record
-        return sys.modules["tensorflow"].train
-    with runtime.quiet_stderr():
-        import tensorflow
-
-        return tensorflow.train
-
-
 def _decode(message: type, payload: bytes) -> Any:
     from google.protobuf.message import DecodeError
 
@@ -167,7 +155,7 @@ def _decode(message: type, payload: bytes) -> Any:
 def _parse_frames(
     payload: bytes, *, layout: dict[str, int], classes: int, max_frames: int, choose: Callable | None
 ) -> dict[str, Any]:
-    example = _decode(_messages().SequenceExample, payload)
+    example = _decode(records.messages().SequenceExample, payload)
     lists, context = example.feature_lists.feature_list, example.context.feature
     if missing := [name for name in layout if name not in lists]:
         raise BadRecord(f"no frames of {', '.join(missing)}; it has: {', '.join(sorted([*lists, *context]))}")
@@ -200,7 +188,7 @@ def _join_frames(name: str, features: Any, chosen: Iterable[int], size: int) -> 
 
 
 def _parse_means(payload: bytes, *, layout: dict[str, int], classes: int) -> dict[str, Any]:
-    features = _decode(_messages().Example, payload).features.feature
+    features = _decode(records.messages().Example, payload).features.feature
     means = {}
     for name, size in layout.items():
         key = f"mean_{name}"

@@ -48,7 +48,8 @@ def score_run(config, name: str, seed: int, held_out: cache.Videos, trained: Pat
 def score_prior(train: cache.Videos, held_out: cache.Videos) -> dict:
     """The row of the class prior: every video is predicted to have the training set's label frequencies."""
     found = metrics.Metrics(held_out.classes)
-    prior = train.labels(np.arange(len(train))).mean(axis=0, keepdims=True)
+    parts = [np.arange(start, min(start + BATCH, len(train))) for start in range(0, len(train), BATCH)]
+    prior = sum(train.labels(part).sum(axis=0, keepdims=True) for part in parts) / len(train)
     for start in range(0, len(held_out), BATCH):
         labels = held_out.labels(np.arange(start, min(start + BATCH, len(held_out))))
         found.update(np.repeat(prior, len(labels), axis=0), labels)

@@ -14,28 +14,6 @@ SAMPLINGS = ("even", "random")
 FRAME_TYPES = ("uint8", "float32")
 
 
-def split_halves(frames, num_frames, labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut every video in the middle: twice as many examples, each with all labels, for training.
-
-    Args:
-        frames: (B, T, F), of which the first `num_frames` are genuine.
-        num_frames: (B,) ints, n.
-        labels: (B, V).
-
-    Returns:
-        Frames (2 B, ceil(T / 2), F) padded with 0, counts (2 B,), labels (2 B, V). The halves of one video are neighbours: the
-        first ceil(n / 2) frames, then the other floor(n / 2), which may be none.
-    """
-    frames, total = np.asarray(frames), np.minimum(np.asarray(num_frames), np.shape(frames)[1])
-    counts = np.stack([total - total // 2, total // 2], axis=1)  # (B, 2)
-    place = np.arange(math.ceil(frames.shape[1] / 2))
-    index = np.array([0, 1])[:, None] * counts[:, :1, None] + place  # (B, 2, T / 2)
-    genuine = place < counts[..., None]
-    halves = frames[np.arange(len(frames))[:, None, None], np.where(genuine, index, 0)]
-    halves = np.where(genuine[..., None], halves, np.zeros((), frames.dtype))
-    return halves.reshape(-1, *halves.shape[2:]), counts.reshape(-1), np.repeat(labels, 2, axis=0)
-
-
 @keras.saving.register_keras_serializable("helpers")
 class SampleFrames(keras.layers.Layer):
     """Draw bags of frames, dequantise bytes, and scale every frame to length 1 over all its features together.

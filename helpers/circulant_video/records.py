@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -17,6 +18,17 @@ CASTAGNOLI = np.uint32(0x82F63B78)  # CRC-32C, bits reversed
 START = np.uint32(0x641F6454)  # these 4 bytes in front of a message stand for the register's initial value, all ones
 HEADER, FOOTER = 12, 4  # bytes around a payload
 SEARCH = 1 << 18  # bytes searched for a header at a time
+MESSAGES = {  # TensorFlow's example.proto and feature.proto: message -> its fields, numbered from 1
+    "BytesList": {"value": "repeated bytes"},
+    "FloatList": {"value": "repeated float"},
+    "Int64List": {"value": "repeated int64"},
+    "Feature": {"bytes_list": "oneof BytesList", "float_list": "oneof FloatList", "int64_list": "oneof Int64List"},
+    "Features": {"feature": "map Feature"},
+    "FeatureList": {"feature": "repeated Feature"},
+    "FeatureLists": {"feature_list": "map FeatureList"},
+    "Example": {"features": "optional Features"},
+    "SequenceExample": {"context": "optional Features", "feature_lists": "optional FeatureLists"},
+}
 
 
 @cache
@@ -127,6 +139,42 @@ def _find_record(data: np.ndarray, start: int) -> int:
             if end <= len(data) and _is_sound(data, candidate, end):
                 return int(candidate)
     return len(data)
+
+
+@cache
+def messages() -> SimpleNamespace:
+    """The message classes of `MESSAGES` by name, which read and write what `tf.train` does.
+
+    Made by protobuf alone, in a pool of their own: a worker that converts records need not import TensorFlow for seconds.
+    """
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
+    for name, fields in MESSAGES.items():
+        _describe(file.message_type.add(name=name), fields)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    found = {name: pool.FindMessageTypeByName(f"{file.package}.{name}") for name in MESSAGES}
+    return SimpleNamespace(**{name: message_factory.GetMessageClass(found[name]) for name in MESSAGES})
+
+
+def _describe(message, fields: Mapping[str, str]) -> None:
+    """Add fields to the description of a message; a map is a repeated message of its own with key and value."""
+    for number, (name, text) in enumerate(fields.items(), 1):
+        kind, target = text.split()
+        if kind == "map":
+            entry = message.nested_type.add(name=f"{name.title().replace('_', '')}Entry", options={"map_entry": True})
+            _describe(entry, {"key": "optional string", "value": f"optional {target}"})
+            target = f"{message.name}.{entry.name}"
+        field = message.field.add(name=name, number=number)
+        field.label = field.LABEL_REPEATED if kind in ("map", "repeated") else field.LABEL_OPTIONAL
+        field.type = getattr(field, f"TYPE_{target.upper()}", field.TYPE_MESSAGE)
+        if field.type == field.TYPE_MESSAGE:
+            field.type_name = f".tensorflow.{target}"
+        if kind == "oneof":
+            field.oneof_index = 0
+            if not message.oneof_decl:
+                message.oneof_decl.add(name="kind")
 
 
 def write_records(path: str | os.PathLike, payloads: Iterable[bytes]) -> int:

@@ -35,20 +35,23 @@ def fingerprint(config):
 def build_dataset(config, place, folder):
     """Draw, fetch or find the TFRecord files and list them in `shards.csv`."""
     root = folder / "records"
+    frame = root / "frame"
     if config.source == "mini":
         mini.make_dataset(root)
     elif config.source == "youtube8m":
         for partition in PARTITIONS:
             shard = (config.shard_part, config.shard_of)
-            youtube8m.fetch_shards(partition, root / "frame", shard=shard, mirror=config.mirror)
+            youtube8m.fetch_shards(partition, frame, shard=shard, mirror=config.mirror)
+    elif config.source == "audioset":
+        youtube8m.fetch_audioset(frame, cache=place.downloads / "audioset")
     else:
-        root = Path(config.local_folder).expanduser().resolve()
-    files = sorted((root / "frame" if config.source != "local" else root).rglob("*.tfrecord"))
+        root = frame = Path(config.local_folder).expanduser().resolve()
+    files = sorted(frame.rglob("*.tfrecord"))
     if not files:
         raise FileNotFoundError(f"no .tfrecord file in {root}")
     shards = pd.DataFrame(
-        {
-            "shard": [path.stem for path in files],
+        {  # with its folders, for AudioSet has the same file names in three of them
+            "shard": [path.relative_to(frame).with_suffix("").as_posix() for path in files],
             "path": [path.relative_to(root).as_posix() for path in files],
             "bytes": [path.stat().st_size for path in files],
         }
@@ -78,7 +81,7 @@ def preprocess(config, place, folder):
     good = done[done["error"] == ""]
     if good.empty:
         raise ValueError(f"not one of {len(done)} shards could be read; the first says: {done['error'].iloc[0]}")
-    problems = [problem for rows in good["problems"] for problem in rows]
+    problems = [problem | {"file": row["path"]} for _, row in good.iterrows() for problem in row["problems"]]
     shards = shards.assign(error=done["error"])
     shards[["videos", "frames"]] = done.reindex(columns=["videos", "frames"]).fillna(0).astype(int).to_numpy()
     workspace.write_table(folder / "shards.csv", shards)
@@ -96,9 +99,9 @@ def preprocess(config, place, folder):
 def split(config, place, folder):
     """Put every shard on one side and check that no video is on two."""
     shards = preprocess.load(config, place).table("shards").query("error == ''").reset_index(drop=True)
-    sides = youtube8m.split_shards(shards["shard"] + ".tfrecord", rule=config.split_rule)
-    side_of = {path.stem: side for side, paths in sides.items() for path in paths}
-    shards["split"] = shards["shard"].map(side_of)
+    sides = youtube8m.split_shards(shards["path"], rule=config.split_rule)
+    side_of = {path.as_posix(): side for side, paths in sides.items() for path in paths}
+    shards["split"] = shards["path"].map(side_of)
     workspace.write_table(folder / "shards.csv", shards)
     videos = {side: videos_of(config, place, shards, side) for side in ("train", "validation")}
     shared = set(videos["train"].ids) & set(videos["validation"].ids)
@@ -114,7 +117,7 @@ def videos_of(config, place, shards: pd.DataFrame, side: str) -> cache.Videos:
     """The converted videos of one side of the split."""
     names = shards.loc[shards["split"] == side, "shard"].tolist()
     if not names:
-        raise ValueError(f"no shard is on the side {side}; expected files called train* and validate*")
+        raise ValueError(f"no shard is on the side {side}; expected train* and validate*, or bal_train/ and eval/")
     return cache.Videos(preprocess.load(config, place).folder / "frames", names)
 
 
@@ -144,8 +147,8 @@ def start_anew(classifier, config, name: str, seed: int) -> None:
     for variable, value in zip(classifier.variables, fresh.variables, strict=True):
         variable.assign(value)
     for variable in classifier.optimizer.variables:
-        if not variable.path.endswith("learning_rate"):
-            variable.assign(np.zeros(variable.shape))
+        scale = variable.path.endswith("dynamic_scale")  # of the loss, under mixed_float16: at 0 all weights become NaN
+        variable.assign(np.full(variable.shape, classifier.optimizer.initial_scale if scale else 0))
 
 
 def train_one(
@@ -182,20 +185,13 @@ def train(config, place, folder):
     videos = sides_of(config, place)
     names = runs.run_names(config.experiments, features=len(config.feature_sizes))
     logs = []
-    with runtime.precision(config.precision):
-        remote = remote_log.from_config(
-            (place.kept or place.root) / "mirror", sheet=config.sheet, drive_folder=config.drive_folder
-        )
-        try:
-            for name in names:
-                classifier = build_network(config, name)
-                for seed in config.seeds:
-                    run_dir = folder / f"{name.replace(' ', '_')}-{seed}"
-                    options = {"classifier": classifier, "remote": remote}
-                    logs.append(train_one(config, name, seed, videos, run_dir, **options))
-        finally:
-            if remote:
-                remote.close()
+    with runtime.precision(config.precision), remote_log.mirror(config, place) as remote:
+        for name in names:
+            classifier = build_network(config, name)
+            for seed in config.seeds:
+                run_dir = folder / f"{name.replace(' ', '_')}-{seed}"
+                options = {"classifier": classifier, "remote": remote}
+                logs.append(train_one(config, name, seed, videos, run_dir, **options))
     curves = pd.concat(logs, ignore_index=True).drop(columns=["time", "saved"])
     workspace.write_table(folder / "curves.csv", curves)
     return {"networks": names, "trainings": len(logs), "epochs": config.epochs}

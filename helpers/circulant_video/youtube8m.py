@@ -1,16 +1,20 @@
-"""The YouTube-8M data set: names of its files, the paper's split, downloads. `data_manifests/youtube8m.yaml` has the facts."""
+"""YouTube-8M and its sister AudioSet: names of files, splits, downloads. `data_manifests/` has the facts on both."""
 
+import gzip
 import hashlib
 import json
 import os
 import re
+import shutil
 import string
+import tarfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import requests
 
-from helpers import downloads, manifests, runtime, workspace
+from helpers import archives, downloads, manifests, runtime, workspace
 from helpers.circulant_video import data
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
@@ -27,6 +31,8 @@ BASE = "https://storage.googleapis.com"
 VOCABULARY = "https://research.google.com/youtube8m/csv/2/vocabulary.csv"
 AUDIOSET_FEATURES = "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/features/features.tar.gz"
 AUDIOSET_CLASSES = "https://storage.googleapis.com/us_audioset/youtube_corpus/v1/csv/class_labels_indices.csv"
+AUDIOSET_SIDES = {"bal_train": "train", "unbal_train": "train", "eval": "validation"}  # of its folders
+AUDIOSET_NAME = re.compile(rf"(?:.*/)?({'|'.join(AUDIOSET_SIDES)})/([a-zA-Z0-9_-]{{2}})\.tfrecord")  # of YouTube's id
 
 
 def parse_shard(name: str | os.PathLike) -> tuple[str, int]:
@@ -43,7 +49,8 @@ def parse_shard(name: str | os.PathLike) -> tuple[str, int]:
     if match is None or number >= SHARDS:
         raise ValueError(
             f"no YouTube-8M file: received {Path(name).name!r}; expected train, validate or test, two letters or digits "
-            f"(trainpj.tfrecord) or a number of four digits up to {SHARDS - 1} (train0939.tfrecord)"
+            f"(trainpj.tfrecord) or a number of four digits up to {SHARDS - 1} (train0939.tfrecord); or AudioSet's folders "
+            f"{', '.join(AUDIOSET_SIDES)} (eval/5v.tfrecord)"
         )
     return match[1], number
 
@@ -63,29 +70,32 @@ def split_shards(files: Iterable[str | os.PathLike], *, rule: str = "paper") -> 
     """Who trains and who is held out, file by file.
 
     Args:
-        files: TFRecord files with names of either form.
+        files: TFRecord files: YouTube-8M's with names of either form, or AudioSet's in their folders, such as
+            bal_train/5v.tfrecord, which the folder alone puts on a side.
         rule: "paper" trains on `train*` and on `validate[A-Za-z]*` (0000 to 3223) and holds out the other 620 validate files
             (3224 to 3843); "official" holds out all of them.
 
     Returns:
-        "train", "validation" and "test" -> files in order of number. The official test files have no labels.
+        "train", "validation" and "test" -> files in order of number. YouTube-8M's test files have no labels.
 
     Raises:
-        ValueError: a name that is no shard's, an unknown rule, or a shard that is there under both names.
+        ValueError: a name that is no shard's, an unknown rule, or a shard that is there twice.
     """
     if rule not in ("paper", "official"):
         raise ValueError(f"rule: received {rule!r}; allowed: paper, official")
     first_held_out = len(LETTERS) * 52 if rule == "paper" else 0
     sides: dict[str, list[Path]] = {"train": [], "validation": [], "test": []}
-    found: dict[tuple[str, int], Path] = {}
+    found: dict[tuple, Path] = {}
     for path in map(Path, files):
-        key = parse_shard(path)
+        audioset = AUDIOSET_NAME.fullmatch(path.as_posix())
+        key = audioset.groups() if audioset else parse_shard(path)
         if key in found:
-            raise ValueError(f"{found[key].name} and {path.name} are the same shard: remove one of them")
+            raise ValueError(f"{found[key]} and {path} are the same shard: remove one of them")
         found[key] = path
-    for (split, number), path in sorted(found.items()):
-        held_out = split == "validate" and number >= first_held_out
-        sides["test" if split == "test" else "validation" if held_out else "train"].append(path)
+    for (part, number), path in sorted(found.items()):
+        held_out = part == "validate" and number >= first_held_out
+        side = "test" if part == "test" else "validation" if held_out else "train"
+        sides[AUDIOSET_SIDES.get(part, side)].append(path)
     return sides
 
 
@@ -226,6 +236,49 @@ def fetch_file(url: str, path: Path, *, by_hand: str = "", **options: float) -> 
         )
     file = manifests.File(path.name, (manifests.Source(url=url),), size=int(length), by_hand=by_hand)
     return manifests.fetch(file, path.parent, **options)
+
+
+def fetch_audioset(folder: Path, *, cache: Path, **options: float) -> None:
+    """Bring AudioSet's records to `folder/<bal_train, unbal_train, eval>/`; a folder that stands is not made again.
+
+    Args:
+        folder: where they go, 12 228 files of 3 GB.
+        cache: folder of the archive (2.4 GB), which is not fetched if it lies there.
+        **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
+
+    Raises:
+        manifests.DownloadError: the archive could not be had; call again to go on.
+        archives.ArchiveError: it is broken, or not AudioSet's.
+    """
+    if not folder.is_dir():
+        file = manifests.load_manifest("audioset").file("features.tar.gz")
+        _unpack(manifests.fetch(file, cache, **options), folder, file.unpacked_size)
+
+
+def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
+    """All records or none. `archives.extract` refuses this archive, in which eM.tfrecord and Em.tfrecord are two files."""
+    scratch, left = folder.with_name(folder.name + ".unpacking"), max_bytes
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        with workspace.explain_disk_errors(folder), tarfile.open(archive) as opened:
+            for member in opened:
+                name = AUDIOSET_NAME.fullmatch(member.name)
+                if name is None or not member.isreg():
+                    continue
+                if (left := left - member.size) < 0:
+                    raise archives.ArchiveError(f"{archive.name} unpacks to more than the {max_bytes} bytes allowed")
+                path = scratch / name[1] / f"{name[2]}.tfrecord"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as file:
+                    shutil.copyfileobj(opened.extractfile(member), file)
+    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, FileExistsError) as error:
+        raise archives.ArchiveError(
+            f"{archive.name} cannot be unpacked ({error}): remove it and fetch it again, or, where the disk takes eM and Em "
+            "for one name, choose a workspace on another one (COURSE_WORKSPACE)"
+        ) from error
+    if not scratch.is_dir():
+        raise archives.ArchiveError(f"{archive.name} has no records in {', '.join(AUDIOSET_SIDES)}: is it AudioSet's?")
+    scratch.rename(folder)
 
 
 def make_vocabulary(path: Path) -> None:

@@ -210,15 +210,8 @@ def train(config, place, folder):
     pairs = split.load(config, place).table("pairs")
     frames = frames_of(config, place, pairs)
     names = list(dict.fromkeys((config.loss, *config.compare)))
-    with runtime.precision(config.precision):
-        remote = remote_log.from_config(
-            (place.kept or place.root) / "mirror", sheet=config.sheet, drive_folder=config.drive_folder
-        )
-        try:
-            table = pd.DataFrame(train_one(config, name, pairs, frames, folder, remote=remote) for name in names)
-        finally:
-            if remote:
-                remote.close()
+    with runtime.precision(config.precision), remote_log.mirror(config, place) as remote:
+        table = pd.DataFrame(train_one(config, name, pairs, frames, folder, remote=remote) for name in names)
     workspace.write_table(folder / "runs.csv", table.drop(columns=["time", "saved"]))
     return {"runs": names, "steps": int(table["step"].iloc[0]), "loss": float(table["loss"].iloc[0])}
 

@@ -2,6 +2,9 @@
 
 import gzip
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -150,6 +153,52 @@ def test_bytes_that_only_look_like_a_header_are_passed_over(tmp_path):
     problems = []
     assert [payload.tobytes() for _, payload in records.read_records(path, problems)] == [b"after" * 9]
     assert len(problems) == 1
+
+
+# --- messages ---
+
+
+def fill_messages(kinds):
+    """A SequenceExample and an Example with all kinds of values, from `tf.train` or a namespace like it."""
+    lists = {
+        "bytes": kinds.Feature(bytes_list=kinds.BytesList(value=[b"", bytes(range(256)), b"aBc1"])),
+        "int64": kinds.Feature(int64_list=kinds.Int64List(value=[0, 1, -1, 3861, 2**63 - 1, -(2**63)])),
+        "float": kinds.Feature(float_list=kinds.FloatList(value=[0.0, -1.5, 1e-30, float("inf")])),
+        "empty list": kinds.Feature(int64_list=kinds.Int64List()),
+        "nothing": kinds.Feature(),
+    }
+    features = kinds.Features(feature=lists)
+    frames = {"rgb": kinds.FeatureList(feature=list(lists.values())), "none": kinds.FeatureList()}
+    whole = kinds.SequenceExample(context=features, feature_lists=kinds.FeatureLists(feature_list=frames))
+    return whole, kinds.Example(features=features)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_messages_are_read_and_written_as_tensorflow_does(place):
+    ours, theirs = fill_messages(records.messages())[place], fill_messages(tf.train)[place]
+    assert type(ours) is not type(theirs) and theirs.ByteSize() > 300
+    written = [message.SerializeToString(deterministic=True) for message in (ours, theirs)]
+    assert written[0] == written[1]
+    read = [type(message).FromString(written[0]) for message in (ours, theirs)]
+    assert read[0] == ours and read[1] == theirs and str(read[0]) == str(read[1])
+    for message in read:
+        feature = (message.features if place else message.context).feature["nothing"]
+        for kind, value in (("bytes_list", b"x"), ("float_list", 1.0), ("int64_list", 1), ("bytes_list", b"y")):
+            getattr(feature, kind).value.append(value)
+            assert [(field.name, list(found.value)) for field, found in feature.ListFields()] == [(kind, [value])]
+
+
+def test_converting_imports_neither_tensorflow_nor_keras(folder, tmp_path):
+    code = f"""
+import sys
+from helpers.circulant_video import cache, data
+row = cache.convert_shard({str(folder / "frame" / "train0000.tfrecord")!r}, {str(tmp_path)!r}, **{SMALL!r})
+means = list(data.read_video_level({str(folder / "video" / "train0000.tfrecord")!r}, **{SMALL!r}))
+print(row["videos"], len(means), sorted({{"tensorflow", "keras"}} & set(sys.modules)))
+"""
+    options = {"cwd": runtime.repo_root(), "capture_output": True, "text": True, "timeout": 120}
+    run = subprocess.run([sys.executable, "-c", code], **options)
+    assert (run.stdout, run.stderr) == ("30 30 []\n", "")
 
 
 # --- frame level ---
@@ -360,17 +409,64 @@ def test_conversion_runs_once_counts_problems_and_refuses_a_file_without_videos(
 
 
 @pytest.mark.parametrize(
-    ("frames", "counts"), [(300, [150, 150]), (299, [150, 149]), (7, [4, 3]), (1, [1, 0]), (400, [150, 150])]
+    ("frames", "counts"),
+    [(300, [150, 150]), (299, [150, 149]), (7, [4, 3]), (1, [1, 0]), (0, [0, 0]), (400, [150, 150])],
 )
-def test_halves(tmp_path, frames, counts):
-    features = {"rgb": np.arange(frames)[:, None].repeat(2, 1) % 251, "audio": np.ones((frames, 1))}
-    records.write_records(tmp_path / "a.tfrecord", [records.encode_frame_level("aBc1", [0], features)])
-    cache.convert_shard(tmp_path / "a.tfrecord", tmp_path, feature_sizes=(2, 1), classes=1, max_frames=500)
-    halves, found = cache.Videos(tmp_path, ["a"]).padded([0], 300, halves=True)
-    assert found.tolist() == counts and halves.shape == (2, 150, 3)
-    assert halves[0, : counts[0], 0].tolist() == [k % 251 for k in range(counts[0])]
-    assert halves[1, : counts[1], 0].tolist() == [k % 251 for k in range(counts[0], sum(counts))]
-    assert not any(half[count:].any() for half, count in zip(halves, counts, strict=True))
+def test_sizes_of_halves(frames, counts):
+    halves, found = cache.pad_videos([np.ones((frames, 2), np.float32)], 300, halves=True)
+    assert found.tolist() == counts and halves.shape == (2, 150, 2) and halves.dtype == np.float32
+    assert halves.sum(axis=(1, 2)).tolist() == [2 * count for count in counts]
+
+
+def test_halves_are_neighbours_in_order_and_filled_up_with_zeros():
+    videos = [np.arange(1, n + 1, dtype=np.uint8)[:, None] for n in (9, 8, 7, 12)]
+    halves, _ = cache.pad_videos(videos, 9, halves=True)
+    assert halves[..., 0].tolist() == [
+        [1, 2, 3, 4, 5], [6, 7, 8, 9, 0], [1, 2, 3, 4, 0], [5, 6, 7, 8, 0], [1, 2, 3, 4, 0], [5, 6, 7, 0, 0],
+        [1, 2, 3, 4, 5], [6, 7, 8, 9, 0],
+    ]  # fmt: skip
+    whole, counts = cache.pad_videos(videos, 9)
+    assert whole[2:, :, 0].tolist() == [[1, 2, 3, 4, 5, 6, 7, 0, 0], list(range(1, 10))]
+    assert counts.tolist() == [9, 8, 7, 9]
+
+
+def test_rows_are_padded_as_videos_are(videos):
+    for halves in (False, True):
+        found = videos.padded([31, 4, 20], 30, halves=halves)
+        for one, other in zip(
+            found, cache.pad_videos([videos.frames(k) for k in (31, 4, 20)], 30, halves=halves), strict=True
+        ):
+            assert one.dtype == other.dtype and (one == other).all()
+
+
+def test_files_of_one_name_in_two_folders_stay_apart(folder, tmp_path):
+    for name, source in (("bal_train/00", "train0000"), ("eval/00", "train0001")):
+        row = cache.convert_shard(folder / "frame" / f"{source}.tfrecord", tmp_path, shard=name, **SMALL)
+        assert row["shard"] == name
+    both = cache.Videos(tmp_path, ["bal_train/00", "eval/00"])
+    expected = [
+        video for name in ("train0000", "train0001") for video in read(folder / "frame" / f"{name}.tfrecord")[0]
+    ]
+    assert list(both.ids) == [video["id"] for video in expected]
+    assert all((both.frames(row)[:, :64] == video["rgb"]).all() for row, video in enumerate(expected))
+
+
+def test_thousands_of_shards_need_no_thousands_of_open_files(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(cache, "OPEN_FILES", 5)
+    names = [f"train{number:04d}" for number in range(60)]
+    for number, name in enumerate(names):
+        write_one(tmp_path / f"{name}.tfrecord", rgb=number + 1, audio=number + 1)
+        cache.convert_shard(tmp_path / f"{name}.tfrecord", tmp_path / "cache", **SMALL)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (max(int(file.name) for file in Path("/dev/fd").iterdir()) + 15, limits[1])
+        )
+        many = cache.Videos(tmp_path / "cache", names)
+        assert [len(many.frames(row)) for row in range(60)] == list(range(1, 61))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_batches_depend_on_seed_and_step_alone_and_visit_every_video_once(videos):

@@ -1,4 +1,4 @@
-"""The classifier: published sizes, sampling of frames, halves of videos, training, saving."""
+"""The classifier: published sizes, sampling of frames, training, saving."""
 
 from helpers import runtime
 
@@ -154,28 +154,6 @@ def test_features_of_sampled_frames():
     np.testing.assert_allclose(layer(2 * values.reshape(1, 1, 4), np.array([1]))[0, 0], values / 2.8284, atol=1e-3)
     assert not np.any(layer(codes, np.array([0]))) and not np.any(layer(np.zeros((1, 2, 4)), np.array([2])))
     assert np.all(np.isfinite(layer(codes, np.array([99]))))  # a count beyond the frames reads the last one
-
-
-def test_halves_of_videos():
-    counts = (9, 8, 7, 1, 0, 12)
-    frames = np.zeros((6, 9, 2), np.uint8)
-    for video, n in enumerate(counts):
-        frames[video, :n, 0] = np.arange(1, 10)[:n]
-    labels = np.eye(6)
-    halves, sizes, repeated = model.split_halves(frames, np.array(counts), labels)
-    assert halves.shape == (12, 5, 2) and halves.dtype == np.uint8
-    assert sizes.tolist() == [5, 4, 4, 4, 4, 3, 1, 0, 0, 0, 5, 4]
-    assert halves[:6, :, 0].tolist() == [
-        [1, 2, 3, 4, 5], [6, 7, 8, 9, 0], [1, 2, 3, 4, 0], [5, 6, 7, 8, 0], [1, 2, 3, 4, 0], [5, 6, 7, 0, 0],
-    ]  # fmt: skip
-    np.testing.assert_array_equal(repeated, labels[np.arange(12) // 2])
-
-
-@pytest.mark.parametrize("n, expected", [(300, [150, 150]), (299, [150, 149]), (7, [4, 3]), (1, [1, 0])])
-def test_sizes_of_halves(n, expected):
-    halves, sizes, _ = model.split_halves(np.ones((1, 300, 1), np.float32), np.array([n]), np.ones((1, 2)))
-    assert sizes.tolist() == expected and halves.shape == (2, 150, 1)
-    assert halves.sum(axis=(1, 2)).tolist() == expected
 
 
 def test_bags_are_averaged_before_the_fully_connected_layer():

@@ -165,3 +165,29 @@ def test_parameters_are_counted_without_random_states():
     network = model.build_classifier((64, 16), 24, "dbof", 256, 64, 2, bags=4, iterations=6, seed=0)
     assert evaluation.count_parameters(network) == 61_136
     assert sum(v.name.startswith("seed_generator") for v in network.variables) == 1
+
+
+@pytest.mark.parametrize(
+    "precision", ["float32", "mixed_float16"]
+)  # the latter's optimiser has a scale, which is not 0
+def test_a_network_that_starts_anew_is_as_good_as_new(finished, tmp_path, precision):
+    config, place, _ = finished
+    name, videos = "dbof fixed fc", steps.sides_of(config, place)
+    with runtime.precision(precision):
+        new, used = steps.build_network(config, name), steps.build_network(config, name)
+        steps.train_one(config, name, 0, videos, tmp_path / "before", classifier=used)
+        for variable in used.optimizer.variables:
+            variable.assign(variable + 1)  # no state is right by chance
+        steps.start_anew(used, config, name, 1)
+        runtime.set_seeds(1)
+        fresh = model.build_classifier(**runs.build_arguments(name, config), seed=1)
+        for variable, value in zip(used.variables, fresh.variables, strict=True):  # moving averages, random states too
+            np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+        state = {variable.path.split("/", 1)[1]: variable for variable in new.optimizer.variables}
+        for variable in used.optimizer.variables:
+            np.testing.assert_array_equal(variable, state[variable.path.split("/", 1)[1]], err_msg=variable.path)
+        again = steps.train_one(config, name, 1, videos, tmp_path / "again", classifier=used)
+        first = steps.train_one(config, name, 1, videos, tmp_path / "first")
+    clocks = ["time", "hours", "steps_per_second"]
+    assert again.drop(columns=clocks).equals(first.drop(columns=clocks))
+    assert (again["loss"].diff()[1:] < 0).all()

@@ -67,11 +67,15 @@ class Feed:
             return
         self.batches = self._read(source.as_numpy_iterator() if is_dataset else iter(source), start, end)
         self.example = next(self.batches)
+        self.data = itertools.chain([self.example], self.batches)
         if on_tensorflow and replicas(model) > 1:
             self.close()
-            self._use_dataset(self._restartable(train_data, start, end), end - start)
+            self._use_dataset(self._wrap(model, lambda: self._read(iter(train_data(start)), start, end)), end - start)
+        elif on_tensorflow and None in _input_sides(model):
+            batches = self.data  # left to itself Keras would take the shapes of the first two batches for those of all
+            self._use_dataset(self._wrap(model, lambda: batches), end - start)
         else:
-            self.data = self._again()
+            self.data = (batch for batch in self.data)  # Keras asks for a generator
 
     def _use_dataset(self, dataset: Any, length: int) -> None:
         import tensorflow as tf
@@ -83,21 +87,20 @@ class Feed:
         self.data = known.with_options(options)
         self.example = dataset.element_spec
 
-    def _restartable(self, train_data: Callable[[int], Iterable], start: int, end: int) -> Any:
-        """A dataset that can be opened twice: under a strategy fit throws its first iterator away with what it read."""
+    def _wrap(self, model: keras.Model, batches: Callable[[], Iterator]) -> Any:
+        """A dataset that calls `batches` when it is opened: under a strategy fit throws its first iterator away.
+
+        Sides of the images that the model leaves open may change from batch to batch.
+        """
         import tensorflow as tf
 
-        spec = keras.tree.map_structure(
-            lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), self.example
-        )
-        batches = tf.data.Dataset.from_generator(
-            lambda: self._read(iter(train_data(start)), start, end), output_signature=spec
-        )
-        return batches.prefetch(tf.data.AUTOTUNE)
+        def spec(array, sides=()):
+            return tf.TensorSpec((None, *(sides or array.shape[1:])), array.dtype)
 
-    def _again(self) -> Iterator:
-        yield self.example
-        yield from self.batches
+        x, *rest = keras.tree.map_structure(spec, self.example)
+        sides = _input_sides(model)
+        signature = (spec(self.example[0], sides) if None in sides else x, *rest)
+        return tf.data.Dataset.from_generator(batches, output_signature=signature).prefetch(tf.data.AUTOTUNE)
 
     def _read(self, source: Iterator, start: int, end: int) -> Iterator:
         try:
@@ -118,6 +121,12 @@ class Feed:
         with contextlib.suppress(ValueError):
             if self.batches:
                 self.batches.close()
+
+
+def _input_sides(model: keras.Model) -> tuple[int | None, ...]:
+    """Shape of the input without the batch, None for what may vary; nothing for a model with several inputs."""
+    shape = getattr(model, "input_shape", None)
+    return shape[1:] if isinstance(shape, tuple) and not any(isinstance(side, tuple) for side in shape) else ()
 
 
 def share(batch: Any) -> Any:

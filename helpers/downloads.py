@@ -246,7 +246,7 @@ class Download:
 
     def _start(self, response: requests.Response) -> dict[str, Any]:
         """Empty the part, then note what it will be: notes must never speak of other bytes, wherever a kill falls."""
-        notes = {"url": self.url, "validator": _validator(response), "total": self._total(response)}
+        notes = {"url": self.url, "validator": validator(response), "total": self._total(response)}
         self._discard()
         self.path.touch()
         workspace.write_json(self.notes_path, notes)
@@ -265,7 +265,7 @@ class Download:
             raise SourceFailed(f"HTTP {response.status_code} to a request for the whole file")
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
         same = found and (int(found[1]), int(found[2])) == (offset, notes["total"])
-        if response.status_code != 206 or not same or _validator(response) not in (None, notes["validator"]):
+        if response.status_code != 206 or not same or validator(response) not in (None, notes["validator"]):
             self._discard()
             raise TryAgain("the file changed on the server between two requests")
 
@@ -289,7 +289,7 @@ class Download:
         self.notes_path.unlink(missing_ok=True)
 
 
-def _validator(response: requests.Response) -> str | None:
+def validator(response: requests.Response) -> str | None:
     """What If-Range may hold: a strong ETag, else the date."""
     tag = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")

@@ -101,9 +101,9 @@ def fingerprint_files(root: Path, files: Iterable[Path]) -> list[tuple[str, int,
 
 
 def write_table(path: str | os.PathLike, table: Any) -> None:
-    """Write a pandas DataFrame as CSV without its index, atomically."""
+    """Write a pandas DataFrame as CSV without its index, atomically; a missing value is `nan`, empty text stays empty."""
     with atomic_write(path, "w") as file:
-        table.to_csv(file, index=False, lineterminator="\n")
+        table.to_csv(file, index=False, lineterminator="\n", na_rep="nan")
 
 
 @contextlib.contextmanager

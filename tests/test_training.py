@@ -517,3 +517,35 @@ def test_fit_leaves_no_thread(tmp_path):
 
 if __name__ == "__main__":
     train_and_die(*sys.argv[1:])
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_images_may_change_their_size_from_batch_to_batch(tmp_path, graph):
+    """Multi-scale training: Keras alone would take the first batches' shape for that of all."""
+
+    def build():
+        keras.utils.set_random_seed(0)
+        layers = [keras.layers.Conv2D(2, 3, padding="same"), keras.layers.GlobalAveragePooling2D()]
+        model = keras.Sequential([keras.Input((None, None, 1)), *layers])
+        model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=not graph)
+        return model
+
+    def batch(step):
+        side = (8, 8, 12, 16)[step % 4]
+        generator = np.random.default_rng(step)
+        return generator.random((2, side, side, 1), "float32"), generator.random((2, 2), "float32")
+
+    def run(folder, model, callbacks=()):
+        data = lambda start: training.prefetch(batch, start)  # noqa: E731
+        return training.fit(
+            model, data, run_dir=folder, epochs=2, steps_per_epoch=5, checkpoint_every=2, callbacks=callbacks
+        )
+
+    straight = build()
+    run(tmp_path / "straight", straight)
+    with pytest.raises(ConnectionError):
+        run(tmp_path / "killed", build(), [Fail(7)])
+    resumed = build()
+    run(tmp_path / "killed", resumed)
+    for one, two in zip(straight.get_weights(), resumed.get_weights(), strict=True):
+        assert np.array_equal(one, two)

@@ -1,0 +1,122 @@
+"""The configuration of the boat-detection project: one frozen dataclass, one YAML file per setting."""
+
+from dataclasses import dataclass
+
+from helpers.config import option, problems_between
+
+NETWORKS = ("yolov3", "yolov3-tiny", "yolov3-spp")
+
+
+@dataclass(frozen=True)
+class BoatDetectionConfig:
+    """Every setting of the five steps; `notebooks/boat_detection/*.yaml` give the values."""
+
+    source: str = option(choices=("mini", "open_images", "local"), help="where the pictures come from")
+    local_folder: str | None = option(None, help="source local: pictures with Darknet labels")
+    label: str = option("Boat", help="Open Images class to find")
+    subclasses: bool = option(False, help="count canoes, gondolas and barges as boats")
+    subsets: tuple[str, ...] = option(
+        ("train",), choices=("train", "validation", "test"), help="subsets of Open Images to take from"
+    )
+    negatives: str | None = option(None, help="class of pictures added, with nothing afloat")
+    merge_classes: bool = option(True, help="all boxes are one class, named as label")
+    images: int | None = option(None, low=10, help="how many pictures of each subset; null: all")
+
+    policy: str = option("clean", choices=("seed", "clean"), help="seed: every box counts; clean: see notebook 01")
+    upright: bool = option(False, help="turn pictures as Open Images' Rotation says")
+    max_side: int | None = option(None, low=32, help="shrink longer pictures to this; null: keep")
+
+    split_by: str = option(
+        "random", choices=("random", "hash", "author", "run", "official"), help="what decides a picture's side"
+    )
+    folds: int = option(5, low=2, help="split_by run: how many folds of neighbours")
+    fold: int = option(0, low=0, help="split_by run: which fold is for testing")
+    seed: int = option(0, low=0, help="seed of every random choice")
+
+    network: str = option("yolov3", help="yolov3, yolov3-tiny, yolov3-spp or a .cfg file")
+    width: float = option(1.0, above=0.0, high=1.0, help="share of the filters of each layer")
+    size: int = option(416, low=32, help="side of the network's input in pixels")
+    anchors: str = option("coco", choices=("coco", "kmeans"), help="Darknet's, or found in the training boxes")
+    start: str = option("none", help="none, backbone, coco or a .weights file")
+    freeze: int = option(0, low=0, help="layers before this index are not trained")
+    dialect: str = option("alexeyab", choices=("alexeyab", "pjreddie"), help="whose Darknet decides details")
+    resize: str = option("letterbox", choices=("letterbox", "stretch"), help="how a picture becomes a square")
+
+    optimizer: str = option("darknet", choices=("darknet", "adam"), help="Darknet's rule, or Adam")
+    learning_rate: float = option(1e-3, above=0.0, help="at its highest")
+    burn_in: int = option(1000, low=0, help="iterations in which the rate grows")
+    schedule: str = option("steps", choices=("steps", "cosine"), help="steps: a tenth at 80 % and at 90 %")
+    batch_size: int = option(64, low=1, help="pictures per iteration")
+    subdivisions: int = option(16, low=1, help="an iteration is computed in so many parts")
+    iterations: int = option(6000, low=1, help="updates of the weights")
+    evaluate_every: int = option(100, low=1, help="iterations between two AP50 on validation")
+    watch_images: int = option(200, low=1, help="validation pictures of that AP50")
+    batch_norm_momentum: float = option(0.99, low=0.0, high=0.9999, help="of batch normalisation")
+    ignore_thresh: float = option(0.7, low=0.0, high=1.0, help="overlap from which a near hit is forgiven")
+    coordinates: str = option("mse", choices=("mse", "ciou"), help="loss of the boxes")
+    jitter: float = option(0.3, low=0.0, high=0.49, help="random crops: share of each side")
+    hue: float = option(0.1, low=0.0, high=0.5, help="random change of hue")
+    saturation: float = option(1.5, low=1.0, help="random factor of saturation")
+    exposure: float = option(1.5, low=1.0, help="random factor of brightness")
+    mosaic: bool = option(False, help="train on four pictures in one")
+    multi_scale: bool = option(True, help="change the input size every ten iterations")
+    ema: bool = option(False, help="evaluate a moving average of the weights")
+
+    confidence: float = option(0.25, low=0.0, high=1.0, help="score from which a box is shown")
+    nms: float = option(0.45, above=0.0, high=1.0, help="overlap from which a weaker box is dropped")
+
+    precision: str = option(
+        "float32", choices=("float32", "mixed", "mixed_bfloat16", "mixed_float16"), help="dtype policy of Keras"
+    )
+    allow_cpu: bool = option(False, help="train without a GPU all the same")
+    backup_every: int = option(100, low=1, help="iterations between backups of the weights")
+    save_every: int = option(1, low=1, help="evaluations between exact checkpoints")
+    sheet: str | None = option(None, help="Google Sheet that mirrors the log")
+    drive_folder: str | None = option(None, help="Google Drive folder that mirrors the checkpoints")
+
+    def __post_init__(self) -> None:
+        problems_between(
+            (
+                self.source == "local" and not self.local_folder,
+                "local_folder: missing, needed with source: local; allowed: a folder of pictures and Darknet label files",
+            ),
+            (
+                self.source == "local" and self.split_by in ("author", "official"),
+                f"split_by: received {self.split_by!r} with source: local; allowed: random, hash, run",
+            ),
+            (
+                self.split_by == "official" and set(self.subsets) != {"train", "validation", "test"},
+                f"subsets: received {list(self.subsets)} with split_by: official; allowed: [train, validation, test]",
+            ),
+            (not self.subsets, "subsets: received none; allowed: a list of train, validation, test"),
+            (self.fold >= self.folds, f"fold: received {self.fold}; allowed: 0 to folds - 1 ({self.folds - 1})"),
+            (
+                self.network not in NETWORKS and not self.network.endswith(".cfg"),
+                f"network: received {self.network!r}; allowed: {', '.join(NETWORKS)}, or the path of a .cfg file",
+            ),
+            (
+                self.start not in ("none", "backbone", "coco") and not self.start.endswith(".weights"),
+                f"start: received {self.start!r}; allowed: none, backbone, coco, or the path of a .weights file",
+            ),
+            (
+                self.start in ("backbone", "coco") and self.width != 1,
+                f"width: received {self.width} with start: {self.start}; allowed: 1.0 (downloaded weights are of full width)",
+            ),
+            (
+                self.start in ("backbone", "coco") and self.network not in NETWORKS,
+                f"start: received {self.start!r} with network {self.network!r}; allowed for it: none, or a .weights file",
+            ),
+            (
+                self.start == "coco" and self.network == "yolov3-spp",
+                "start: received 'coco' with network yolov3-spp; allowed: none, backbone, or the path of a .weights file",
+            ),
+            (self.size % 32 != 0, f"size: received {self.size}; allowed: a multiple of 32"),
+            (
+                self.batch_size % self.subdivisions != 0,
+                f"subdivisions: received {self.subdivisions} for batch_size {self.batch_size}; allowed: a divisor of it",
+            ),
+            (
+                self.iterations % self.evaluate_every != 0,
+                f"evaluate_every: received {self.evaluate_every} for {self.iterations} iterations; allowed: a divisor",
+            ),
+        )

@@ -1,0 +1,29 @@
+"""Darknet's own files under one name: networks, weights and training logs, in and out."""
+
+from helpers.boat_detection.cfg import Cfg, Head, parse_cfg, read_cfg
+from helpers.boat_detection.graph import build_from_cfg, decode, heads
+from helpers.boat_detection.logs import format_iteration, format_region, iou_by_iteration, parse_log, parse_map
+from helpers.boat_detection.networks import yolov3_cfg, yolov3_spp_cfg, yolov3_tiny_cfg
+from helpers.boat_detection.weights import convolutions, cut_weights, load_weights, save_weights
+
+__all__ = [
+    "Cfg",
+    "Head",
+    "build_from_cfg",
+    "convolutions",
+    "cut_weights",
+    "decode",
+    "format_iteration",
+    "format_region",
+    "heads",
+    "iou_by_iteration",
+    "load_weights",
+    "parse_cfg",
+    "parse_log",
+    "parse_map",
+    "read_cfg",
+    "save_weights",
+    "yolov3_cfg",
+    "yolov3_spp_cfg",
+    "yolov3_tiny_cfg",
+]

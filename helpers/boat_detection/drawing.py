@@ -1,0 +1,264 @@
+"""Boxes on pictures, and galleries of hits, misses and false alarms. RGB uint8 throughout; boxes in pixels."""
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from helpers import video
+from helpers.boat_detection.postprocess import CORNERS
+
+# Told apart also by the colour-blind (after Okabe and Ito); white is what people drew.
+COLOURS = {"hit": (0, 200, 140), "miss": (255, 205, 0), "false alarm": (235, 70, 40), "truth": (255, 255, 255)}
+PALETTE = ((86, 180, 233), (255, 205, 0), (0, 200, 140), (235, 70, 40), (204, 121, 167), (0, 114, 178), (255, 255, 255))
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_MARGIN = 2  # pixels around a label's text
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes,
+    labels: Sequence[str] | None = None,
+    scores: Sequence[float] | None = None,
+    kinds: Sequence[str] | str | None = None,
+    *,
+    scale: int = 1,
+) -> np.ndarray:
+    """Draw boxes on a copy of a picture. What is listed first is drawn last, on top: the best detection.
+
+    Lines and letters follow the picture's size (1 pixel up to 400), so that a thumbnail keeps its boats; a label that
+    finds no place above its box goes inside, and is left out where it is wider than the picture: enlarge by `scale`.
+
+    Args:
+        image: (H, W, 3) RGB, uint8 or float in [0, 1].
+        boxes: (N, 4) x1, y1, x2, y2 in pixels of `image`; they may reach over its border; one
+            that lies outside is left out with its label.
+        labels: one text per box, None for none.
+        scores: one per box in [0, 1], written behind the label; NaN for none.
+        kinds: one per box, or one for all: "hit", "miss", "false alarm" or "truth", which decides the colour; None
+            colours by label.
+        scale: enlarge the picture so many times first; 2 makes the labels of a picture of 128 pixels legible.
+
+    Returns:
+        (scale H, scale W, 3) uint8.
+
+    Raises:
+        ValueError: not an RGB picture, an unknown kind, lists of another length than the boxes.
+    """
+    canvas = as_uint8(image)
+    if scale > 1:
+        canvas = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4) * scale
+    texts, colours = _texts(len(boxes), labels, scores), _colours(len(boxes), labels, kinds)
+    thickness = max(1, round(min(canvas.shape[:2]) / 400))
+    for box, text, colour in reversed([*zip(boxes, texts, colours, strict=True)]):
+        left, top, right, bottom = (int(value) for value in np.clip(np.round(box), -9999, 9999))
+        if right <= 0 or bottom <= 0 or left >= canvas.shape[1] or top >= canvas.shape[0]:
+            continue
+        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), colour, thickness)
+        if text:
+            _write(canvas, text, left, top, colour)
+    return canvas
+
+
+def as_uint8(image: np.ndarray) -> np.ndarray:
+    """A copy of an (H, W, 3) RGB picture as uint8; floats in [0, 1] are scaled.
+
+    Raises:
+        ValueError: another shape, or floats outside [0, 1].
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ValueError(f"a picture must be (height, width, 3), RGB. Received: shape {image.shape}")
+    if image.dtype == np.uint8:
+        return np.ascontiguousarray(image).copy()
+    if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
+        raise ValueError(
+            f"a picture must be uint8, or float in [0, 1]. Received: {image.dtype} from {image.min()} to {image.max()}"
+        )
+    return np.round(np.ascontiguousarray(image) * 255).astype(np.uint8)
+
+
+def _texts(count: int, labels: Sequence[str] | None, scores: Sequence[float] | None) -> list[str]:
+    labels, scores = [""] * count if labels is None else labels, [np.nan] * count if scores is None else scores
+    if len(labels) != count or len(scores) != count:
+        raise ValueError(
+            f"labels and scores must be one per box. Received: {count} boxes, {len(labels)} labels, {len(scores)} scores"
+        )
+    ends = ["" if np.isnan(score) else f"{score:.2f}".removeprefix("0") for score in scores]
+    return [" ".join(filter(None, (str(label), end))) for label, end in zip(labels, ends, strict=True)]
+
+
+def _colours(count: int, labels: Sequence[str] | None, kinds: Sequence[str] | str | None) -> list[tuple[int, int, int]]:
+    if kinds is None:
+        names = sorted({*labels}, key=str) if labels is not None else [None]
+        return [
+            PALETTE[names.index(label) % len(PALETTE)] for label in (labels if labels is not None else [None] * count)
+        ]
+    kinds = [kinds] * count if isinstance(kinds, str) else list(kinds)
+    unknown = sorted({*kinds} - {*COLOURS}, key=str)
+    if unknown or len(kinds) != count:
+        raise ValueError(f"kinds must be one of {', '.join(COLOURS)} per box. Received: {kinds} for {count} boxes")
+    return [COLOURS[kind] for kind in kinds]
+
+
+def _write(canvas: np.ndarray, text: str, left: int, top: int, colour: tuple[int, int, int]) -> None:
+    """Black letters on the box's colour, above its upper left corner where there is room."""
+    height, width = canvas.shape[:2]
+    size = max(0.34, min(height, width) / 1100)  # 0.34: the smallest whose letters hold together
+    (wide, high), base = cv2.getTextSize(text, _FONT, size, 1)
+    wide, high = wide + 2 * _MARGIN, high + base // 2 + 2 * _MARGIN
+    if wide > width or high > height:
+        return
+    left = min(max(left, 0), width - wide)
+    top = top - high if top >= high else min(max(top, 0), height - high)
+    cv2.rectangle(canvas, (left, top), (left + wide - 1, top + high - 1), colour, -1)
+    cv2.putText(
+        canvas, text, (left + _MARGIN, top + high - _MARGIN - base // 2), _FONT, size, (0, 0, 0), 1, cv2.LINE_AA
+    )
+
+
+def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture shrunk or enlarged into (height, width, 3) uint8, its sides in proportion, the rest dark grey."""
+    image = as_uint8(image)
+    factor = min(height / image.shape[0], width / image.shape[1])
+    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    sheet = np.full((height, width, 3), 40, np.uint8)
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    sheet[top : top + size[1], left : left + size[0]] = small
+    return sheet
+
+
+def sheet(
+    pictures: Sequence[np.ndarray],
+    titles: Sequence[str] | None = None,
+    *,
+    columns: int = 4,
+    cell: int | Sequence[int] = 200,
+) -> np.ndarray:
+    """Pictures of any size side by side, each fitted into a cell, under its title.
+
+    Args:
+        pictures: (H, W, 3) RGB each.
+        titles: one per picture.
+        columns: cells in a row.
+        cell: side, or (height, width), in pixels.
+
+    Returns:
+        (rows * height, columns * width, 3) uint8; with titles each row is 16 pixels higher.
+
+    Raises:
+        ValueError: no pictures, another number of titles.
+    """
+    height, width = (cell, cell) if isinstance(cell, int) else cell
+    if not len(pictures) or (titles is not None and len(titles) != len(pictures)):
+        raise ValueError(
+            "a sheet needs a picture at least and one title for each. "
+            f"Received: {len(pictures)} pictures, {None if titles is None else len(titles)} titles"
+        )
+    cells = [
+        cv2.copyMakeBorder(fit(picture, height - 2, width - 2), 1, 1, 1, 1, cv2.BORDER_CONSTANT) for picture in pictures
+    ]
+    if titles is not None:
+        cells = [np.concatenate([_title(title, width), one]) for title, one in zip(titles, cells, strict=True)]
+    return video.tile([[one] for one in cells], min(columns, len(cells)))[0]
+
+
+def _title(text: str, width: int) -> np.ndarray:
+    line = np.zeros((16, width, 3), np.uint8)
+    cv2.putText(line, text, (3, 12), _FONT, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
+    return line
+
+
+def crop_around(shape: Sequence[int], box, *, context: float = 1.0, smallest: int = 48) -> tuple[int, int, int, int]:
+    """A square window around a box, inside the picture: x1, y1, x2, y2 in whole pixels.
+
+    Args:
+        shape: (H, W, ...) of the picture.
+        box: x1, y1, x2, y2 in pixels.
+        context: room around the longer side of the box, as a multiple of it, both ends together.
+        smallest: side of the window at least, pixels; it is never larger than the picture.
+    """
+    x1, y1, x2, y2 = np.asarray(box, np.float64)
+    side = max((1 + context) * max(x2 - x1, y2 - y1), smallest)
+    window = []
+    for middle, length in (((x1 + x2) / 2, shape[1]), ((y1 + y2) / 2, shape[0])):
+        whole = int(min(np.ceil(side), length))
+        start = int(np.clip(round(middle - whole / 2), 0, length - whole))
+        window.append((start, start + whole))
+    return window[0][0], window[1][0], window[0][1], window[1][1]
+
+
+def gallery(
+    matches: pd.DataFrame,
+    ground_truth: pd.DataFrame,
+    load: Callable[[object], np.ndarray],
+    *,
+    names: Sequence[str] | None = None,
+    count: int = 6,
+    cell: int = 160,
+    context: float = 1.0,
+) -> np.ndarray:
+    """The surest hits, the surest false alarms and the largest misses, one row each, cut out of their pictures.
+
+    All boxes of `matches` in the window are drawn, and the truths in white.
+
+    Args:
+        matches: of `metrics.match_table`, boxes in pixels.
+        ground_truth: the table it was made with; areas to be ignored are drawn too.
+        load: from an image's name to its (H, W, 3) RGB picture.
+        names: of the classes, for the labels of hits and false alarms; None writes the score alone.
+        count: pictures in a row.
+        cell: side of one, pixels.
+        context: of `crop_around`.
+
+    Returns:
+        (rows, columns) of cells as one uint8 RGB picture; an outcome that never occurs has no row.
+
+    Raises:
+        ValueError: no matches.
+    """
+    if not len(matches):
+        raise ValueError("a gallery needs matches. Received: an empty table, no boats and no detections")
+    area = (matches["x2"] - matches["x1"]) * (matches["y2"] - matches["y1"])
+    pictures, titles = [], []
+    for outcome, weight in (("hit", matches["score"]), ("false alarm", matches["score"]), ("miss", area)):
+        chosen = weight[matches["outcome"] == outcome].sort_values(ascending=False, kind="stable").index[:count]
+        cells = [_cut_out(matches, ground_truth, row, load, names, cell, context) for row in chosen]
+        blanks = count - len(cells) if cells else 0
+        pictures += cells + [np.full((1, 1, 3), 40, np.uint8)] * blanks
+        titles += [f"{outcome}, IoU {matches.loc[row, 'iou']:.2f}" for row in chosen] + [""] * blanks
+    return sheet(pictures, titles, columns=count, cell=cell)
+
+
+def _cut_out(
+    matches: pd.DataFrame,
+    ground_truth: pd.DataFrame,
+    row: int,
+    load: Callable[[object], np.ndarray],
+    names: Sequence[str] | None,
+    cell: int,
+    context: float,
+) -> np.ndarray:
+    """The window around one row of `matches`, enlarged to the cell, with every box in it; that row's box on top."""
+    image = matches.loc[row, "image"]
+    picture = load(image)
+    left, top, right, bottom = crop_around(picture.shape, matches.loc[row, CORNERS].to_numpy(float), context=context)
+    zoom = (cell - 2) / max(right - left, bottom - top)
+    window = picture[top:bottom, left:right]
+    others = matches[(matches["image"] == image) & (matches.index != row)]
+    rows = pd.concat([matches.loc[[row]], others])
+    truths = ground_truth[ground_truth["image"] == image]
+    boxes = np.concatenate([part[CORNERS].to_numpy(float) for part in (rows, truths)])
+    labels = [
+        "" if names is None or np.isnan(s) else names[c] for c, s in zip(rows["class"], rows["score"], strict=True)
+    ]
+    return draw_boxes(
+        fit(window, *(max(1, round(side * zoom)) for side in window.shape[:2])),
+        (boxes - [left, top, left, top]) * zoom,
+        [*labels, *[""] * len(truths)],
+        [*rows["score"], *[np.nan] * len(truths)],
+        [*rows["outcome"], *["truth"] * len(truths)],
+    )

@@ -1,0 +1,147 @@
+"""Images of Open Images, one by one by their id, from the public copies: no account, no listing of millions of keys."""
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import requests
+
+from helpers import downloads, runtime, workspace
+from helpers.downloads import SourceFailed, TryAgain
+
+BASE = "https://open-images-dataset.s3.amazonaws.com"  # of the Common Visual Data Foundation; no account needed
+SUBSETS = ("train", "validation", "test")
+ID = re.compile(r"[\w-]+")  # 16 hexadecimal digits in genuine files; never a path
+
+
+def fetch_images(
+    ids: Iterable[str],
+    folder: str | os.PathLike,
+    *,
+    subset: str = "train",
+    base_url: str = BASE,
+    workers: int = 16,
+    **options: float,
+) -> pd.DataFrame:
+    """Bring images to `folder` as `<id>.jpg`; those that are there and sound are not asked for again.
+
+    Before it gets its name, each is compared with the MD5 that the server sends (S3's ETag, where it is one), looked at
+    (first and last bytes of a JPEG) and decoded. After Ctrl-C or a kill, call again for the rest.
+
+    Args:
+        ids: image ids; repetitions count once.
+        folder: where they go.
+        subset: "train", "validation" or "test": a folder on the server.
+        base_url: the server; https (http on this machine only).
+        workers: threads, each with one request at a time.
+        **options: retries, timeout, backoff, max_wait of `downloads.Patience`.
+
+    Returns:
+        One row per id, in their order: `image`, `outcome` ("ok", "missing": not on the server, "corrupt": came, but no
+        sound JPEG, "failed": patience ended), `bytes` on disk, `detail` (why).
+
+    Raises:
+        OSError: the disk is full or read-only; nothing more is fetched.
+        ValueError: an id or a subset that cannot be.
+    """
+    ids, folder = list(dict.fromkeys(ids)), Path(folder)
+    _check(ids, subset)
+    patience, stop = downloads.Patience(**options), threading.Event()
+    with workspace.explain_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    # libjpeg, inside cv2, writes about every damaged file to standard error
+    with downloads.Session(patience.timeout) as session, runtime.quiet_stderr():
+        session.mount(base_url, requests.adapters.HTTPAdapter(pool_maxsize=workers))
+        one = partial(_fetch_one, session, f"{base_url.rstrip('/')}/{subset}", folder, patience, stop)
+        rows = _in_threads(one, ids, workers, stop)
+    return pd.DataFrame(rows, columns=["image", "outcome", "bytes", "detail"])
+
+
+def _check(ids: list[str], subset: str) -> None:
+    if subset not in SUBSETS:
+        raise ValueError(f"subset: received {subset!r}; allowed: {', '.join(SUBSETS)}")
+    if wrong := [name for name in ids if not (isinstance(name, str) and ID.fullmatch(name))]:
+        raise ValueError(f"ids: received {wrong[:3]}; allowed: image ids such as '000002b66c9c498e', without .jpg")
+
+
+def _in_threads(one: Callable[[str], tuple], ids: list[str], workers: int, stop: threading.Event) -> list[tuple]:
+    """`one` of each id; an error or Ctrl-C lets the images under way end, and begins no other."""
+    executor = ThreadPoolExecutor(workers)
+    try:
+        futures = [executor.submit(one, name) for name in ids]
+        for future in runtime.progress(as_completed(futures), total=len(futures), label="images", unit="image"):
+            future.result()
+        return [future.result() for future in futures]
+    finally:
+        stop.set()
+        executor.shutdown(cancel_futures=True)
+
+
+def _fetch_one(
+    session: requests.Session, base: str, folder: Path, patience: downloads.Patience, stop: threading.Event, name: str
+) -> tuple[str, str, int, str]:
+    path = folder / f"{name}.jpg"
+    if path.is_file():
+        if not check_jpeg(path.read_bytes()):
+            return name, "ok", path.stat().st_size, "was there"
+        path.unlink()
+    try:
+        content, reason = patience.insist(partial(_ask, session, f"{base}/{name}.jpg", stop))
+    except SourceFailed as error:
+        outcome = "missing" if str(error).startswith("HTTP 404") else "failed"
+        return name, "corrupt" if isinstance(error.__cause__, _Damaged) else outcome, 0, str(error)
+    if reason:
+        return name, "corrupt", 0, reason
+    _store(content, path)
+    return name, "ok", len(content), ""
+
+
+class _Damaged(TryAgain):
+    """What came is no sound image, perhaps by the fault of this connection."""
+
+
+def _ask(session: requests.Session, url: str, stop: threading.Event) -> tuple[bytes, str]:
+    """Once: the content, and what is wrong with it on the server itself ("" if nothing)."""
+    if stop.is_set():
+        raise SourceFailed("stopped")
+    response = session.get(url)
+    tag = response.headers.get("ETag", "").strip('"')
+    promised = tag if re.fullmatch(r"[0-9a-f]{32}", tag) else None  # that of an upload in parts is no MD5
+    found = hashlib.md5(response.content, usedforsecurity=False).hexdigest()
+    if promised not in (None, found):
+        raise _Damaged(f"found MD5 {found}, the server promised {promised}")
+    reason = check_jpeg(response.content)
+    if reason and promised is None:
+        raise _Damaged(reason)
+    return response.content, reason
+
+
+def check_jpeg(content: bytes) -> str:
+    """What is wrong with the bytes of a JPEG file: no such magic, no end, not decodable; "" if nothing."""
+    import cv2
+    import numpy as np
+
+    if content[:3] != b"\xff\xd8\xff":
+        return "does not begin like a JPEG"
+    if content[-2:] != b"\xff\xd9":
+        return "is cut off: no end marker"
+    # a smaller picture is computed, but all of the file is decoded
+    flags = cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION
+    return "" if cv2.imdecode(np.frombuffer(content, np.uint8), flags) is not None else "cannot be decoded"
+
+
+def _store(content: bytes, path: Path) -> None:
+    """Give the file its name once it is whole."""
+    part = path.with_name(path.name + ".part")  # always the same: what a kill leaves is overwritten next time
+    try:
+        with workspace.explain_disk_errors(path):
+            part.write_bytes(content)
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,114 @@
+"""The few Keras layers that Darknet's networks need beyond Keras's own."""
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("helpers")
+class DarknetMaxPool(layers.Layer):
+    """Max-pooling with Darknet's padding: `padding` rows in all, half of them (rounded down) above, the rest below.
+
+    Keras's "same" pads by what is missing at the end; with size 3, stride 2 and an even input that is one window of pixels off.
+
+    Args:
+        size: side of the window.
+        stride: step of the window.
+        padding: rows and columns added in all, of minus infinity; Darknet's default is size - 1.
+    """
+
+    def __init__(self, size, stride, padding, **options):
+        super().__init__(**options)
+        self.size = size
+        self.stride = stride
+        self.padding = padding
+
+    def call(self, inputs):
+        if self.padding == self.size - 1 and (self.stride == 1 or self.size == self.stride == 2):
+            return ops.max_pool(inputs, self.size, self.stride, "same")  # the same windows, without a padded copy
+        sides = (self.padding // 2, self.padding - self.padding // 2)
+        x = ops.pad(inputs, [[0, 0], sides, sides, [0, 0]], constant_values=float("-inf"))
+        return ops.max_pool(x, self.size, self.stride, "valid")
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        sides = (None if n is None else (n + self.padding - self.size) // self.stride + 1 for n in (height, width))
+        return (batch, *sides, channels)
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size, "stride": self.stride, "padding": self.padding}
+
+
+@keras.saving.register_keras_serializable("helpers")
+class Shortcut(layers.Layer):
+    """Sum of maps with as many channels as the first: of wider ones the first channels count, narrower ones add to the first.
+
+    Call arguments:
+        inputs: list of (B, H, W, C_i).
+
+    Returns:
+        (B, H, W, C_0).
+    """
+
+    def call(self, inputs):
+        total = inputs[0]
+        for other in inputs[1:]:
+            missing = total.shape[-1] - other.shape[-1]
+            if missing > 0:
+                other = ops.pad(other, [[0, 0], [0, 0], [0, 0], [0, missing]])
+            total = total + other[..., : total.shape[-1]]
+        return total
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+
+@keras.saving.register_keras_serializable("helpers")
+class ChannelGroup(layers.Layer):
+    """One of several equal parts of the channels: (B, H, W, C) -> (B, H, W, C / groups).
+
+    Args:
+        groups: number of parts.
+        group_id: which one, from 0.
+    """
+
+    def __init__(self, groups, group_id, **options):
+        super().__init__(**options)
+        self.groups = groups
+        self.group_id = group_id
+
+    def call(self, inputs):
+        size = inputs.shape[-1] // self.groups
+        return inputs[..., self.group_id * size : (self.group_id + 1) * size]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], input_shape[-1] // self.groups)
+
+    def get_config(self):
+        return {**super().get_config(), "groups": self.groups, "group_id": self.group_id}
+
+
+@keras.saving.register_keras_serializable("helpers")
+class YoloHead(layers.Layer):
+    """The end of a head: hands its raw numbers on as float32, and knows what they are for those who read and write weights.
+
+    Args:
+        anchors: boxes predicted per cell.
+        classes: number of classes.
+
+    Call arguments:
+        inputs: (B, h, w, anchors (5 + classes)): per anchor x, y, w, h, objectness, classes.
+    """
+
+    def __init__(self, anchors, classes, **options):
+        super().__init__(**{"dtype": "float32", **options})  # the sizes of boxes are exponentials
+        self.anchors = anchors
+        self.classes = classes
+
+    def call(self, inputs):
+        return ops.cast(inputs, self.compute_dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "anchors": self.anchors, "classes": self.classes}

@@ -1,0 +1,332 @@
+"""The five steps of boat_detection end to end: on a local folder, and on a little Open Images drawn or served nearby."""
+
+from helpers import runtime
+
+runtime.quiet_start()
+
+import dataclasses
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import workspace
+from helpers.boat_detection import (
+    collect,
+    darknet,
+    evaluation,
+    fetch,
+    files,
+    mini,
+    network,
+    open_images,
+    prepare,
+    steps,
+)
+from helpers.boat_detection.config import BoatDetectionConfig
+
+CONFIG = BoatDetectionConfig(
+    source="local", local_folder="set by the fixture", split_by="run", folds=4, network="yolov3-tiny", width=0.05, size=64,
+    anchors="kmeans", resize="stretch", optimizer="adam", learning_rate=2e-3, burn_in=0, schedule="cosine", batch_size=4,
+    subdivisions=1, iterations=12, evaluate_every=6, watch_images=4, batch_norm_momentum=0.9, jitter=0.0, multi_scale=False,
+    allow_cpu=True, backup_every=5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A small Open Images as `mini` draws it."""
+    folder = tmp_path_factory.mktemp("drawn")
+    mini.make_dataset(folder, images=48, size=(64, 96), jobs=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(drawn, tmp_path_factory):
+    """A user's folder: numbered pictures with Darknet labels beside them, one cut off."""
+    folder = tmp_path_factory.mktemp("photos")
+    boxes = open_images.filter_boxes(drawn / mini.BOXES, list(mini.BOAT_MIDS))
+    table = open_images.to_boxes(open_images.apply_policy(boxes, "seed"), dict.fromkeys(mini.BOAT_MIDS, 0))
+    sound = [path for path in sorted((drawn / "images" / "train").glob("*.jpg")) if path.stem not in mini.BROKEN]
+    for number, path in enumerate(sound):
+        target = folder / f"harbour_{number:03d}.jpg"
+        target.write_bytes(path.read_bytes())
+        rows = table[table["image"] == path.stem]
+        corners = rows[["x1", "y1", "x2", "y2"]].to_numpy(float)
+        line = np.c_[rows["class"], (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]]
+        files.write_labels(target.with_suffix(".txt"), line)
+    cut = folder / "harbour_900.jpg"
+    cut.write_bytes(sound[0].read_bytes()[:-200])
+    files.write_labels(cut.with_suffix(".txt"), np.empty((0, 5)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(photos, tmp_path_factory):
+    place = tmp_path_factory.mktemp("workspace")
+    config = dataclasses.replace(CONFIG, local_folder=str(photos))
+    return config, place, {step.name: step(config, place) for step in steps.STEPS}
+
+
+def test_counts_agree_from_step_to_step(finished, photos):
+    _, _, done = finished
+    count = len(list(photos.glob("*.jpg")))
+    assert (done["build_dataset"]["pictures"], done["preprocess"]["failed"]) == (count, 1)
+    assert done["preprocess"]["pictures"] == count - 1 == sum(done["split"]["pictures"].values())
+    bad = done["preprocess"].table("pictures").query("error != ''")
+    assert bad["image"].tolist() == ["harbour_900"] and "cut off" in bad["error"].iloc[0]
+    assert done["preprocess"]["boxes"] == done["build_dataset"]["boxes"] == len(done["preprocess"].table("boxes"))
+
+
+def test_darknet_could_train_from_what_is_left(finished):
+    _, _, done = finished
+    folder = done["split"].folder
+    data = files.read_data(folder / "obj.data")
+    assert data["classes"] == 1 and files.read_names(folder / data["names"]) == ["Boat"]
+    for key in ("train", "valid"):
+        for picture in files.read_list(folder / data[key]):
+            path = (folder / picture).resolve()
+            apart = path.parents[1] / "labels" / f"{path.stem}.txt"
+            assert path.is_file() and path.with_suffix(".txt").read_text() == apart.read_text()
+
+
+def test_training_leaves_darknets_files(finished):
+    config, _, done = finished
+    folder = done["train"].folder
+    log = darknet.parse_log(folder / "train.log")
+    assert log.iterations["iteration"].tolist() == list(range(1, 13)) and len(log.regions) == 24
+    assert log.iterations["images"].iloc[-1] == 12 * config.batch_size
+    cfg = darknet.read_cfg(folder / "network.cfg")
+    assert {path.name for path in (folder / "backup").iterdir()} == {"network_last.weights", "network_final.weights"}
+    fresh = darknet.build_from_cfg(cfg)
+    loaded, seen = darknet.load_weights(fresh, folder / evaluation.FINAL)
+    assert (loaded, seen) == (13, 12 * config.batch_size)
+
+
+def test_final_weights_are_the_trained_ones(finished):
+    config, _, done = finished
+    folder = done["train"].folder
+    cfg = darknet.read_cfg(folder / "network.cfg")
+    trained = network.build_detector(config, cfg)
+    trained.load_weights(folder / "final.weights.h5")
+    finder = evaluation.load_finder(config, cfg, folder)
+    images = np.random.default_rng(0).random((2, 64, 64, 3), "float32")
+    pairs = zip(darknet.heads(trained.network, images), darknet.heads(finder.network, images), strict=True)
+    assert all(np.array_equal(*map(keras.ops.convert_to_numpy, pair)) for pair in pairs)
+
+
+def test_scores_belong_to_the_saved_detections(finished):
+    config, place, done = finished
+    scores = done["evaluate"].table("scores")
+    assert scores["finder"].unique().tolist() == list(evaluation.FINDERS)
+    truth = done["evaluate"].table("truth")
+    pictures, boxes = steps.side_of(config, place, "test")
+    assert set(truth["image"]) <= set(pictures["image"]) and len(truth) == len(boxes) == done["evaluate"]["boats"]
+    for name in evaluation.FINDERS:
+        found = done["evaluate"].table(evaluation.slug(name))
+        again = evaluation.score_all({name: found}, truth, ["Boat"], confidence=config.confidence)
+        kept = scores[scores["finder"] == name].reset_index(drop=True)
+        pd.testing.assert_frame_equal(again[kept.columns], kept, check_dtype=False, atol=1e-6)
+
+
+def test_only_what_decides_makes_new_folders(finished):
+    config, place, done = finished
+    same = dataclasses.replace(config, backup_every=50, save_every=2, allow_cpu=False)
+    assert steps.evaluate.folder(same, place) == done["evaluate"].folder
+    other = dataclasses.replace(config, learning_rate=1e-3)
+    assert steps.split.folder(other, place) == done["split"].folder
+    assert steps.train.folder(other, place) != done["train"].folder
+
+
+def test_a_killed_training_goes_on(finished, photos, tmp_path, monkeypatch):
+    config, _, done = finished
+    for step in steps.STEPS[:3]:
+        step(config, tmp_path)
+    genuine, calls = evaluation.Watch.__call__, []
+
+    def fragile(self):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return genuine(self)
+
+    monkeypatch.setattr(evaluation.Watch, "__call__", fragile)
+    with pytest.raises(KeyboardInterrupt):
+        steps.train(config, tmp_path)
+    again = steps.train(config, tmp_path)
+    columns = ["iteration", "loss", "avg_loss", "rate", "images"]
+    logs = [darknet.parse_log(run.folder / "train.log").iterations[columns] for run in (again, done["train"])]
+    assert logs[0].equals(logs[1]), "line by line what an uninterrupted training wrote, but for the seconds"
+    contents = [(run.folder / evaluation.FINAL).read_bytes() for run in (again, done["train"])]
+    assert contents[0] == contents[1]
+
+
+def test_classes_of_a_folder_may_stay_apart(photos, tmp_path):
+    (photos / "obj.names").write_text("Boat\nBuoy\n")
+    try:
+        config = dataclasses.replace(CONFIG, local_folder=str(photos), merge_classes=False)
+        for step in steps.STEPS[:2]:
+            result = step(config, tmp_path)
+        assert result["names"] == ["Boat", "Buoy"]
+        text = network.write_cfg(config, 2, None)
+        assert "classes=2" in text and "filters=21" in text
+    finally:
+        (photos / "obj.names").unlink()
+
+
+# --- Open Images ---
+
+
+@pytest.fixture(scope="module")
+def served(drawn, monkeypatch_module):
+    """`open_images` finds its files in the drawn folder, and its pictures too."""
+    table = pd.DataFrame(
+        {"subset": "train", "kind": ["boxes", "images"], "url": [str(drawn / mini.BOXES), str(drawn / mini.IMAGES)]}
+    )
+    monkeypatch_module.setattr(open_images, "sources", lambda: table)
+    small = {name: drawn / name for name in (mini.CLASSES, mini.TREE)}
+    monkeypatch_module.setattr(collect.manifests, "fetch_all", lambda *_, **__: small)
+
+    def fetch_images(ids, folder, *, subset):
+        rows = []
+        for name in ids:
+            gone = name in mini.BROKEN
+            if not gone:
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / f"{name}.jpg").write_bytes((drawn / "images" / subset / f"{name}.jpg").read_bytes())
+            rows.append((name, "missing" if gone else "ok", 1, ""))
+        return pd.DataFrame(rows, columns=["image", "outcome", "bytes", "detail"])
+
+    monkeypatch_module.setattr(fetch, "fetch_images", fetch_images)
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.mark.parametrize(("subclasses", "policy"), [(False, "seed"), (True, "clean")])
+def test_open_images_through_the_first_steps(served, tmp_path, subclasses, policy):
+    config = dataclasses.replace(
+        CONFIG, source="open_images", local_folder=None, subclasses=subclasses, policy=policy, images=20,
+        negatives="House", split_by="author", upright=True,
+    )  # fmt: skip
+    built = steps.build_dataset(config, tmp_path)
+    pictures, boxes = built.table("pictures"), built.table("boxes")
+    wanted = set(mini.BOAT_MIDS) if subclasses else {mini.MIDS["Boat"]}
+    genuine = pd.read_csv(served / mini.BOXES, dtype={"ImageID": str})
+    sailing = set(genuine.loc[genuine["LabelName"].isin(wanted), "ImageID"])
+    with_boat = pictures[pictures["image"].isin(sailing)]
+    assert len(with_boat) == 20 and set(boxes["LabelName"]) <= wanted
+    afloat = {mini.MIDS[name] for name in ("Boat", "Barge", "Canoe", "Gondola", "Watercraft", "Jet ski", "Submarine")}
+    without = set(pictures["image"]) - set(with_boat["image"])
+    assert not genuine[genuine["ImageID"].isin(without)]["LabelName"].isin(afloat).any()
+    ready = steps.preprocess(config, tmp_path)
+    groups = boxes[boxes["ImageID"].isin(pictures.query("outcome == 'ok'")["image"])]
+    if policy == "clean":
+        assert (
+            ready["ignored"]
+            == ((groups["IsGroupOf"] == 1) & (groups[["IsDepiction", "IsInside"]] != 1).all(axis=1)).sum()
+        )
+    turned = (
+        ready.table("pictures").merge(pictures[["image"]], on="image").query("rotation in (90, 270) and error == ''")
+    )
+    assert (turned["height"] < turned["width"]).all(), "upright pictures of mini lie on their long side"
+    assert (ready.folder / "labels").is_dir()
+    credit = pd.read_csv(built.folder / "images" / "train" / "ATTRIBUTION.csv")
+    assert set(credit["ImageID"].astype(str)) == set(pictures["image"])
+
+
+def test_a_second_look_at_the_tables_is_not_needed(served, tmp_path, monkeypatch):
+    config = dataclasses.replace(CONFIG, source="open_images", local_folder=None, images=10, split_by="hash")
+    monkeypatch.setattr(fetch, "fetch_images", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        steps.build_dataset(config, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(open_images, "filter_boxes", lambda *_: pytest.fail("read twice"))
+    assert steps.build_dataset(config, tmp_path)["pictures"] >= 8
+
+
+# --- parts ---
+
+
+def test_official_subsets_are_sides():
+    table = pd.DataFrame({"image": ["a", "b", "c"], "subset": ["train", "test", "validation"]})
+    sides = prepare.assign_sides(table, dataclasses.replace(CONFIG, source="open_images", split_by="official",
+                                                            subsets=("train", "validation", "test")))  # fmt: skip
+    assert sides.to_dict() == {"a": "train", "b": "test", "c": "validation"}
+
+
+@pytest.mark.parametrize(("resize", "expected"), [("stretch", [[32.0, 32.0]]), ("letterbox", [[32.0, 16.0]])])
+def test_sizes_in_the_input(resize, expected):
+    table = pd.DataFrame({"image": ["a"], "width": [200], "height": [100]})
+    boxes = pd.DataFrame({"image": ["a"], "x1": [0.1], "x2": [0.6], "y1": [0.0], "y2": [0.5]})
+    assert prepare.input_sizes(table, boxes, size=64, resize=resize).tolist() == expected
+
+
+def test_learning_rates():
+    steady = network.learning_rate(
+        dataclasses.replace(CONFIG, schedule="steps", burn_in=4, iterations=100, evaluate_every=50)
+    )
+    rates = [float(keras.ops.convert_to_numpy(steady(step))) for step in (0, 2, 10, 79, 90)]
+    assert rates == pytest.approx([2e-3 / 256, 2e-3 * (3 / 4) ** 4, 2e-3, 2e-4, 2e-5])
+    halves = dataclasses.replace(CONFIG, schedule="cosine", subdivisions=2, iterations=100, evaluate_every=50)
+    cosine = network.learning_rate(halves)
+    middle = float(keras.ops.convert_to_numpy(cosine(100)))
+    assert middle == pytest.approx(2e-3 * (0.5 * 0.99 + 0.01)), "half of 100 iterations are 100 calls of two each"
+
+
+def test_frozen_layers_do_not_move():
+    cfg = darknet.parse_cfg(network.write_cfg(CONFIG, 1, None))
+    built = network.build_network(CONFIG, cfg)
+    network.freeze(built, 8)
+    names = {variable.path.split("/")[0] for variable in built.trainable_variables}
+    assert "conv_8" in names and "conv_6" not in names and "bn_0" not in names
+
+
+@pytest.mark.parametrize(("start", "loaded"), [("coco", 11), ("backbone", 9)])
+def test_published_weights(start, loaded, tmp_path, monkeypatch):
+    """COCO's tiny network, here random, as a detector of boats, and its first 15 layers as a start."""
+    coco = darknet.build_from_cfg(darknet.parse_cfg(darknet.yolov3_tiny_cfg(80)))
+    darknet.save_weights(coco, tmp_path / "yolov3-tiny.weights")
+    monkeypatch.setattr(network, "fetch_published", lambda name, downloads: downloads / name)
+    config = dataclasses.replace(CONFIG, start=start, network="yolov3-tiny", width=1.0, size=416)
+    built = network.build_network(config, darknet.parse_cfg(network.write_cfg(config, 1, None)), downloads=tmp_path)
+    same = [
+        np.array_equal(*(keras.ops.convert_to_numpy(found.conv.kernel) for found in pair))
+        for pair in zip(darknet.convolutions(built), darknet.convolutions(coco), strict=True)
+        if pair[0].conv.kernel.shape == pair[1].conv.kernel.shape
+    ]
+    assert sum(same) == loaded and len(same) == 11
+    if start == "coco":
+        head = [keras.ops.convert_to_numpy(model.get_layer("conv_15").kernel) for model in (built, coco)]
+        assert np.array_equal(head[0][..., 5], head[1][..., 5 + 8]), "the class boat of the first anchor"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"local_folder": None}, ["local_folder", "missing"]),
+        ({"split_by": "author"}, ["split_by", "'author'"]),
+        ({"network": "yolov9"}, ["network", "yolov3-tiny"]),
+        ({"start": "imagenet"}, ["start", ".weights"]),
+        ({"start": "backbone"}, ["width", "0.05"]),
+        ({"size": 100}, ["size", "32"]),
+        ({"subdivisions": 3}, ["subdivisions", "divisor"]),
+        ({"evaluate_every": 5}, ["evaluate_every", "12 iterations"]),
+        ({"fold": 4}, ["fold", "3"]),
+    ],
+)
+def test_configs_that_contradict_themselves(change, words):
+    with pytest.raises(ValueError) as error:
+        dataclasses.replace(CONFIG, **change)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_no_folder_is_a_clear_error(tmp_path):
+    config = dataclasses.replace(CONFIG, local_folder=str(tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="local_folder"):
+        steps.build_dataset(config, workspace.Workspace(tmp_path))

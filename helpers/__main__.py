@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import html
+import importlib.util
 import os
 import re
 import shutil
@@ -275,10 +276,18 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
         if not Path(config).is_file():
             parser.error(f"there is no config file {config}; allowed: {', '.join(CONFIGS)} or the path of a YAML file")
         config = str(Path(config).resolve())
+        _greet(arguments.projects[0], config)
     workspace = arguments.workspace or Path(os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace")
     workspace = workspace.expanduser().resolve()
     reports = (arguments.html or workspace / "report").expanduser().resolve()
     return run(projects, config, workspace, reports, until=arguments.until, save=arguments.save)
+
+
+def _greet(project: str, config: str) -> None:
+    """Let a project that wants to (`helpers.<project>.greeting`) check a config file and say its words before any kernel starts."""
+    name = f"helpers.{project}.greeting"
+    if importlib.util.find_spec(name):
+        print(importlib.import_module(name).greeting(config), flush=True)
 
 
 def _badges_command(arguments: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ def option(
     """A dataclass field with limits; without `default` the key is required.
 
     Args:
-        low, high: least and greatest value allowed, both included.
+        low, high: least and greatest value allowed, both included; for text, of its number of characters.
         above: the value must be greater than this.
         choices: the values allowed (for a tuple field: of each element).
         help: one line for the config table of the notebooks.
@@ -163,8 +163,9 @@ def _limit(value: Any, limits: Any) -> None:
             near = difflib.get_close_matches(str(item), [str(choice) for choice in limits["choices"]], n=1)
             raise ValueError(f"did you mean {near[0]}?" if near else "")
         low, high, above = limits.get("low"), limits.get("high"), limits.get("above")
-        outside = (low is not None and item < low) or (high is not None and item > high)
-        if outside or (above is not None and item <= above):
+        size = len(item.strip()) if isinstance(item, str) else item
+        outside = (low is not None and size < low) or (high is not None and size > high)
+        if outside or (above is not None and size <= above):
             raise ValueError
 
 
@@ -181,7 +182,8 @@ def _allowed(hint: Any, field: dataclasses.Field) -> str:
     else:
         text = NAMES.get(hint, "a group of keys")
     bounds = [("low", "at least"), ("above", "above"), ("high", "at most")]
-    text += "".join(f", {word} {limits[name]}" for name, word in bounds if limits.get(name) is not None)
+    unit = " characters" if hint is str else ""
+    text += "".join(f", {word} {limits[name]}{unit}" for name, word in bounds if limits.get(name) is not None)
     return ("a list, each " if many else "") + text + (", or null" if optional else "")
 
 

@@ -21,6 +21,7 @@ class Schema:
     verbose: bool = option(False)
     every: int | None = option(None, low=1)
     classes: tuple[str, ...] = option(())
+    folder: str = option("here", low=1)
     shares: tuple[float, ...] = option((0.5,), above=0.0, high=1.0)
     inner: Inner = option(Inner)
 
@@ -36,7 +37,7 @@ def load(tmp_path, text):
 
 def test_values_and_defaults(tmp_path):
     found = load(tmp_path, "name: tiny\nrate: 1\nevery: 2\nclasses: [a, b]\nshares: [1e-4, 1]\ninner: {width: 7}\n")
-    assert found == Schema("tiny", 1.0, 5, False, 2, ("a", "b"), (1e-4, 1.0), Inner(7))
+    assert found == Schema("tiny", 1.0, 5, False, 2, ("a", "b"), "here", (1e-4, 1.0), Inner(7))
     assert type(found.rate) is float and type(found.shares[1]) is float
     assert load(tmp_path, "name: large\n").inner == Inner(3)
 
@@ -71,6 +72,8 @@ def test_null_and_byte_order_mark(tmp_path):
         ("name: tiny\nevery: 0\n", ["every", "at least 1, or null"]),
         ("name: tiny\nclasses: Archery\n", ["classes", "'Archery' (str)", "a list, each text"]),
         ("name: tiny\nclasses: [1]\n", ["classes", "[1] (list)", "text"]),
+        ('name: tiny\nfolder: ""\n', ["folder", "''", "text, at least 1 characters"]),
+        ('name: tiny\nfolder: "  "\n', ["folder", "'  '", "text, at least 1 characters"]),
         ("name: yes\n", ["name", "True (bool)", "quote it"]),
         ("name: tiny\nshares: [0.5, 2]\n", ["shares", "at most 1.0"]),
         ("name: tiny\ninner: 3\n", ["inner", "3 (int)", "a group of keys"]),

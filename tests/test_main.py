@@ -170,11 +170,26 @@ def test_save_refuses_what_must_not_be_committed(repository, capsys):
 
 
 def test_a_file_as_config_reaches_the_kernel_with_its_full_path(repository, capsys, tmp_path, monkeypatch):
-    make(repository, "lip_reading/00_dataset_build", "import os\nprint(os.environ['COURSE_CONFIG'])")
+    make(repository, "boat_detection/00_dataset_build", "import os\nprint(os.environ['COURSE_CONFIG'])")
     (tmp_path / "mine.yaml").write_text("epochs: 1\n")
     monkeypatch.chdir(tmp_path)
-    assert main(["run", "lip_reading", "--config", "mine.yaml"]) == 0
+    assert main(["run", "boat_detection", "--config", "mine.yaml"]) == 0
     assert f"    {tmp_path / 'mine.yaml'}\n" in capsys.readouterr().out
+
+
+def test_a_project_greets_and_checks_a_config_file_before_any_kernel(repository, capsys, tmp_path):
+    make(repository, "lip_reading/00_dataset_build", "print('the kernel ran')")
+    (repository / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    good = (ROOT / "notebooks" / "lip_reading" / "mini.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(good)
+    assert main(["run", "lip_reading", "--config", str(tmp_path / "mine.yaml")]) == 0
+    out = capsys.readouterr().out
+    assert out.index("tensorflow") < out.index("the kernel ran") and "learning-from-video" in out
+    bad = good.replace("lr: 0.002", "lr: fast").replace("epoch: 20", "epochs: 20")
+    (tmp_path / "mine.yaml").write_text(bad)
+    assert main(["run", "lip_reading", "--config", str(tmp_path / "mine.yaml")]) == 1
+    out, complaint = capsys.readouterr()
+    assert "the kernel ran" not in out and all(word in complaint for word in ("3 problem(s)", "lr", "epochs", "epoch:"))
 
 
 def test_a_kernel_that_dies_and_a_broken_file_are_failures(repository, capsys):

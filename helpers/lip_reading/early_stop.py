@@ -1,0 +1,140 @@
+"""OpenAV's stopping rule as a callback of `helpers.training.fit`, exact after a kill: its memory is the log on disk."""
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+
+from helpers import checkpoints, distribution, workspace
+
+BEST = "best.weights.h5"
+BEFORE = "before.weights.h5"  # the best one before that, until the states on disk are past the best
+
+
+def best_epoch(values: Sequence[float]) -> int:
+    """Number, from 1, of the first epoch with the highest value; 0 if there is none. Equal is not better, NaN never is."""
+    best, found = -math.inf, 0
+    for epoch, value in enumerate(values, start=1):
+        if value > best:
+            best, found = value, epoch
+    return found
+
+
+class EarlyStop(keras.callbacks.Callback):
+    """Stop when the watched number has not grown for `patience` epochs, and keep the weights of the best epoch.
+
+    The weights stand in `<run_dir>/best.weights.h5`, see `load_best`. `fit` restores no memory of callbacks, so each start
+    reads its own log up to the epoch that it resumes at; weights of an epoch that a kill undid are put aside for the best
+    ones before.
+
+    Args:
+        run_dir: the one that `fit` is given.
+        patience: epochs without a higher value after which to stop (OpenAV's `epoch_stop`); 0 never stops.
+        monitor: a number that `validation` returns, higher is better.
+
+    Raises:
+        ValueError: a bad `patience`; at the end of an epoch, that `monitor` is not among the numbers.
+    """
+
+    def __init__(self, run_dir: str | os.PathLike, *, patience: int = 5, monitor: str = "val_accuracy") -> None:
+        super().__init__()
+        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 0:
+            raise ValueError(f"patience must be an int of at least 0 (0: never stop). Received: patience={patience!r}")
+        self.run_dir, self.patience, self.monitor = Path(run_dir), patience, monitor
+        self.values: list[float] | None = None
+        self.first = distribution.processes()[0] == 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.values is None or len(self.values) != epoch:  # the start of a call of `fit`
+            rows = {row["epoch"]: row.get(self.monitor) for row in _read_rows(self.run_dir / "log.jsonl")}
+            self.values = [math.nan if rows.get(e) is None else rows[e] for e in range(1, epoch + 1)]
+            if self.first:
+                self._drop_later_than(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.monitor not in (logs or {}):
+            raise ValueError(
+                f"EarlyStop watches {self.monitor!r}. Received: {sorted(logs or {})}; "
+                "let the `validation` of fit return it, or choose another monitor"
+            )
+        before = best_epoch(self.values)
+        self.values.append(float(logs[self.monitor]))
+        best = best_epoch(self.values)
+        if best > before:
+            self._save(best, kept=before)
+        if self.patience and len(self.values) - best >= self.patience:
+            self.model.stop_training = True
+            if self.first:
+                value = f", {self.values[best - 1]:.4g} in epoch {best}" if best else ""
+                print(f"{self.monitor} has not grown for {self.patience} epochs: stopped; best{value}", flush=True)
+
+    def on_train_end(self, logs=None):
+        if self.first and best_epoch(self.values or []) <= self._saved_epochs():
+            (self.run_dir / BEFORE).unlink(missing_ok=True)
+
+    def _save(self, epoch: int, *, kept: int) -> None:
+        """Write the weights of `epoch`. All processes take part: Keras's save_weights hangs when one alone calls it."""
+        path = self.run_dir / BEST
+        if self.first and path.exists() and kept <= self._saved_epochs():  # training may come back to before `epoch`
+            path.replace(self.run_dir / BEFORE)
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()  # within an epoch the JAX trainer keeps the values outside the variables
+        with contextlib.ExitStack() as stack:
+            others = None if self.first else stack.enter_context(tempfile.TemporaryDirectory())
+            target = Path(others) / BEST if others else stack.enter_context(workspace.atomic_path(path))
+            self.model.save_weights(target)
+            with h5py.File(target, "a") as file:
+                file.attrs["best"] = json.dumps({"epoch": epoch, self.monitor: self.values[epoch - 1]})
+
+    def _drop_later_than(self, epoch: int) -> None:
+        """Put back what stood before, where the best weights are of an epoch that is still to come."""
+        path, before = self.run_dir / BEST, self.run_dir / BEFORE
+        if _attributes(path).get("epoch", math.inf) > epoch:
+            path.unlink(missing_ok=True)
+            if _attributes(before).get("epoch", math.inf) <= epoch:
+                before.replace(path)
+
+    def _saved_epochs(self) -> int:
+        """Whole epochs that the newest state of `fit` holds."""
+        for path in checkpoints.states(self.run_dir / "checkpoints")[:1]:
+            with contextlib.suppress(OSError), h5py.File(path) as file:
+                info = json.loads(file.attrs["info"])
+                return info["step"] // info["steps_per_epoch"]
+        return 0
+
+
+def load_best(model: keras.Model, run_dir: str | os.PathLike) -> dict[str, Any]:
+    """Load the weights of the best epoch into `model`.
+
+    Returns:
+        `epoch`, from 1, and the watched number under its name.
+
+    Raises:
+        FileNotFoundError: no epoch has ended yet, or none gave a number.
+    """
+    path = Path(run_dir) / BEST
+    if not path.exists():
+        raise FileNotFoundError(f"no {BEST} in {path.parent}: train with EarlyStop among the callbacks first")
+    with warnings.catch_warnings():  # the file holds the optimizer, too, which a fresh model has no use for
+        warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+        model.load_weights(path)
+    return _attributes(path)
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    """The numbers that `EarlyStop` wrote into a file; none if it is absent or damaged."""
+    with contextlib.suppress(OSError, KeyError), h5py.File(path) as file:
+        return json.loads(file.attrs["best"])
+    return {}
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

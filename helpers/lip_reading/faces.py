@@ -1,0 +1,149 @@
+"""Finds five points of a face in a picture: YuNet (a file of 0.2 MB), or a Haar cascade where OpenCV still has one.
+
+What OpenCV can do is asked of it, never read from its version: the wheel of OpenCV 5 has no Haar cascades, an old one no YuNet.
+"""
+
+import os
+import threading
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from helpers import manifests, runtime, workspace
+
+POINTS = ("right_eye", "left_eye", "nose", "right_mouth", "left_mouth")  # YuNet's order; right is the person's right
+LONG_SIDE = 320  # pixels: larger pictures are shrunk to it, which finds the same faces in a tenth of the time
+SCORE = 0.7
+HAAR_FILES = ("haarcascade_frontalface_alt2.xml", "haarcascade_frontalface_default.xml")
+# Where the points are in a Haar box, as shares of it. The mouth is measured (mean of five real clips); the eyes follow from
+# the mouth being 0.77 eye distances wide. Rough: a tenth of the face's width, so YuNet is better wherever it can be had.
+HAAR_POINTS = np.array([[0.309, 0.39], [0.665, 0.39], [0.487, 0.58], [0.335, 0.775], [0.639, 0.775]], np.float32)
+POINTER = b"version https://git-lfs"
+
+
+def find_face_points(frame: np.ndarray, model_path: str | os.PathLike | None = None) -> np.ndarray | None:
+    """Eyes, nose and corners of the mouth of the widest face.
+
+    Args:
+        frame: (H, W, 3) RGB uint8.
+        model_path: the ONNX file of YuNet; by default the one that `fetch_model` keeps, which is downloaded if need be.
+
+    Returns:
+        (5, 2) float32 x, y in pixels in the order of `POINTS`, or None if there is no face.
+
+    Raises:
+        ValueError: not an RGB uint8 picture, or a file that is no detector (a Git LFS pointer is named as such).
+        FileNotFoundError: no file at `model_path`.
+        RuntimeError: this OpenCV has neither detector, or the model could not be downloaded.
+    """
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise ValueError(f"frame must be RGB uint8 (H, W, 3). Received: shape {frame.shape}, {frame.dtype}")
+    if model_path is None and (model_path := _default_model()) is None:
+        return _find_by_haar(frame)
+    shrink = max(1.0, max(frame.shape[:2]) / LONG_SIDE)
+    size = [max(1, round(side / shrink)) for side in frame.shape[1::-1]]  # OpenCV wants (width, height)
+    small = frame if shrink == 1 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    detector = _detector(str(model_path), threading.get_ident())
+    detector.setInputSize(size)
+    faces = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+    if faces is None:
+        return None
+    widest = faces[np.argmax(faces[:, 2])]  # x, y, width, height, five points, score
+    points = widest[4:14].reshape(5, 2) + 0.5  # a pixel's middle stays its middle
+    return (points * np.array(frame.shape[1::-1]) / size - 0.5).astype(np.float32)
+
+
+def backend(model_path: str | os.PathLike | None = None) -> str:
+    """Which detector `find_face_points` will use: "yunet" or "haar"; the same errors."""
+    return "haar" if model_path is None and _default_model() is None else "yunet"
+
+
+def fetch_model(folder: str | os.PathLike | None = None, **options: float) -> Path:
+    """YuNet's file, checked by size and sha256, downloaded if it is not there.
+
+    Args:
+        folder: where it is kept; default `downloads/yunet` of the workspace.
+        **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
+
+    Raises:
+        manifests.DownloadError: it could not be had; says what to do by hand.
+    """
+    return manifests.fetch(_entry(), _folder(folder), **options)
+
+
+def local_model(folder: str | os.PathLike | None = None) -> Path | None:
+    """YuNet's file if it is there already and sound; never asks the network."""
+    path = _folder(folder) / _entry().name
+    try:
+        manifests.verify(path, _entry())
+    except manifests.SourceFailed:
+        return None
+    return path
+
+
+def _entry() -> manifests.File:
+    return manifests.load_manifest("yunet").files[0]
+
+
+def _folder(folder: str | os.PathLike | None) -> Path:
+    return Path(folder) if folder is not None else workspace.open_workspace().downloads / "yunet"
+
+
+@lru_cache(1)
+def _default_model() -> Path | None:
+    """The model's path, or None where the Haar cascade has to do."""
+    if hasattr(cv2, "FaceDetectorYN"):
+        try:
+            return fetch_model()
+        except manifests.DownloadError:
+            if _haar_file() is None:
+                raise
+    elif _haar_file() is None:
+        raise RuntimeError(
+            "this OpenCV has neither FaceDetectorYN nor a Haar cascade, so no face can be found: "
+            "pip install -U opencv-python-headless, or choose lips: fixed with a window"
+        )
+    return None
+
+
+@lru_cache(8)
+def _detector(path: str, thread: int) -> "cv2.FaceDetectorYN":
+    """A detector of one thread's own: it keeps the size of the picture between calls."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no face detector at {path}: fetch it with faces.fetch_model()")
+    with Path(path).open("rb") as file:
+        pointer = file.read(len(POINTER)) == POINTER
+    if pointer:
+        raise ValueError(
+            f"{path} is a pointer of Git LFS ({Path(path).stat().st_size} bytes of text), not the detector itself "
+            f"({_entry().size} bytes): remove it and call faces.fetch_model(), or press Download on its page"
+        )
+    with runtime.quiet_stderr():  # OpenCV 5 warns of a target that nobody set, and its parser shouts at broken files
+        try:
+            return cv2.FaceDetectorYN.create(path, "", (LONG_SIDE, LONG_SIDE), SCORE)
+        except cv2.error as error:
+            reason = str(error).splitlines()[0]
+    raise ValueError(f"{path} is no face detector that OpenCV can read: {reason}. Remove it, call faces.fetch_model()")
+
+
+def _haar_file() -> Path | None:
+    if not hasattr(cv2, "CascadeClassifier") or not hasattr(getattr(cv2, "data", None), "haarcascades"):
+        return None
+    files = (Path(cv2.data.haarcascades) / name for name in HAAR_FILES)
+    return next((file for file in files if file.is_file()), None)
+
+
+def _find_by_haar(frame: np.ndarray) -> np.ndarray | None:
+    cascade = _cascade(str(_haar_file()), threading.get_ident())
+    boxes = cascade.detectMultiScale(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), 1.1, 4)
+    if not len(boxes):
+        return None
+    x, y, width, height = max(np.asarray(boxes).tolist(), key=lambda box: box[2])
+    return (HAAR_POINTS * (width, height) + (x, y)).astype(np.float32)
+
+
+@lru_cache(8)
+def _cascade(path: str, thread: int) -> "cv2.CascadeClassifier":
+    return cv2.CascadeClassifier(path)

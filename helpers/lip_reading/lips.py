@@ -1,0 +1,213 @@
+"""From face points to lip pictures: level eyes, one scale per clip, the mouth in the middle.
+
+The scale is the same in all frames of a clip and comes from the eyes, so that an open mouth is larger than a closed one. A box
+around the lips, as OpenAV cuts it, grows with the mouth and hides just that.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+SIDE = 1.5  # width of the lip picture, in distances of the eyes
+SMOOTHING = 5  # frames of the running median
+WINDOWS = {"grid": (80, 190, 220, 236), "lrw": (79, 115, 175, 211)}  # x1, y1, x2, y2 of the mouth in their frames
+
+
+def stack_points(points: Iterable[np.ndarray | None]) -> np.ndarray:
+    """Face points frame by frame as one array (T, 5, 2) float32, NaN where none were found."""
+    missing = np.full((5, 2), np.nan, np.float32)
+    rows = [missing if found is None else np.asarray(found, np.float32) for found in points]
+    return np.stack(rows) if rows else np.zeros((0, 5, 2), np.float32)
+
+
+def found_mask(points: np.ndarray) -> np.ndarray:
+    """(T,) bool: True where the points of a frame are known."""
+    return np.isfinite(points).all(axis=(1, 2))
+
+
+def track_points(points: Sequence[np.ndarray | None] | np.ndarray) -> np.ndarray:
+    """Fill gaps and smooth: lines between neighbours, copies at the ends, then a running median of 5 frames.
+
+    The median drops single wrong faces and leaves steady motion as it is.
+
+    Args:
+        points: (T, 5, 2) with NaN, or a list with None, where no face was found.
+
+    Returns:
+        (T, 5, 2) float32 without gaps.
+
+    Raises:
+        ValueError: no face in any frame.
+    """
+    points = points if isinstance(points, np.ndarray) else stack_points(points)
+    found = found_mask(points)
+    if not found.any():
+        raise ValueError(f"points: received {len(points)} frames without a face; allowed: at least one with a face")
+    times, known = np.arange(len(points)), np.flatnonzero(found)
+    columns = points.reshape(len(points), -1).astype(np.float64).T
+    filled = np.stack([np.interp(times, known, column[known]) for column in columns], axis=1)
+    margin = SMOOTHING // 2
+    padded = np.pad(filled, ((margin, margin), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, SMOOTHING, axis=0)
+    return np.median(windows, axis=-1).reshape(points.shape).astype(np.float32)
+
+
+def crop_lips(frames: Iterable[np.ndarray], points: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
+    """Cut the mouth out of every frame: eyes level, mean of the mouth's corners in the middle, one scale per clip.
+
+    The picture is 1.5 times the clip's median eye distance wide; beyond the frame its border is repeated.
+
+    Args:
+        frames: T frames (H, W, 3) uint8, RGB.
+        points: (T, 5, 2) x, y in pixels in YuNet's order, without gaps (see `track_points`).
+        size: of the pictures, an int or (height, width) in pixels.
+
+    Returns:
+        (T, height, width, 3) uint8.
+
+    Raises:
+        ValueError: other numbers of frames than of points, gaps, or eyes closer than 2 pixels.
+    """
+    points = np.asarray(points, np.float64)
+    if points.ndim != 3 or points.shape[1:] != (5, 2) or not np.isfinite(points).all():
+        raise ValueError(f"points must be (T, 5, 2) without gaps (track_points fills them). Received: {points.shape}")
+    height, width = _height_width(size)
+    eyes = points[:, 1] - points[:, 0]  # from the person's right eye to the left: to the picture's right
+    distance = float(np.median(np.hypot(*eyes.T)))
+    if distance < 2:
+        raise ValueError(
+            f"points: received eyes {distance:.1f} pixels apart; allowed: at least 2, so that lips can be seen"
+        )
+    scale = width / (SIDE * distance)
+    centres, angles = points[:, 3:].mean(axis=1), np.arctan2(eyes[:, 1], eyes[:, 0])
+    rows = [
+        _cut(frame, centre, angle, scale, (height, width))
+        for frame, centre, angle in zip(_checked(frames, len(points)), centres, angles, strict=True)
+    ]
+    return np.stack(rows)
+
+
+def _checked(frames: Iterable[np.ndarray], count: int) -> Iterable[np.ndarray]:
+    number = 0
+    for number, frame in enumerate(frames, 1):
+        if number <= count:
+            yield frame
+    if number != count:
+        raise ValueError(f"frames: received {number} frames and points of {count}; allowed: as many points as frames")
+
+
+def _cut(frame: np.ndarray, centre: np.ndarray, angle: float, scale: float, size: tuple[int, int]) -> np.ndarray:
+    """One turned and scaled window. What shrinks is drawn larger first and averaged, or fine lines would flicker."""
+    more = max(1, round(1 / scale))
+    height, width = size[0] * more, size[1] * more
+    cos, sin = np.cos(angle) * scale * more, np.sin(angle) * scale * more
+    turn = np.array([[cos, sin], [-sin, cos]])
+    move = np.array([(width - 1) / 2, (height - 1) / 2]) - turn @ centre
+    cut = cv2.warpAffine(frame, np.column_stack([turn, move]), (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return cut if more == 1 else cv2.resize(cut, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def fit(picture: np.ndarray, size: int | Sequence[int], *, padding: bool = True) -> np.ndarray:
+    """A picture of any shape in the size that the network wants.
+
+    Args:
+        picture: (H, W, 3) or (H, W) uint8.
+        size: an int or (height, width) in pixels.
+        padding: True keeps the aspect ratio and fills up with black on both sides; False stretches.
+
+    Returns:
+        (height, width, 3) or (height, width) uint8.
+    """
+    height, width = _height_width(size)
+    shrink = min(height / picture.shape[0], width / picture.shape[1])
+    inner = (height, width)
+    if padding:
+        inner = tuple(max(1, min(full, round(side * shrink))) for side, full in zip(picture.shape, inner, strict=False))
+    method = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
+    resized = cv2.resize(picture, inner[::-1], interpolation=method)
+    canvas = np.zeros((height, width, *picture.shape[2:]), np.uint8)
+    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    canvas[top : top + inner[0], left : left + inner[1]] = resized
+    return canvas
+
+
+def cut_fixed(
+    frames: Iterable[np.ndarray], window: Sequence[int], size: int | Sequence[int], *, padding: bool = True
+) -> np.ndarray:
+    """Cut the same window out of every frame, as for GRID and LRW (`WINDOWS`), whose faces sit still; no detector needed.
+
+    Args:
+        frames: (H, W, 3) uint8.
+        window: x1, y1, x2, y2 in pixels, the last two excluded.
+        size, padding: see `fit`.
+
+    Returns:
+        (T, height, width, 3) uint8.
+
+    Raises:
+        ValueError: the window does not lie within the frames, or there are none.
+    """
+    x1, y1, x2, y2 = window
+    rows = []
+    for frame in frames:
+        if not (0 <= x1 < x2 <= frame.shape[1] and 0 <= y1 < y2 <= frame.shape[0]):
+            inside = f"within {frame.shape[1]} x {frame.shape[0]} pixels"
+            raise ValueError(f"window: received {list(window)}; allowed: x1, y1, x2, y2 {inside}")
+        rows.append(fit(frame[y1:y2, x1:x2], size, padding=padding))
+    return stack_frames(rows)
+
+
+def stack_frames(frames: Iterable[np.ndarray]) -> np.ndarray:
+    """Pictures of one size as one array; ValueError if there are none."""
+    frames = list(frames)
+    if not frames:
+        raise ValueError("received no frame between start and end; allowed: at least one")
+    return np.stack(frames)
+
+
+def to_grey(frames: np.ndarray) -> np.ndarray:
+    """(T, H, W, 3) RGB uint8 as (T, H, W, 1), with the weights of television (0.299 red, 0.587 green, 0.114 blue)."""
+    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])[..., None]
+
+
+def statistics(points: np.ndarray) -> dict[str, float]:
+    """What a detector found in a clip.
+
+    Args:
+        points: (T, 5, 2) as found, NaN where no face was.
+
+    Returns:
+        frames, found, share, longest_gap (frames), eye_distance (median, pixels), tilt (median of the line through the eyes,
+        degrees), jitter (median move of the mouth between two frames, in eye distances); NaN where nothing can be told.
+    """
+    found = found_mask(points)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], ~found, [False]]).astype(int)))
+    gap = int(np.max(edges[1::2] - edges[::2], initial=0))
+    row = {"frames": len(points), "found": int(found.sum()), "share": float(found.mean()) if len(points) else 0.0}
+    row |= {"longest_gap": gap, "eye_distance": np.nan, "tilt": np.nan, "jitter": np.nan}
+    if found.any():
+        eyes = (points[:, 1] - points[:, 0])[found]
+        row["eye_distance"] = float(np.median(np.hypot(*eyes.T)))
+        row["tilt"] = float(np.degrees(np.median(np.arctan2(eyes[:, 1], eyes[:, 0]))))
+    if (found[1:] & found[:-1]).any():
+        moves = np.hypot(*np.diff(points[:, 3:].mean(axis=1), axis=0)[found[1:] & found[:-1]].T)
+        row["jitter"] = float(np.median(moves) / row["eye_distance"])
+    return row
+
+
+def redness(frames: np.ndarray) -> float:
+    """How much more red than blue lips and skin are: mean (red - blue) / mean (red + blue), from -1 to 1.
+
+    Skin of any colour reflects more red than blue, and lips still more. So a clip of a mouth in which it is clearly below
+    zero was written with red and blue exchanged: OpenCV's order taken for RGB.
+    """
+    red, blue = (float(frames[..., channel].mean()) for channel in (0, 2))
+    return (red - blue) / max(red + blue, 1e-9)
+
+
+def _height_width(size: int | Sequence[int]) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be a positive int or (height, width) in pixels. Received: size={size!r}")
+    return int(height), int(width)

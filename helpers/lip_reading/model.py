@@ -1,0 +1,226 @@
+"""Three networks from a clip of lips to a word: OpenAV's, the standard recipe of word-level lip reading, and a tiny one."""
+
+import numbers
+from collections.abc import Callable
+
+import keras
+from keras import layers
+
+from helpers.lip_reading.layers import PerFrame, StandardizeClip
+
+Size = int | tuple[int, int] | None
+
+
+def batch_relu(x, *, momentum: float, name: str):
+    """ReLU(BatchNorm(x))."""
+    x = layers.BatchNormalization(momentum=momentum, name=f"{name}_norm")(x)
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def residual_block(x, filters: int, stride: int, *, openav: bool, momentum: float, name: str):
+    """ReLU(shortcut(x) + BN(conv(ReLU(BN(conv(x)))))), He et al., "Deep residual learning for image recognition", 2016.
+
+    With `openav` as OpenAV has it: convolutions with a bias, and one more ReLU before the sum.
+    """
+
+    def convolve(x, size, stride, name):
+        x = layers.Conv2D(filters, size, stride, padding="same", use_bias=openav, name=name)(x)
+        return layers.BatchNormalization(momentum=momentum, name=f"{name}_norm")(x)
+
+    y = layers.ReLU(name=f"{name}_relu1")(convolve(x, 3, stride, f"{name}_conv1"))
+    y = convolve(y, 3, 1, f"{name}_conv2")
+    if openav:
+        y = layers.ReLU(name=f"{name}_relu2")(y)
+    if stride != 1 or x.shape[-1] != filters:
+        x = convolve(x, 1, stride, f"{name}_shortcut")
+    return layers.ReLU(name=name)(layers.Add(name=f"{name}_sum")([x, y]))
+
+
+def residual_stages(x, filters: int, *, openav: bool, momentum: float):
+    """The body of ResNet-18 and its mean over the picture: (N, H, W, C) -> (N, 8 filters)."""
+    for stage in range(4):
+        for block in range(2):
+            stride = 2 if stage > 0 and block == 0 else 1
+            name = f"stage{stage + 1}_block{block + 1}"
+            x = residual_block(x, filters * 2**stage, stride, openav=openav, momentum=momentum, name=name)
+    return layers.GlobalAveragePooling2D(name="pool")(x)
+
+
+def build_frame_encoder(channels: int = 1, size: Size = 112, *, filters: int = 64, momentum: float = 0.99):
+    """OpenAV's ResNet-18 for one frame: (N, H, W, C) -> (N, 8 filters)."""
+    inputs = keras.Input((*_sides(size), channels), name="frame")
+    x = layers.Conv2D(filters, 7, 2, padding="same", use_bias=False, name="conv1")(inputs)
+    x = batch_relu(x, momentum=momentum, name="conv1")
+    x = layers.MaxPooling2D(2, name="pool1")(x)
+    return keras.Model(inputs, residual_stages(x, filters, openav=True, momentum=momentum), name="frame_encoder")
+
+
+def build_openav(
+    num_classes: int,
+    channels: int = 1,
+    size: Size = 112,
+    frames: int | None = 29,
+    *,
+    filters: int = 64,
+    units: int = 512,
+    dropout: float = 0.2,
+    momentum: float = 0.99,
+    standardize: str = "clip",
+    logits: bool = True,
+) -> keras.Model:
+    """Build OpenAV's visual network: a ResNet-18 for every frame, two LSTMs over the frames.
+
+    OpenAV's ends in the 512 features; the last layer is ours. With the defaults and 26 classes it has 15 396 314 parameters.
+
+    Args:
+        num_classes: number of words.
+        channels: 1 for grey, 3 for colour.
+        size: side in pixels, or (height, width); None for any.
+        frames: frames per clip; None for any.
+        filters: width of the first stage of the ResNet, 64 in the original.
+        units: width of both LSTMs, 512 in the original.
+        dropout: after each LSTM.
+        momentum: of BatchNorm; below about 500 training steps 0.9, or its averages never arrive.
+        standardize: what the network does to a clip first, see `layers.StandardizeClip`.
+        logits: True ends in logits, False in probabilities.
+
+    Returns:
+        A model (B, T, H, W, C) float32 in [0, 1] -> (B, num_classes) float32.
+
+    Raises:
+        ValueError: a size, number or mode that is not possible.
+    """
+    inputs, x = _inputs(num_classes, channels, size, frames, standardize, smallest=3)
+    x = PerFrame(build_frame_encoder(channels, size, filters=filters, momentum=momentum), name="per_frame")(x)
+    x = layers.LSTM(units, return_sequences=True, name="lstm1")(x)  # (B, T, units)
+    x = layers.Dropout(dropout, name="dropout1")(x)
+    x = layers.LSTM(units, name="lstm2")(x)  # (B, units)
+    x = layers.Dropout(dropout, name="dropout2")(x)
+    x = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    return _finish(inputs, x, logits, "openav")
+
+
+def build_conv3d_bigru(
+    num_classes: int,
+    channels: int = 1,
+    size: Size = 88,
+    frames: int | None = 29,
+    *,
+    filters: int = 64,
+    units: int = 1024,
+    recurrent_layers: int = 3,
+    dropout: float = 0.5,
+    recurrent_dropout: float = 0.2,
+    momentum: float = 0.99,
+    standardize: str = "clip",
+    logits: bool = True,
+) -> keras.Model:
+    """Build the standard recipe for single words: one 3-D convolution, a ResNet-18 for every frame, bidirectional GRUs.
+
+    The first layer already sees five frames at once. After Feng et al., "Learn an effective lip reading model without
+    pains", 2020. Logits of all frames are averaged.
+
+    Args:
+        recurrent_layers: number of GRUs in each direction.
+        dropout: before the first GRU and after the last.
+        recurrent_dropout: between two GRUs.
+        For the others see `build_openav`.
+
+    Returns:
+        A model (B, T, H, W, C) float32 in [0, 1] -> (B, num_classes) float32.
+
+    Raises:
+        ValueError: a size, number or mode that is not possible.
+    """
+    inputs, x = _inputs(num_classes, channels, size, frames, standardize)
+    x = layers.Conv3D(filters, (5, 7, 7), (1, 2, 2), padding="same", use_bias=False, name="conv1")(x)
+    x = batch_relu(x, momentum=momentum, name="conv1")
+    x = layers.MaxPooling3D((1, 3, 3), (1, 2, 2), padding="same", name="pool1")(x)
+    frame = keras.Input(x.shape[2:], name="frame")
+    body = keras.Model(frame, residual_stages(frame, filters, openav=False, momentum=momentum), name="frame_encoder")
+    x = PerFrame(body, name="per_frame")(x)
+    x = layers.BatchNormalization(momentum=momentum, name="features_norm")(x)
+    for number in range(recurrent_layers):
+        x = layers.Dropout(recurrent_dropout if number else dropout, name=f"dropout{number + 1}")(x)
+        x = layers.Bidirectional(layers.GRU(units, return_sequences=True), name=f"gru{number + 1}")(x)
+    x = layers.Dropout(dropout, name="dropout_last")(x)
+    x = layers.Dense(num_classes, dtype="float32", name="frame_logits")(x)  # (B, T, num_classes)
+    x = layers.GlobalAveragePooling1D(dtype="float32", name="logits")(x)
+    return _finish(inputs, x, logits, "conv3d_bigru")
+
+
+def build_tiny(
+    num_classes: int,
+    channels: int = 1,
+    size: Size = 32,
+    frames: int | None = 16,
+    *,
+    filters: tuple[int, int, int] = (12, 24, 32),
+    features: int = 48,
+    units: int = 32,
+    dropout: float = 0.2,
+    momentum: float = 0.9,
+    standardize: str = "motion",
+    logits: bool = True,
+) -> keras.Model:
+    """Build a network that learns on two CPU cores within a minute: three convolutions, one bidirectional GRU.
+
+    Args:
+        size: side in pixels, or (height, width); not None, because where in the picture something is counts here.
+        filters: of the three convolutions; the first one sees five frames at once, the others one.
+        features: numbers per frame that the GRU gets.
+        units: of the GRU, in each direction.
+        For the others see `build_openav`.
+
+    Returns:
+        A model (B, T, H, W, C) float32 in [0, 1] -> (B, num_classes) float32; 33 732 parameters by default with 8 classes.
+
+    Raises:
+        ValueError: a size, number or mode that is not possible.
+    """
+    if None in _sides(size):
+        raise ValueError(f"size must be an int or (height, width) for this network. Received: size={size!r}")
+    inputs, x = _inputs(num_classes, channels, size, frames, standardize, smallest=3)
+    for number, (width, span) in enumerate(zip(filters, (5, 3, 3), strict=True), start=1):
+        kernel = (5 if number == 1 else 1, span, span)
+        x = layers.Conv3D(width, kernel, (1, 2, 2), padding="same", use_bias=False, name=f"conv{number}")(x)
+        x = batch_relu(x, momentum=momentum, name=f"conv{number}")
+        if number == 1:
+            x = layers.MaxPooling3D((1, 2, 2), name="pool1")(x)
+    x = layers.Reshape((-1, x.shape[2] * x.shape[3] * x.shape[4]), name="flatten_frames")(x)  # (B, T, H W C)
+    x = layers.Dense(features, activation="relu", name="features")(x)
+    x = layers.Bidirectional(layers.GRU(units), name="gru")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    x = layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    return _finish(inputs, x, logits, "tiny")
+
+
+BUILDERS: dict[str, Callable[..., keras.Model]] = {
+    "openav": build_openav,
+    "conv3d_bigru": build_conv3d_bigru,
+    "tiny": build_tiny,
+}
+
+
+def _sides(size: Size) -> tuple[int | None, int | None]:
+    return tuple(size) if isinstance(size, tuple | list) else (size, size)
+
+
+def _inputs(num_classes, channels, size, frames, standardize, *, smallest: int = 1):
+    """The input and its standardised form, after a check of the numbers that would fail deep inside otherwise."""
+    sides = _sides(size)
+    given = {"num_classes": (num_classes, 1), "channels": (channels, 1), "frames": (frames, 1)}
+    given |= {"height": (sides[0], smallest), "width": (sides[1], smallest)}
+    for name, (number, least) in given.items():
+        if number is None and name in ("frames", "height", "width"):
+            continue
+        if not isinstance(number, numbers.Integral) or number < least:
+            raise ValueError(f"{name} must be an int of at least {least}. Received: {name}={number!r}")
+    inputs = keras.Input((frames, *sides, channels), name="clip")
+    return inputs, StandardizeClip(standardize, name="standardize")(inputs)
+
+
+def _finish(inputs, x, logits: bool, name: str) -> keras.Model:
+    if not logits:
+        x = layers.Softmax(dtype="float32", name="probabilities")(x)
+    return keras.Model(inputs, x, name=name)

@@ -1,0 +1,254 @@
+"""Clips of faces on disk: the table of a folder, and the frames of a clip in any of four forms.
+
+A clip is a folder of pictures, a video (.mp4, .mov), an animated .gif, or one picture with all frames side by side. A folder is
+often called `....mp4` too: what a clip is, is looked up, never guessed from its name. Nothing here needs Keras.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from helpers import video
+from helpers.face_animation.groups import (
+    COPY,
+    draw_pairs,
+    drop_copies,
+    person_of,
+    read_groups,
+    read_pairs,
+    read_upstream_groups,
+    sample_groups,
+    write_groups,
+)
+
+__all__ = [
+    "clip_name",
+    "draw_pairs",
+    "drop_copies",
+    "find_clips",
+    "form_of",
+    "parse_name",
+    "person_of",
+    "read_clip",
+    "read_frames",
+    "read_groups",
+    "read_pairs",
+    "read_upstream_groups",
+    "resize",
+    "sample_groups",
+    "split_names",
+    "write_groups",
+]
+
+NAME = re.compile(r"^(?P<person>[^#]+)#(?P<video>.+)#(?P<start>\d{6})#(?P<end>\d{6})(?:\.\w+)?$")
+FORMS = {".mp4": "video", ".mov": "video", ".gif": "gif", ".png": "strip", ".jpg": "strip", ".jpeg": "strip"}
+PICTURES = {".png", ".jpg", ".jpeg"}
+COLUMNS = ["clip", "person", "video", "start", "end", "partition", "path", "form", "frames", "error"]
+
+
+def clip_name(person: str, video_id: str, start: int, end: int) -> str:
+    """The name that a clip of VoxCeleb gets: "id10001#7gWzIy6yIIk#000012#000234.mp4"."""
+    return f"{person}#{video_id}#{start:06d}#{end:06d}.mp4"
+
+
+def parse_name(name: str) -> tuple[str, str, int, int]:
+    """Person, video, first frame and end of a clip from its name; Drive's " (1)" is overlooked.
+
+    A name of another form gives (what stands before the first "#" or the suffix, "", -1, -1).
+    """
+    plain = COPY.sub("", name)
+    match = NAME.match(plain)
+    if match is None:
+        return person_of(Path(plain).stem if "#" not in plain else plain), "", -1, -1
+    return match["person"], match["video"], int(match["start"]), int(match["end"])
+
+
+def form_of(path: str | os.PathLike) -> str | None:
+    """ "folder", "video", "gif", "strip", or None if it is no clip at all."""
+    path = Path(path)
+    if path.name.startswith("."):
+        return None
+    if path.is_dir():
+        return "folder" if any(child.suffix.lower() in PICTURES for child in path.iterdir()) else None
+    return FORMS.get(path.suffix.lower()) if path.is_file() else None
+
+
+def find_clips(root: str | os.PathLike, *, count: bool = True, jobs: int = 1, seed: int = 0) -> pd.DataFrame:
+    """List the clips below `root/train` and `root/test`, or below `root` itself, of which a fifth then becomes the test.
+
+    Args:
+        root: folder.
+        count: count frames by decoding; without, `frames` is 0.
+        jobs: processes for that.
+        seed: of the split where there are no two folders; persons stay together if there are two or more.
+
+    Returns:
+        One row a clip, sorted by partition and name: clip, person, video, start, end, partition ("train", "test"), path (from
+        `root`, with /), form, frames, error ("" or why it cannot be read).
+
+    Raises:
+        FileNotFoundError: no folder, only one of the two, or no clip.
+    """
+    root = Path(root)
+    sides = [side for side in ("train", "test") if (root / side).is_dir()]
+    if not root.is_dir() or len(sides) == 1:
+        raise FileNotFoundError(
+            f"{root}: expected a folder with train/ and test/, or with clips. Found: {sides or 'none'}"
+        )
+    found = [(side, path) for side in sides or [""] for path in sorted((root / side).iterdir()) if form_of(path)]
+    if not found:
+        raise FileNotFoundError(f"no clip in {root.name}: expected folders of pictures, {', '.join(FORMS)}")
+    rows = [
+        (path.name, *parse_name(path.name), side, path.relative_to(root).as_posix(), form_of(path), 0, "")
+        for side, path in found
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    if not sides:
+        test = set(split_names(table["clip"], seed=seed)[1])
+        table["partition"] = ["test" if name in test else "train" for name in table["clip"]]
+    if count:
+        counted = video.parallel(partial(_count, root=root), table["path"], jobs=jobs, label="counting")
+        table["error"] = counted["error"].to_numpy()
+        table["frames"] = counted["frames"].fillna(0).astype(int).to_numpy() if "frames" in counted else 0
+    return table
+
+
+def split_names(names: Sequence[str], *, share: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Train and test names; whole persons until the test has its share, or single clips where there is one person only."""
+    names = sorted(names)
+    units = sorted({person_of(name) for name in names})
+    key = person_of if len(units) > 1 else str
+    units = units if len(units) > 1 else names
+    test: list[str] = []
+    for index in np.random.default_rng(seed).permutation(len(units))[:-1]:
+        if len(test) >= share * len(names):
+            break
+        test += [name for name in names if key(name) == units[index]]
+    return sorted(set(names) - set(test)), sorted(test)
+
+
+def _count(path: str, root: Path) -> dict:
+    clip = root / path
+    form = form_of(clip)
+    if form == "folder":
+        return {"frames": len(_pictures(clip))}
+    return {"frames": len(_read_strip(clip, None)) if form == "strip" else video.count_frames(clip)}
+
+
+def read_clip(path: str | os.PathLike, *, frame_shape: tuple[int, int] | None = None) -> np.ndarray:
+    """All frames of a clip, in order.
+
+    Args:
+        path: a clip of any of the four forms.
+        frame_shape: (height, width) of a strip's frames; None takes squares.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB; alpha is dropped, grey becomes three equal channels.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        ValueError: no clip, nothing decodes, or frames of different sizes.
+    """
+    return _read(Path(path), None, frame_shape)
+
+
+def read_frames(
+    path: str | os.PathLike, numbers: Sequence[int], *, frame_shape: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Some frames of a clip, in the order asked for: a folder's others are not opened, a video's not converted.
+
+    Args:
+        path, frame_shape: as in `read_clip`.
+        numbers: of frames, from 0; one may come twice.
+
+    Returns:
+        (len(numbers), H, W, 3) uint8 RGB.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_clip`.
+        IndexError: the clip has no such frame.
+    """
+    return _read(Path(path), [int(number) for number in numbers], frame_shape)
+
+
+def _read(path: Path, numbers: list[int] | None, frame_shape: tuple[int, int] | None) -> np.ndarray:
+    form = form_of(path)
+    if form is None:
+        kind = FileNotFoundError if not path.exists() else ValueError
+        raise kind(f"no clip at {str(path)!r}: expected a folder of pictures or one of {', '.join(FORMS)}")
+    if form == "folder":
+        pictures = _pictures(path)
+        wanted = range(len(pictures)) if numbers is None else {n for n in numbers if 0 <= n < len(pictures)}
+        frames = {number: _picture(pictures[number]) for number in wanted}
+    elif form == "strip":
+        frames = dict(enumerate(_read_strip(path, frame_shape)))
+    else:
+        frames = _scan(path, numbers)
+    wanted = list(frames) if numbers is None else numbers
+    if missing := [number for number in wanted if number not in frames]:
+        raise IndexError(f"{path.name}: no frame {missing[0]}; allowed: numbers from 0 below the clip's length")
+    if len({frames[number].shape for number in wanted}) > 1:
+        raise ValueError(f"{path.name}: its frames have different sizes; expected one size: make the clip again")
+    return np.stack([frames[number] for number in wanted])
+
+
+def _scan(path: Path, numbers: list[int] | None) -> dict[int, np.ndarray]:
+    wanted = None if numbers is None else set(numbers)
+    frames = {}
+    for number, frame in video.scan_frames(path, lambda number: wanted is None or number in wanted):
+        if frame is not None:
+            frames[number] = frame
+        if wanted is not None and len(frames) == len(wanted):
+            break
+    return frames
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder in order of time: 2.png before 10.png."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
+    return sorted(files, key=lambda file: ([int(part) for part in re.findall(r"\d+", file.stem)], file.name))
+
+
+def _picture(path: Path) -> np.ndarray:
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    if image is None:
+        raise ValueError(f"{str(path)!r} is no readable picture ({content.size} bytes): make it again")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _read_strip(path: Path, frame_shape: tuple[int, int] | None) -> np.ndarray:
+    image = _picture(path)
+    height, width = frame_shape or (len(image), len(image))
+    if height != image.shape[0] or image.shape[1] % width:
+        raise ValueError(
+            f"{path.name}: {image.shape[1]}x{image.shape[0]} pixels are no row of frames of {width}x{height}: give frame_shape"
+        )
+    return image.reshape(height, -1, width, 3).swapaxes(0, 1)
+
+
+def resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize as the original does: bilinear, after a Gaussian of sigma (factor - 1) / 2 on each side that shrinks.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        size: (height, width); the aspect ratio is not kept.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    if frame.shape[:2] == tuple(size):
+        return frame
+    sigmas = [max(0.0, (old / new - 1) / 2) for old, new in zip(frame.shape, size, strict=False)]
+    kernels = [cv2.getGaussianKernel(2 * int(4 * sigma + 0.5) + 1, sigma) if sigma else np.ones(1) for sigma in sigmas]
+    smooth = frame.astype(np.float32)
+    if any(sigmas):
+        smooth = cv2.sepFilter2D(smooth, -1, kernels[1], kernels[0], borderType=cv2.BORDER_REFLECT_101)
+    smooth = cv2.resize(smooth, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.clip(np.round(smooth), 0, 255).astype(np.uint8)

@@ -95,15 +95,68 @@ def remember(path: str | os.PathLike, function: Callable[..., dict], *arguments:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def fingerprint_files(root: Path, files: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Names (from `root`), sizes and times of files from outside the workspace, for a step's `fingerprint`."""
-    return [(path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+def fingerprint_local(
+    config: Any,
+    find: Callable[[Path], Iterable[Path]],
+    *,
+    expected: str,
+    key: str = "local_folder",
+    sources: tuple[str, ...] = ("local",),
+) -> list[tuple[str, int, int]] | None:
+    """Names, sizes and times of a local folder's files, for a step's `fingerprint`: a changed folder makes a new data set.
+
+    Args:
+        config: a project's config.
+        find: gives the files of the folder that matter, in any order.
+        expected: what the folder has to be, for the error, such as "one with a folder per class".
+        key: the config field that names the folder.
+        sources: the values of `config.source` that read it.
+
+    Returns:
+        (name from the folder, bytes, nanoseconds) of every file, by name; None where `config.source` is another.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if config.source not in sources:
+        return None
+    root = Path(getattr(config, key)).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"{key}: no folder {root}; expected {expected}")
+    return [
+        (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(find(root))
+    ]
 
 
 def write_table(path: str | os.PathLike, table: Any) -> None:
-    """Write a pandas DataFrame as CSV without its index, atomically; a missing value is `nan`, empty text stays empty."""
+    """Write a pandas DataFrame as CSV without its index, atomically, for `read_table`.
+
+    The header quotes the names of text columns: so `00012` and `nan` are read back as the texts that they were. A missing
+    number is `nan`; a missing text becomes empty text.
+
+    Raises:
+        ValueError: a column's name holds a comma, a quote or a line break.
+    """
+    from pandas.api.types import infer_dtype
+
+    text = [name for name in table if infer_dtype(table[name], skipna=True) in ("string", "mixed", "mixed-integer")]
+    if wrong := [name for name in table if set(str(name)) & set(',"\r\n')]:
+        raise ValueError(f"columns: received {wrong}; allowed: names without comma, quote and line break")
     with atomic_write(path, "w") as file:
-        table.to_csv(file, index=False, lineterminator="\n", na_rep="nan")
+        file.write(",".join(f'"{name}"' if name in text else str(name) for name in table) + "\n")
+        table = table.fillna(dict.fromkeys(text, ""))
+        table.to_csv(file, index=False, header=False, lineterminator="\n", na_rep="nan")
+
+
+def read_table(path: str | os.PathLike) -> Any:
+    """Read what `write_table` wrote as a pandas DataFrame: text columns as they were, the others as what they look like."""
+    import pandas as pd
+
+    with Path(path).open(encoding="utf-8") as file:
+        names = file.readline().rstrip("\n").split(",")
+    text = {name.strip('"'): str for name in names if name.startswith('"')}
+    missing = {name: ["nan"] for name in names if not name.startswith('"')}
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
 
 
 @contextlib.contextmanager
@@ -161,13 +214,11 @@ class StepResult:
         return self.found[key]
 
     def table(self, name: str) -> Any:
-        """Read `<name>.csv` of the step's folder as a pandas DataFrame; empty cells of text columns stay empty text."""
-        import pandas as pd
-
+        """Read `<name>.csv` of the step's folder as a pandas DataFrame; text columns stay text, see `write_table`."""
         path = self.folder / f"{name}.csv"
         if not path.is_file():
             raise FileNotFoundError(f"step {self.name} has no table {name}.csv; delete {self.folder} to build it again")
-        return pd.read_csv(path, keep_default_na=False, na_values=["nan", "NaN"])
+        return read_table(path)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,9 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -70,6 +72,68 @@ def test_tables_keep_empty_text_and_the_word_na(tmp_path):
     assert table["name"].tolist() == ["NA"] * 3 and table["error"].tolist() == [""] * 3
     with pytest.raises(FileNotFoundError, match=r"no table pairs\.csv"):
         build_dataset(Config(), tmp_path).table("pairs")
+
+
+TABLES = {  # column -> values, what comes back
+    "digits": (["7", "12"], ["7", "12"]),
+    "leading zeros": (["00012", "1"], ["00012", "1"]),
+    "exponents": (["1e5", "12"], ["1e5", "12"]),
+    "the texts nan and NaN": (["nan", "NaN"], ["nan", "NaN"]),
+    "other words for nothing": (["NA", "None"], ["NA", "None"]),
+    "truth": (["True", "False"], ["True", "False"]),
+    "empty text": (["", "5"], ["", "5"]),
+    "nothing but empty text": (["", ""], ["", ""]),
+    "missing text": (["5", None], ["5", ""]),
+    "texts and numbers": (["5", 6], ["5", "6"]),
+    "what CSV quotes": (['a,"b"', "two\nlines"], ['a,"b"', "two\nlines"]),
+    "spaces and accents": ([" é ", "й"], [" é ", "й"]),
+    "integers": ([7, 12], [7, 12]),
+    "missing numbers": ([7.5, None], [7.5, np.nan]),
+    "no number at all": ([np.nan, np.nan], [np.nan, np.nan]),
+    "booleans": ([True, False], [True, False]),
+}
+
+
+@pytest.mark.parametrize("values, expected", TABLES.values(), ids=TABLES)
+def test_tables_come_back_as_they_were(tmp_path, values, expected):
+    workspace.write_table(tmp_path / "a.csv", pd.DataFrame({"first": [1, 2], "name": values, "last": ["x", "y"]}))
+    found = workspace.read_table(tmp_path / "a.csv")["name"]
+    pd.testing.assert_series_equal(found, pd.Series(expected, name="name"))
+    anybody = pd.read_csv(tmp_path / "a.csv")
+    assert list(anybody.columns) == ["first", "name", "last"] and anybody["last"].tolist() == ["x", "y"]
+
+
+def test_all_columns_at_once_and_none(tmp_path):
+    table = pd.DataFrame({name: values for name, (_, values) in TABLES.items()})
+    workspace.write_table(tmp_path / "a.csv", table)
+    pd.testing.assert_frame_equal(workspace.read_table(tmp_path / "a.csv"), table)
+    workspace.write_table(tmp_path / "a.csv", table[:0])
+    assert workspace.read_table(tmp_path / "a.csv").columns.equals(table.columns)
+
+
+@pytest.mark.parametrize("name", ["a,b", 'the "best"', "two\nlines"])
+def test_names_of_columns_that_the_header_cannot_hold(tmp_path, name):
+    with pytest.raises(ValueError, match="allowed: names without comma, quote and line break"):
+        workspace.write_table(tmp_path / "a.csv", pd.DataFrame({name: [1]}))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_local_folder_is_known_by_the_files_that_matter(tmp_path):
+    def look(sources=("local",), **changes):
+        config = SimpleNamespace(**{"source": "local", "clips": str(tmp_path / "mine"), **changes})
+        options = {"expected": "one with clips", "key": "clips", "sources": sources}
+        return workspace.fingerprint_local(config, lambda root: root.rglob("*.avi"), **options)
+
+    for name in ("b.avi", "a/c.avi", "notes.txt"):
+        path = tmp_path / "mine" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        os.utime(path, ns=(0, 5))
+    assert look() == [("a/c.avi", 7, 5), ("b.avi", 5, 5)]
+    assert look(source="mini", clips=None) is None and look(sources=("mine",)) is None
+    assert look(source="mine", sources=("local", "mine")) == look()
+    with pytest.raises(FileNotFoundError, match=r"clips: no folder .*gone; expected one with clips"):
+        look(clips=str(tmp_path / "gone"))
 
 
 def test_only_what_a_step_reads_makes_a_new_folder(tmp_path):

@@ -97,9 +97,7 @@ def _kept(path: Path, make) -> pd.DataFrame:
         table = make()
         workspace.write_json(path.with_suffix(".json"), table.attrs)
         workspace.write_table(path, table)
-    return pd.read_csv(
-        path, dtype={"ImageID": str, "Title": str}, keep_default_na=False, na_values={"Rotation": ["nan"]}
-    )
+    return workspace.read_table(path)
 
 
 def from_folder(root: Path, *, merged: str | None) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:

@@ -37,13 +37,12 @@ SIDES = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
 
 def fingerprint(config):
     """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    if config.source != "local":
-        return None
-    root = Path(config.local_folder).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"local_folder: no folder {root}; expected one with pictures and Darknet label files")
     kinds = (*files.IMAGE_SUFFIXES, ".txt", ".names")
-    return workspace.fingerprint_files(root, sorted(p for p in root.rglob("*") if p.suffix.lower() in kinds))
+    return workspace.fingerprint_local(
+        config,
+        lambda root: (path for path in root.rglob("*") if path.suffix.lower() in kinds),
+        expected="one with pictures and Darknet label files",
+    )
 
 
 @workspace.step(reads=DATASET, fingerprint=fingerprint)

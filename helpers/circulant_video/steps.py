@@ -22,13 +22,9 @@ TRAIN = (
 
 def fingerprint(config):
     """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    if config.source != "local":
-        return None
-    root = Path(config.local_folder).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"local_folder: no folder {root}; expected one that holds .tfrecord files")
-    files = sorted(root.rglob("*.tfrecord"))
-    return workspace.fingerprint_files(root, files)
+    return workspace.fingerprint_local(
+        config, lambda root: root.rglob("*.tfrecord"), expected="one that holds .tfrecord files"
+    )
 
 
 @workspace.step(reads=("source", "local_folder", "shard_part", "shard_of"), fingerprint=fingerprint)

@@ -18,15 +18,13 @@ SPLIT = ("len_video", "resample", "split_by", "validation_share", "test_share", 
 
 
 def fingerprint(config):
-    """Names, sizes and times of a local folder's clips, so that a changed folder makes a new data set."""
-    if config.source != "local":
-        return None
-    root = Path(config.path_to_dataset).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"path_to_dataset: no folder {root}; expected one that holds clips in folders named by words"
-        )
-    return workspace.fingerprint_files(root, sorted(p for p in root.rglob("*") if p.suffix.lower() in sources.SUFFIXES))
+    """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
+    return workspace.fingerprint_local(
+        config,
+        lambda root: (path for path in root.rglob("*") if path.suffix.lower() in sources.SUFFIXES),
+        expected="one that holds clips in folders named by words",
+        key="path_to_dataset",
+    )
 
 
 @workspace.step(reads=DATASET, fingerprint=fingerprint)
@@ -56,11 +54,8 @@ def build_dataset(config, place, folder):
 
 
 def usable_clips(result: workspace.StepResult) -> pd.DataFrame:
-    """The rows without an error of a step's `clips.csv`; what is measured is numbers, NaN where it is not known."""
-    table = result.table("clips").query("error == ''").reset_index(drop=True)
-    for name in {"start", "end", *clip_cache.MEASURES} & set(table.columns):
-        table[name] = pd.to_numeric(table[name])  # columns with empty cells come back as text
-    return table.astype({"frames": int})
+    """The rows without an error of a step's `clips.csv`."""
+    return result.table("clips").query("error == ''").reset_index(drop=True).astype({"frames": int})
 
 
 def clip_root(config, place) -> Path:

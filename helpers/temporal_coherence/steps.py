@@ -25,13 +25,11 @@ EVALUATE = ("clusters", "cluster_seeds", "tsne_frames", "label_shares", "finetun
 
 def fingerprint(config):
     """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    if config.source != "local":
-        return None
-    root = Path(config.local_folder).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"local_folder: no folder {root}; expected one with a folder per class")
-    files = sorted(path for path in root.glob("*/*") if path.suffix.lower() in data.SUFFIXES)
-    return workspace.fingerprint_files(root, files)
+    return workspace.fingerprint_local(
+        config,
+        lambda root: (path for path in root.glob("*/*") if path.suffix.lower() in data.SUFFIXES),
+        expected="one with a folder per class",
+    )
 
 
 @workspace.step(reads=("source", "local_folder", "classes"), fingerprint=fingerprint)

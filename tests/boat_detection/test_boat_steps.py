@@ -44,19 +44,19 @@ def drawn(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photos(drawn, tmp_path_factory):
-    """A user's folder: numbered pictures with Darknet labels beside them, one cut off."""
+    """A user's folder: pictures with Darknet labels beside them, one cut off; their names look like numbers."""
     folder = tmp_path_factory.mktemp("photos")
     boxes = open_images.filter_boxes(drawn / mini.BOXES, list(mini.BOAT_MIDS))
     table = open_images.to_boxes(open_images.apply_policy(boxes, "seed"), dict.fromkeys(mini.BOAT_MIDS, 0))
     sound = [path for path in sorted((drawn / "images" / "train").glob("*.jpg")) if path.stem not in mini.BROKEN]
     for number, path in enumerate(sound):
-        target = folder / f"harbour_{number:03d}.jpg"
+        target = folder / f"{number:05d}.jpg"
         target.write_bytes(path.read_bytes())
         rows = table[table["image"] == path.stem]
         corners = rows[["x1", "y1", "x2", "y2"]].to_numpy(float)
         line = np.c_[rows["class"], (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]]
         files.write_labels(target.with_suffix(".txt"), line)
-    cut = folder / "harbour_900.jpg"
+    cut = folder / "00900.jpg"
     cut.write_bytes(sound[0].read_bytes()[:-200])
     files.write_labels(cut.with_suffix(".txt"), np.empty((0, 5)))
     return folder
@@ -75,7 +75,7 @@ def test_counts_agree_from_step_to_step(finished, photos):
     assert (done["build_dataset"]["pictures"], done["preprocess"]["failed"]) == (count, 1)
     assert done["preprocess"]["pictures"] == count - 1 == sum(done["split"]["pictures"].values())
     bad = done["preprocess"].table("pictures").query("error != ''")
-    assert bad["image"].tolist() == ["harbour_900"] and "cut off" in bad["error"].iloc[0]
+    assert bad["image"].tolist() == ["00900"] and "cut off" in bad["error"].iloc[0]
     assert done["preprocess"]["boxes"] == done["build_dataset"]["boxes"] == len(done["preprocess"].table("boxes"))
 
 

@@ -4,12 +4,7 @@ from helpers import runtime
 
 runtime.quiet_start()
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import jax_twin
 import keras
 import numpy as np
 import pytest
@@ -358,35 +353,11 @@ def test_bad_heads(change):
         losses.YoloLoss(**GOOD)(y_true, change(heads))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is the run on jax")
+@jax_twin.needs_jax
 def test_the_same_on_jax():
     names = [
         "minus_the_gradient and other and class-alexeyab",
         "minus_the_gradient and inside and pjreddie",
         "compiled",
     ]
-    files = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("yolo_loss", "detector")]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-o",
-        "addopts=",
-        "-p",
-        "no:cacheprovider",
-        "--import-mode=importlib",
-    ]
-    chosen = " or ".join(f"({name})" for name in names)
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [*command, "-k", chosen, *files],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment,
-        cwd=runtime.repo_root(),
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert " passed" in done.stdout, done.stdout
+    assert " passed" in jax_twin.run(__file__, ["yolo_loss", "detector"], names)

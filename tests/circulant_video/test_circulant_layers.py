@@ -4,12 +4,7 @@ from helpers import runtime
 
 runtime.quiet_start()
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import jax_twin
 import keras
 import numpy as np
 import pytest
@@ -234,19 +229,11 @@ def test_bad_arguments(options, words):
         layers.CirculantDense(4).build((None, None))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is the run on jax")
+@jax_twin.needs_jax
 def test_the_same_on_jax():
     names = [
         "explicit_matrix and 7-20-2-learned", "numeric_differences and 9-4-3-fixed", "numeric_differences and 7-20-2-None",
         "moves and fixed", "pooling_by_loops and True", "experts_by_loops and True-True", "one_step and options0",
     ]  # fmt: skip
-    chosen = " or ".join(f"({name})" for name in names)
-    files = [str(Path(__file__).with_name(f"test_circulant_{name}.py")) for name in ("layers", "pooling", "model")]
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "-k", chosen, *files]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env=environment, cwd=runtime.repo_root()
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert "\n8 passed" in done.stdout, done.stdout
+    said = jax_twin.run(__file__, ["circulant_layers", "circulant_pooling", "circulant_model"], names)
+    assert "\n8 passed" in said, said

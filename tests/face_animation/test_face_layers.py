@@ -4,13 +4,9 @@ from helpers import runtime
 
 runtime.quiet_start()
 
-import importlib.util
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import jax_twin
 import keras
 import numpy as np
 import pytest
@@ -366,26 +362,8 @@ def test_convolutions_start_as_in_pytorch():
     assert (norm.momentum, norm.epsilon) == (0.9, 1e-5)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is the run on jax")
+@jax_twin.needs_jax
 def test_the_same_on_jax():
     names = ["pytorch_s_numbers", "slopes", "no_numbers", "singular_values", "sparse_motions"]
-    files = [str(Path(__file__).with_name(f"test_face_{name}.py")) for name in ("layers", "model")]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-o",
-        "addopts=",
-        "--import-mode=importlib",
-        "-p",
-        "no:cacheprovider",
-    ]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        [*command, "-k", " or ".join(names), *files],
-        capture_output=True, text=True, timeout=300, env=environment, cwd=runtime.repo_root(),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert " passed" in done.stdout and "skipped" not in done.stdout, done.stdout
+    said = jax_twin.run(__file__, ["face_layers", "face_model"], names)
+    assert " passed" in said and "skipped" not in said, said

@@ -4,12 +4,7 @@ from helpers import runtime
 
 runtime.quiet_start()
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import jax_twin
 import keras
 import numpy as np
 import pytest
@@ -158,38 +153,14 @@ def test_bad_mode():
         StandardizeClip("frame")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is the run on jax")
+@jax_twin.needs_jax
 def test_the_same_on_jax():
     names = [
         "frame_by_frame", "any_size", "all_frames_at_once", "test_standardize and 3-motion",
         "learns_one_step and openav", "learns_one_step and tiny",
         "undone and two_epochs", "gradient_equals",
     ]  # fmt: skip
-    chosen = " or ".join(f"({name})" for name in names)
-    files = [
-        str(Path(__file__).with_name(f"test_lip_{name}.py")) for name in ("layers", "model", "early_stop", "saliency")
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-o",
-        "addopts=",
-        "--import-mode=importlib",
-        "-p",
-        "no:cacheprovider",
-    ]
-    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
-    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # half the time to compile
-    done = subprocess.run(
-        [*command, "-k", chosen, *files],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment,
-        cwd=runtime.repo_root(),
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert f"\n{len(names)} passed" in done.stdout, done.stdout
+    files = ["lip_layers", "lip_model", "lip_early_stop", "lip_saliency"]
+    quick = "--xla_backend_optimization_level=0"  # half the time to compile
+    said = jax_twin.run(__file__, files, names, XLA_FLAGS=quick)
+    assert f"\n{len(names)} passed" in said, said

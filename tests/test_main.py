@@ -285,7 +285,9 @@ def test_progress_updates_one_line_on_a_terminal(monkeypatch, capsys):
 
 
 INTERRUPTED = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
 from pathlib import Path
 from helpers import runtime
 runtime.repo_root = lambda: Path(sys.argv[1])

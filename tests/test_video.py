@@ -359,22 +359,39 @@ def test_clip_html_plays_and_repeats(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_clip_html_shrinks_then_thins_then_gives_up(tmp_path):
+def test_clip_html_loses_quality_then_size_then_frames_then_gives_up(tmp_path):
     rng = np.random.default_rng(1)
     frames = [np.maximum(numbered(i), rng.integers(0, 100, (120, 160, 3), dtype=np.uint8)) for i in range(24)]
     whole = len(video.clip_html(frames, max_bytes=10**9))
-    smaller = video.clip_html(frames, max_bytes=whole // 2)
-    assert len(smaller) <= whole // 2 and 'width="160" height="120"' in smaller
-    decoded = webm_of(smaller, tmp_path)
-    assert len(decoded) == 24 and decoded[0].shape[1] < 160
-    quarter = len(video.clip_html([cv2.resize(frame, (40, 30)) for frame in frames], max_bytes=10**9))
-    thinned = video.clip_html(frames, max_bytes=quarter * 3 // 4)
-    assert [number_of(frame) for frame in webm_of(thinned, tmp_path)] == list(range(0, 24, 2))
-    assert cv2.VideoCapture(str(tmp_path / "clip.webm")).get(cv2.CAP_PROP_FPS) == 5  # 10 fps: the duration stays
+    found = []
+    for part in (1.0, 0.5, 0.1, 0.02, 0.011):
+        text = video.clip_html(frames, max_bytes=round(whole * part))
+        assert len(text) <= round(whole * part) and 'width="160" height="120"' in text
+        decoded = webm_of(text, tmp_path)
+        every = 24 // len(decoded)
+        assert [number_of(cv2.resize(frame, (160, 120))) for frame in decoded] == list(range(0, 24, every))
+        fps = cv2.VideoCapture(str(tmp_path / "clip.webm")).get(cv2.CAP_PROP_FPS)
+        assert fps == pytest.approx(10 / every)  # the duration stays
+        found.append((len(decoded), decoded[0].shape[1]))
+    assert found == sorted(found, reverse=True) and found[0] == found[1] == (24, 160)
+    assert any(count == 24 and width < 160 for count, width in found) and found[-1][0] < 24
     with pytest.raises(ValueError, match="max_bytes=500"):
         video.clip_html(frames, max_bytes=500)
     with pytest.raises(ValueError, match="0 frames"):
         video.clip_html([])
+
+
+def test_clips_are_half_as_large_as_opencvs_and_as_close(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (140, 180, 3), dtype=np.uint8)
+    picture = cv2.GaussianBlur(noise, (0, 0), 2)
+    frames = [np.ascontiguousarray(picture[i : i + 120, i : i + 160]) for i in range(20)]
+    video.write_video(tmp_path / "theirs.webm", frames, 10)
+    ours = video._webm(frames, 10, (120, 160), crf=16)
+    assert len(ours) < (tmp_path / "theirs.webm").stat().st_size / 2
+    (tmp_path / "ours.webm").write_bytes(ours)
+    read = [read_plainly(tmp_path / name) for name in ("ours.webm", "theirs.webm")]
+    ours, theirs = (np.mean([cv2.PSNR(*pair) for pair in zip(frames, clip, strict=True)]) for clip in read)
+    assert ours > theirs - 0.5
 
 
 def test_odd_clip_and_asked_width(tmp_path):

@@ -243,7 +243,9 @@ def test_a_folder_that_cannot_be_made_is_named(server, tmp_path):
 
 
 SCRIPT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
 from helpers.boat_detection import fetch
 print("begin", flush=True)
 fetch.fetch_images(sys.argv[3:], sys.argv[2], base_url=sys.argv[1], workers=2, backoff=0.01)

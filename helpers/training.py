@@ -47,6 +47,8 @@ def fit(
 
     Killed at any moment and called again by the same code on the same machine, it ends with the bits of a run that was
     never killed. On a GPU that also needs `tf.config.experimental.enable_op_determinism()`.
+    Layers need names of their own: TensorFlow adds up gradients in an order that follows names, and the numbers that Keras gives
+    depend on what was built before.
     Random layers must own their `keras.random.SeedGenerator` (Keras's do). What is not restored: memory of `callbacks`
     (the patience of EarlyStopping), and, under `MirroredStrategy`, what differs between replicas (BatchNorm, dropout).
 

@@ -42,6 +42,16 @@ def test_every_project_has_the_three():
         ("circulant_video", "feature_sizes: [64]", ["feature_sizes: received 1 for 2 feature_names"]),
         ("circulant_video", "experiments: []", ["experiments: received none"]),
         ("circulant_video", "experiments: [diagnal]", ["experiments", "did you mean diagonal?"]),
+        ("face_animation", "source: voxceleb", ["local_folder: missing", "your own copies of the videos"]),
+        ("face_animation", "group_size: 10", ["group_size: received 10 with n_groups 2", "exactly one of the two"]),
+        ("face_animation", "group: 2", ["group: received 2", "0 to n_groups - 1"]),
+        (
+            "face_animation",
+            "checkpoint: vox.pth.tar",
+            ["checkpoint: received with variants", "network tiny64", "[fomm]"],
+        ),
+        ("face_animation", "milestones: [6, 6]", ["milestones: received [6, 6]", "growing"]),
+        ("face_animation", "variants: [unet, unet]", ["variants: received ['unet', 'unet']", "each once"]),
     ],
 )
 def test_what_does_not_fit_together_is_told(tmp_path, project, change, words):

@@ -6,7 +6,7 @@ often called `....mp4` too: what a clip is, is looked up, never guessed from its
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -29,20 +29,24 @@ from helpers.face_animation.groups import (
 
 __all__ = [
     "clip_name",
+    "count_frames",
     "draw_pairs",
     "drop_copies",
     "find_clips",
     "form_of",
+    "frame_rate",
     "parse_name",
     "person_of",
     "read_clip",
     "read_frames",
     "read_groups",
     "read_pairs",
+    "read_picture",
     "read_upstream_groups",
     "resize",
     "sample_groups",
     "split_names",
+    "stream",
     "write_groups",
 ]
 
@@ -133,12 +137,17 @@ def split_names(names: Sequence[str], *, share: float = 0.2, seed: int = 0) -> t
     return sorted(set(names) - set(test)), sorted(test)
 
 
-def _count(path: str, root: Path) -> dict:
-    clip = root / path
-    form = form_of(clip)
+def count_frames(path: str | os.PathLike) -> int:
+    """How many frames a clip really has; videos are decoded."""
+    path = Path(path)
+    form = form_of(path)
     if form == "folder":
-        return {"frames": len(_pictures(clip))}
-    return {"frames": len(_read_strip(clip, None)) if form == "strip" else video.count_frames(clip)}
+        return len(_pictures(path))
+    return len(_read_strip(path, None)) if form == "strip" else video.count_frames(path)
+
+
+def _count(path: str, root: Path) -> dict:
+    return {"frames": count_frames(root / path)}
 
 
 def read_clip(path: str | os.PathLike, *, frame_shape: tuple[int, int] | None = None) -> np.ndarray:
@@ -156,6 +165,32 @@ def read_clip(path: str | os.PathLike, *, frame_shape: tuple[int, int] | None = 
         ValueError: no clip, nothing decodes, or frames of different sizes.
     """
     return _read(Path(path), None, frame_shape)
+
+
+def stream(path: str | os.PathLike) -> Iterator[np.ndarray]:
+    """The frames of a clip one by one, (H, W, 3) uint8 RGB, so that a long one need not fit into memory.
+
+    Args:
+        path: a clip of any of the four forms, or another video that FFmpeg reads.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_clip`, when the frame comes.
+    """
+    path = Path(path)
+    form = form_of(path)
+    if form == "folder":
+        yield from map(read_picture, _pictures(path))
+    elif form == "strip":
+        yield from _read_strip(path, None)
+    else:
+        yield from video.read_frames(path)
+
+
+def frame_rate(path: str | os.PathLike) -> float:
+    """Frames per second as a video's header tells them; 25, as in VoxCeleb, of other clips and where it claims nonsense."""
+    path = Path(path)
+    found = video.header_info(path)["fps"] if path.is_file() and form_of(path) != "strip" else 0.0
+    return found if 1 <= found <= 240 else 25.0  # headers also claim 0 and 90000
 
 
 def read_frames(
@@ -185,7 +220,7 @@ def _read(path: Path, numbers: list[int] | None, frame_shape: tuple[int, int] | 
     if form == "folder":
         pictures = _pictures(path)
         wanted = range(len(pictures)) if numbers is None else {n for n in numbers if 0 <= n < len(pictures)}
-        frames = {number: _picture(pictures[number]) for number in wanted}
+        frames = {number: read_picture(pictures[number]) for number in wanted}
     elif form == "strip":
         frames = dict(enumerate(_read_strip(path, frame_shape)))
     else:
@@ -215,8 +250,13 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(files, key=lambda file: ([int(part) for part in re.findall(r"\d+", file.stem)], file.name))
 
 
-def _picture(path: Path) -> np.ndarray:
-    content = np.frombuffer(path.read_bytes(), np.uint8)
+def read_picture(path: str | os.PathLike) -> np.ndarray:
+    """A picture as (H, W, 3) uint8 RGB; alpha is dropped, grey becomes three equal channels.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it does not decode.
+    """
+    content = np.frombuffer(Path(path).read_bytes(), np.uint8)
     image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     if image is None:
         raise ValueError(f"{str(path)!r} is no readable picture ({content.size} bytes): make it again")
@@ -224,7 +264,7 @@ def _picture(path: Path) -> np.ndarray:
 
 
 def _read_strip(path: Path, frame_shape: tuple[int, int] | None) -> np.ndarray:
-    image = _picture(path)
+    image = read_picture(path)
     height, width = frame_shape or (len(image), len(image))
     if height != image.shape[0] or image.shape[1] % width:
         raise ValueError(

@@ -5,7 +5,6 @@ tilts and moves its head, talks, blinks and looks around before a wall that stan
 training. Where ten points of each face are (`mini_puppets.POINTS`) is known exactly in every frame.
 """
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -30,6 +29,7 @@ from helpers.face_animation.mini_puppets import (
     puppet_number,
 )
 from helpers.face_animation.mini_stage import draw_puppet, draw_room, puppet_points
+from helpers.face_animation.prepare import write_folder
 from helpers.parallel import failures, parallel, stop_at_disk_errors
 
 FRAMES = (64, 97)  # least number of frames of a clip, and the most plus one; VoxCeleb's least is 64 too
@@ -196,19 +196,9 @@ def _write_clip(plan: _Clip, folder: Path, seed: int, size: int) -> dict:
         points = np.stack([puppet_points(puppet, pose, size) for pose in poses])
     else:
         frames, points = _draw(puppet, draw_room(puppet, size, generator(seed, plan.video)), poses)
-        writers = {"mp4": video.write_video, "frames": _write_folder, "gif": _write_gif, "strip": _write_strip}
+        writers = {"mp4": video.write_video, "frames": write_folder, "gif": _write_gif, "strip": _write_strip}
         writers[plan.form](path, frames)
     return {**asdict(plan), "frames": len(poses), "points": points}
-
-
-def _write_folder(path: Path, frames: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as temporary:
-        half = Path(temporary) / "frames"
-        half.mkdir()
-        for index, frame in enumerate(frames):
-            Image.fromarray(frame).save(half / f"{index:07d}.png")
-        half.replace(path)
 
 
 def _write_gif(path: Path, frames: np.ndarray) -> None:

@@ -1,0 +1,276 @@
+"""A picture moves like a clip: keypoints of both, the motion carried over, and one drawn frame for each of the clip.
+
+Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196. What comes from the picture alone is
+computed once per clip, frames go in batches, and convolutions of enlarged maps skip the products that come twice (`fast.UpConv`).
+"""
+
+import itertools
+import logging
+import os
+from collections.abc import Iterable, Iterator
+
+import keras
+import numpy as np
+from keras import ops
+
+from helpers import runtime
+from helpers.face_animation import data, fast, model
+from helpers.face_animation.metrics import hull_area
+
+LEAST_AREA = 1e-6  # of a hull, in the unit of [-1, 1]: below it keypoints have no size that could be compared
+LEAST_DETERMINANT = 1e-4  # of a Jacobian that is inverted
+
+
+def relative_motion(source: dict, driving: dict, initial: dict, *, adapt_scale: bool = True) -> dict:
+    """Carry a motion over: where the source's keypoints go when they move as the driving ones did since the initial frame.
+
+    value = (driving - initial) a + source, jacobian = J_driving J_initial^-1 J_source; a = sqrt(area of the source's hull / area
+    of the initial one's) adapts to a smaller or larger face. A hull without area gives a = 1, and where an initial Jacobian
+    cannot be inverted that of the source stays.
+
+    Args:
+        source, initial: dict of NumPy arrays value (1, K, 2) and jacobian (1, K, 2, 2).
+        driving: the same with T in place of 1.
+        adapt_scale: or a = 1.
+
+    Returns:
+        dict with value (T, K, 2) and jacobian (T, K, 2, 2), float32.
+    """
+    areas = [hull_area(part["value"][0]) for part in (source, initial)]
+    scale = np.sqrt(areas[0] / areas[1]) if adapt_scale and min(areas) > LEAST_AREA else 1.0
+    matrices = initial["jacobian"].astype(np.float64)
+    bad = np.abs(np.linalg.det(matrices)) < LEAST_DETERMINANT
+    turn = driving["jacobian"] @ np.linalg.inv(np.where(bad[..., None, None], np.eye(2), matrices))
+    turn = np.where(bad[..., None, None], np.eye(2), turn)
+    value = (driving["value"] - initial["value"]) * scale + source["value"]
+    return {"value": value.astype(np.float32), "jacobian": (turn @ source["jacobian"]).astype(np.float32)}
+
+
+def best_frame(source, driving) -> int:
+    """The driving frame whose pose is nearest to the source's.
+
+    Args:
+        source: (K, 2) keypoints.
+        driving: (T, K, 2).
+
+    Returns:
+        The frame with the least sum of squared differences of keypoints, each set moved to mean 0 and hull 1.
+    """
+    wanted = _normalised(source)
+    return int(np.argmin([np.square(_normalised(values) - wanted).sum() for values in driving]))
+
+
+def _normalised(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean(axis=0)) / np.sqrt(max(hull_area(values), LEAST_AREA))
+
+
+def as_rgb(picture) -> np.ndarray:
+    """A picture as (H, W, 3) uint8: grey becomes three equal channels, alpha is dropped.
+
+    Raises:
+        ValueError: not uint8, or no picture.
+    """
+    picture = np.asarray(picture)
+    picture = picture[..., None] if picture.ndim == 2 else picture
+    if picture.dtype != np.uint8 or picture.ndim != 3 or not 1 <= picture.shape[2] <= 4 or not picture.size:
+        raise ValueError(
+            "a picture must be uint8 of shape (H, W), (H, W, 3), or with alpha (H, W, 4). "
+            f"Received: {picture.dtype} of shape {picture.shape}"
+        )
+    return picture[..., :3] if picture.shape[2] >= 3 else np.repeat(picture[..., :1], 3, axis=2)
+
+
+class Animator:
+    """A detector and a generator made ready once for any number of pictures and clips; they may be trained on in between.
+
+    Args:
+        kp_detector, generator: of `model`, of one size.
+        batch_size: driving frames at a time; all batches have this size, so that everything is traced once.
+        jit_compile: by XLA; "auto" does on a GPU. On a CPU it takes longer here: oneDNN's convolutions are the faster ones.
+
+    Attributes:
+        size: (height, width) of what comes out.
+        kp_detector, generator, batch_size: as given.
+
+    Raises:
+        ValueError: the two do not fit together, or bad `batch_size`.
+    """
+
+    def __init__(
+        self, kp_detector: keras.Model, generator: keras.Model, *, batch_size: int = 4, jit_compile: bool | str = "auto"
+    ) -> None:
+        found, wanted = kp_detector.output["value"].shape[1], generator.input["kp_driving_value"].shape[1]
+        self.size = tuple(generator.input["source"].shape[1:3])
+        if found != wanted or tuple(kp_detector.input.shape[1:3]) != self.size:
+            raise ValueError(
+                "kp_detector and generator must have one size and number of keypoints. Received: "
+                f"{tuple(kp_detector.input.shape[1:3])} with {found}, and {self.size} with {wanted}"
+            )
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be 1 or more. Received: batch_size={batch_size}")
+        self.kp_detector, self.generator, self.batch_size = kp_detector, generator, batch_size
+        driver = model.build_driver(generator)
+        driver = keras.Model(driver.input, {"prediction": driver.output["prediction"]}, name="driver")
+        self._driver = keras.models.clone_model(driver, clone_function=fast.quicker)
+        self._encoder = model.build_source_encoder(generator)
+        self._detector = keras.Model(kp_detector.input, kp_detector.output, name="detector")
+        for network in (self._driver, self._detector):
+            network.compile(jit_compile=jit_compile)
+
+    def keypoints(
+        self, frames: Iterable[np.ndarray], *, total: int | None = None, progress: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Keypoints of frames of any size: value (T, K, 2) in [-1, 1], jacobian (T, K, 2, 2); one batch is held at a time.
+
+        Raises:
+            ValueError: no frames, a frame that is no picture, or a network that gives no numbers.
+        """
+        frames = runtime.progress(frames, total=total, label="keypoints", unit="frame") if progress else frames
+        resized = (data.resize(as_rgb(frame), self.size) for frame in frames)
+        parts = []
+        while some := list(itertools.islice(resized, self.batch_size)):
+            batch = ops.convert_to_tensor(_padded(np.stack(some), self.batch_size) / np.float32(255))
+            found = predict(self._detector, batch)
+            parts.append({name: part[: len(some)] for name, part in found.items()})
+        if not parts:
+            raise ValueError("keypoints need at least one frame. Received: none")
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if not all(np.isfinite(part).all() for part in found.values()):
+            raise ValueError("the keypoint detector gives NaN or infinity: load other weights, this training diverged")
+        return found
+
+    def draw(self, source: np.ndarray, source_points: dict, driving_points: dict) -> Iterator[np.ndarray]:
+        """Frame after frame of a source picture, each (height, width, 3) uint8, in the pose of given keypoints.
+
+        Args:
+            source: (H, W, 3) uint8.
+            source_points, driving_points: as `keypoints` gives them, for 1 and T frames.
+        """
+        image = data.resize(as_rgb(source), self.size)[None] / np.float32(255)
+        fixed = self._encoder(ops.convert_to_tensor(image), training=False)
+        fixed |= {f"kp_source_{name}": ops.convert_to_tensor(part) for name, part in source_points.items()}
+        total = len(driving_points["value"])
+        for start in range(0, total, self.batch_size):
+            some = {name: part[start : start + self.batch_size] for name, part in driving_points.items()}
+            some = {name: ops.convert_to_tensor(_padded(part, self.batch_size)) for name, part in some.items()}
+            moving = {f"kp_driving_{name}": part for name, part in some.items()}
+            prediction = predict(self._driver, {**fixed, **moving})["prediction"]
+            if not np.isfinite(prediction).all():
+                raise ValueError("the generator gives NaN or infinity: load other weights, this training diverged")
+            yield from np.round(prediction[: total - start] * 255).astype(np.uint8)
+
+    def frames(
+        self, source: np.ndarray, driving: Iterable[np.ndarray], *, relative: bool = True, adapt_scale: bool = True,
+        start: str | int = "first", progress: bool = False,
+    ) -> Iterator[np.ndarray]:  # fmt: skip
+        """What `animate` gives, frame after frame; the clip is read once, when the first one is asked for, and not kept."""
+        _check_clip(driving)
+        total = len(driving) if hasattr(driving, "__len__") else None
+        found = self.keypoints(itertools.chain([source], driving), total=total and total + 1, progress=progress)
+        still, points = ({name: part[span] for name, part in found.items()} for span in (slice(1), slice(1, None)))
+        total = len(points["value"])
+        if not total:
+            raise ValueError("driving must have at least one frame. Received: none")
+        if relative:
+            first = _starting_frame(start, still["value"][0], points["value"])
+            initial = {name: part[first : first + 1] for name, part in points.items()}
+            points = relative_motion(still, points, initial, adapt_scale=adapt_scale)
+        drawn = self.draw(source, still, points)
+        yield from runtime.progress(drawn, total=total, label="drawing", unit="frame") if progress else drawn
+
+    def animate(
+        self, source: np.ndarray, driving: Iterable[np.ndarray], relative: bool = True, adapt_scale: bool = True,
+        *, start: str | int = "first", progress: bool = False,
+    ) -> np.ndarray:  # fmt: skip
+        """See `animate`."""
+        options = {"relative": relative, "adapt_scale": adapt_scale, "start": start, "progress": progress}
+        return np.stack(list(self.frames(source, driving, **options)))
+
+    def reconstruct(self, clip: np.ndarray, *, progress: bool = False) -> np.ndarray:
+        """See `reconstruct`."""
+        _check_clip(clip)
+        if not len(clip):
+            raise ValueError("clip must have at least one frame. Received: none")
+        return self.animate(clip[0], clip, relative=False, progress=progress)
+
+
+def _padded(batch: np.ndarray, size: int) -> np.ndarray:
+    """The last entry repeated up to `size`, so that no other size is traced."""
+    return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+
+
+def predict(network: keras.Model, inputs):
+    """`predict_on_batch` without TensorFlow's warning that several networks are traced, which is meant."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return network.predict_on_batch(inputs)
+    finally:
+        logger.setLevel(level)
+
+
+def _check_clip(frames) -> None:
+    one = isinstance(frames, np.ndarray) and (frames.ndim < 3 or (frames.ndim == 3 and frames.shape[2] <= 4))
+    if isinstance(frames, str | os.PathLike) or one:
+        what = f"an array of shape {frames.shape}" if one else repr(str(frames))
+        raise ValueError(
+            f"a clip must be (T, H, W, 3) uint8 or an iterable of such frames. Received: {what}; "
+            "for one picture pass picture[None], for a file use files.animate_file"
+        )
+
+
+def _starting_frame(start: str | int, source: np.ndarray, driving: np.ndarray) -> int:
+    if start == "best":
+        return best_frame(source, driving)
+    number = 0 if start == "first" else start
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number < len(driving):
+        raise ValueError(f"start must be 'first', 'best' or a frame from 0 to {len(driving) - 1}. Received: {start!r}")
+    return int(number)
+
+
+def animate(
+    source: np.ndarray, driving: Iterable[np.ndarray], kp_detector: keras.Model, generator: keras.Model,
+    relative: bool = True, adapt_scale: bool = True, *, start: str | int = "first", batch_size: int = 4,
+    jit_compile: bool | str = "auto", progress: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """Let a picture move like a clip; for several clips make one `Animator`, for its first one takes seconds.
+
+    Args:
+        source: (H, W, 3) uint8 of any size; grey or with alpha too. The face should fill it as in the training clips.
+        driving: (T, H, W, 3) uint8 or an iterable of such frames, of any size.
+        kp_detector, generator: trained, see `model`.
+        relative: add to the source's pose what changes in the clip, see `relative_motion`; else take the clip's keypoints as
+            they are, which also takes over the shape of the face.
+        adapt_scale: see `relative_motion`.
+        start: the frame that counts as the source's pose, from which relative motion is told: "first", "best" (see
+            `best_frame`) or a number. Animating forwards and backwards from it gives the same frames, in the clip's order.
+        batch_size, jit_compile: see `Animator`.
+        progress: show bars.
+
+    Returns:
+        (T, height, width, 3) uint8 of the network's size.
+
+    Raises:
+        ValueError: what is no picture or clip, no frames, a bad `start`, networks that do not fit or that give NaN.
+    """
+    animator = Animator(kp_detector, generator, batch_size=batch_size, jit_compile=jit_compile)
+    return animator.animate(source, driving, relative, adapt_scale, start=start, progress=progress)
+
+
+def reconstruct(
+    clip: np.ndarray, kp_detector: keras.Model, generator: keras.Model, *, batch_size: int = 4,
+    jit_compile: bool | str = "auto", progress: bool = False,
+) -> np.ndarray:  # fmt: skip
+    """Redraw a clip from its first frame and the keypoints of all frames: how the model is measured, see `metrics`.
+
+    Args:
+        clip: (T, H, W, 3) uint8.
+        kp_detector, generator, batch_size, jit_compile, progress: as in `animate`.
+
+    Returns:
+        (T, height, width, 3) uint8.
+    """
+    return Animator(kp_detector, generator, batch_size=batch_size, jit_compile=jit_compile).reconstruct(
+        clip, progress=progress
+    )

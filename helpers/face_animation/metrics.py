@@ -1,0 +1,160 @@
+"""How near an animation comes to the truth: pictures (L1, PSNR, SSIM) and points (average keypoint distance).
+
+Frames are (T, H, W, 3) uint8, or floats in [0, 1]; all results are per frame, so that clips can be weighed by their length.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from sklearn.linear_model import Ridge
+
+WINDOW, SIGMA = 11, 1.5  # of SSIM's Gaussian
+K1, K2 = 0.01, 0.03
+
+
+def _frames(frames, truth) -> tuple[np.ndarray, np.ndarray]:
+    """Both as floats in [0, 1] (float32 for bytes)."""
+    frames, truth = np.asarray(frames), np.asarray(truth)
+    if frames.shape != truth.shape or frames.ndim != 4 or not frames.size:
+        raise ValueError(
+            "frames and truth must both be (T, H, W, C), at least one frame, of one size. "
+            f"Received: shapes {frames.shape} and {truth.shape}; see data.resize"
+        )
+    return tuple(part / np.float32(255) if part.dtype == np.uint8 else part for part in (frames, truth))
+
+
+def l1(frames, truth) -> np.ndarray:
+    """Mean absolute difference of each frame, (T,) float64, 0 to 1; its mean is the paper's L1.
+
+    Raises:
+        ValueError: other shapes.
+    """
+    frames, truth = _frames(frames, truth)
+    return np.abs(frames - truth).mean(axis=(1, 2, 3), dtype=np.float64)
+
+
+def psnr(frames, truth) -> np.ndarray:
+    """Peak signal-to-noise ratio of each frame in dB, (T,) float64; infinite for a frame without any difference.
+
+    Raises:
+        ValueError: other shapes.
+    """
+    frames, truth = _frames(frames, truth)
+    error = np.square(frames - truth).mean(axis=(1, 2, 3), dtype=np.float64)
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(error)
+
+
+def ssim(frames, truth) -> np.ndarray:
+    """Structural similarity of each frame, (T,) float64, 1 for equal frames: mean over places and channels.
+
+    Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004: a Gaussian window of 11 x 11
+    and sigma 1.5, places where it fits only, K1 = 0.01, K2 = 0.03.
+
+    Raises:
+        ValueError: other shapes, or frames smaller than the window.
+    """
+    frames, truth = _frames(frames, truth)
+    if min(frames.shape[1:3]) < WINDOW:
+        raise ValueError(f"SSIM needs frames of {WINDOW} x {WINDOW} pixels or more. Received: {frames.shape[1:3]}")
+    return np.array([_ssim(*pair) for pair in zip(frames, truth, strict=True)])
+
+
+def _ssim(x: np.ndarray, y: np.ndarray) -> float:
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    mean_x, mean_y = _smooth(x), _smooth(y)
+    products, squares = mean_x * mean_y, mean_x**2 + mean_y**2
+    covariance, variances = _smooth(x * y) - products, _smooth(x * x + y * y) - squares
+    similar = (2 * products + K1**2) * (2 * covariance + K2**2)
+    return float((similar / ((squares + K1**2) * (variances + K2**2))).mean())
+
+
+def _smooth(image: np.ndarray) -> np.ndarray:
+    kernel, reach = cv2.getGaussianKernel(WINDOW, SIGMA, cv2.CV_64F), WINDOW // 2
+    return cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel)[reach:-reach, reach:-reach]
+
+
+def to_pixels(values, size: tuple[int, int]) -> np.ndarray:
+    """Keypoints (..., 2) in [-1, 1] as x, y in pixels of a picture of (height, width); whole numbers are middles of pixels."""
+    return (np.asarray(values, np.float64) + 1) / 2 * (np.array(size)[::-1] - 1)
+
+
+def keypoint_error(points, truth, *, euclidean: bool = False) -> np.ndarray:
+    """How far the points of each frame are off, in pixels if they are.
+
+    The mean over points and both coordinates of the absolute difference: that is what the first-order motion model's authors
+    compute as "average keypoint distance" (AKD, the mean over frames), and less than the distance on the plane.
+
+    Args:
+        points, truth: (T, N, 2).
+        euclidean: take the distance on the plane instead.
+
+    Returns:
+        (T,) float64; NaN for a frame with a NaN among its points, such as one in which no face was found: use `np.nanmean`.
+
+    Raises:
+        ValueError: other shapes.
+    """
+    points, truth = _points(points, truth)
+    error = np.abs(points - truth)
+    return np.linalg.norm(error, axis=-1).mean(axis=1) if euclidean else error.mean(axis=(1, 2))
+
+
+def _points(points, truth) -> tuple[np.ndarray, np.ndarray]:
+    points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
+    if points.shape != truth.shape or points.ndim != 3 or points.shape[2] != 2 or not points.size:
+        raise ValueError(f"points and truth must both be (T, N, 2). Received: shapes {points.shape} and {truth.shape}")
+    return points, truth
+
+
+@dataclass(frozen=True)
+class PointMap:
+    """A linear map from a detector's own keypoints to points with a meaning; see `regress_points`.
+
+    Attributes:
+        weights: (2 K, 2 N).
+        bias: (2 N,).
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def __call__(self, values) -> np.ndarray:
+        """(T, K, 2) keypoints in [-1, 1] -> (T, N, 2) points."""
+        values = np.asarray(values, np.float64)
+        if values.ndim != 3 or values.shape[1] * values.shape[2] != len(self.weights):
+            raise ValueError(f"values must be (T, {len(self.weights) // 2}, 2). Received: shape {values.shape}")
+        return (values.reshape(len(values), -1) @ self.weights + self.bias).reshape(len(values), -1, 2)
+
+
+def regress_points(values, truth, *, alpha: float = 1e-4) -> PointMap:
+    """Learn which points a detector's keypoints stand for, as such detectors are scored (Jakab et al., NeurIPS 2018).
+
+    Keypoints that were learnt without labels have no names: a ridge regression on training frames gives them some, and
+    `keypoint_error(point_map(values), truth)` on people never seen says how well they follow the face.
+
+    Args:
+        values: (T, K, 2) keypoints of training frames.
+        truth: (T, N, 2) known points of the same frames.
+        alpha: of the ridge per frame, in the keypoints' squared unit.
+
+    Raises:
+        ValueError: other shapes, or numbers that are not finite.
+    """
+    values, truth = np.asarray(values, np.float64), np.asarray(truth, np.float64)
+    if values.ndim != 3 or truth.ndim != 3 or len(values) != len(truth) or not len(values):
+        raise ValueError(
+            f"values must be (T, K, 2) and truth (T, N, 2). Received: shapes {values.shape} and {truth.shape}"
+        )
+    count = len(values)
+    found = Ridge(alpha=alpha * count).fit(values.reshape(count, -1), truth.reshape(count, -1))
+    return PointMap(found.coef_.T, found.intercept_)
+
+
+def hull_area(values) -> float:
+    """Area of the convex hull of points (K, 2); 0 where they lie on a line."""
+    values = np.asarray(values, np.float32)
+    if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
+        raise ValueError(f"values must be finite, (K, 2). Received: shape {values.shape}, {values.tolist()}")
+    return float(cv2.contourArea(cv2.convexHull(values)))

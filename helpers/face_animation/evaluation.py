@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import keras
@@ -29,11 +29,14 @@ def read_clips(clips: pd.DataFrame, root: Path, *, frames: int | None = None) ->
         root: folder of the paths.
         frames: at most so many of each, evenly spaced, the first one among them; None: all.
     """
-    found = []
+    return list(_stream_clips(clips, root, frames))
+
+
+def _stream_clips(clips: pd.DataFrame, root: Path, frames: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """`read_clips` one by one."""
     for path, count in zip(clips["path"], clips["frames"], strict=True):
         numbers = np.unique(np.linspace(0, count - 1, min(frames or count, count)).round().astype(int))
-        found.append((data.read_frames(root / path, numbers), numbers))
-    return found
+        yield data.read_frames(root / path, numbers), numbers
 
 
 def reconstruct(clip: np.ndarray, animator: Animator | None) -> np.ndarray:
@@ -56,8 +59,7 @@ def score_all(
         clips, root, frames: see `read_clips`.
     """
     rows = []
-    for name, row in zip(clips["clip"], clips.to_dict("records"), strict=True):
-        ((clip, _),) = read_clips(pd.DataFrame([row]), root, frames=frames)
+    for name, (clip, _) in zip(clips["clip"], _stream_clips(clips, root, frames), strict=True):
         for drawer, animator in animators.items():
             scores = score_clip(clip, reconstruct(clip, animator))
             rows.append({"drawer": drawer, "clip": name, "frames": len(clip) - 1, **scores})

@@ -201,7 +201,7 @@ def _finish(frames: Path, target: Path, rate: float, form: str) -> None:
     if form == "png":
         frames.replace(target)
     else:
-        video.write_video(target, (data.read_frames(frames, [n])[0] for n in range(len(list(frames.iterdir())))), rate)
+        video.write_video(target, data.stream(frames), rate)
         shutil.rmtree(frames)
 
 

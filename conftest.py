@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.notebooks import PROJECTS
+from helpers.course.notebooks import PROJECTS
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))  # helper modules of the tests, under every import mode
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
-from helpers import manifests
+from helpers.fetch import manifests
 
 BODY = random.Random(0).randbytes(2_000_000)
 OTHER = random.Random(1).randbytes(2_000_000)

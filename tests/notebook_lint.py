@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from helpers import notebooks
+from helpers.course import notebooks
 from helpers.workspace import NOTEBOOKS
 
 MAX_BYTES = 600_000

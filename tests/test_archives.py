@@ -14,7 +14,7 @@ import zlib
 import pytest
 from download_server import BODY, FAST, file_at, names, sent, serve
 
-from helpers import archives, manifests
+from helpers.fetch import archives, manifests
 
 GOOD = {"a.txt": b"alpha", "sub/b.txt": b"beta" * 1000, "sub/deep/c.bin": bytes(range(256))}
 

@@ -70,21 +70,22 @@ def mirrored(folder: Path) -> dict:
         cpu = tf.config.list_physical_devices("CPU")[0]
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     runtime.quiet_start()
-    from helpers import distribution, training
+    from helpers import training
+    from helpers.training import devices
 
     def two():
         with training.strategy(["CPU:0", "CPU:1"]).scope():
             return build_model(random=False)
 
     model = two()
-    found = {"replicas": distribution.replicas(model), "two": train(folder / "two", model)}
+    found = {"replicas": devices.replicas(model), "two": train(folder / "two", model)}
     found["one"] = train(folder / "one", build_model(random=False))
     try:
         train(folder / "crash", two(), callbacks=[crash_after(7)])
     except ConnectionError:
         found["resumed"] = train(folder / "crash", two())
     with training.strategy().scope():
-        found["default"] = distribution.replicas(build_model(random=False))
+        found["default"] = devices.replicas(build_model(random=False))
     return found
 
 
@@ -100,7 +101,8 @@ def one_process(folder: Path) -> dict:
 
 def one_of_two(folder: Path, index: str, port: str) -> dict:
     """One of two processes on JAX that train together."""
-    from helpers import distribution, training
+    from helpers import training
+    from helpers.training import devices
 
     assert training.initialize_processes(f"127.0.0.1:{port}", 2, int(index)) == int(index)
 
@@ -109,7 +111,7 @@ def one_of_two(folder: Path, index: str, port: str) -> dict:
             return build_model(random=True)
 
     model = two()
-    found = {"replicas": distribution.replicas(model), "two": train(folder / "two", model)}
+    found = {"replicas": devices.replicas(model), "two": train(folder / "two", model)}
     try:
         train(folder / "crash", two(), callbacks=[crash_after(7)])
     except ConnectionError:

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 from download_server import BODY, FAST, OTHER, file_at, names, sent, serve, sha
 
-from helpers import downloads, manifests, runtime
+from helpers import runtime
+from helpers.fetch import downloads, manifests
 
 
 @pytest.fixture
@@ -146,7 +147,7 @@ def test_back_off_doubles_up_to_the_cap(server, tmp_path, monkeypatch):
 def test_a_killed_download_continues(server, tmp_path):
     server.pause = 0.02
     code = f"""
-        from helpers import manifests
+        from helpers.fetch import manifests
         file = manifests.File("data.bin", (manifests.Source(url={server.url!r}),), {len(BODY)}, {sha(BODY)!r})
         manifests.fetch(file, {str(tmp_path)!r})
     """

@@ -11,8 +11,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from helpers import notebooks, runtime
-from helpers.__main__ import Progress, main
+from helpers import runtime
+from helpers.__main__ import main
+from helpers.course import notebooks
+from helpers.course.runner import Progress
 
 ROOT = runtime.repo_root()
 PNG = base64.b64decode(

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from download_server import BODY, FAST, OTHER, file_at, names, serve, sha
 
-from helpers import manifests, runtime
+from helpers import runtime
+from helpers.fetch import manifests
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import notebook_lint
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from helpers import notebooks, runtime
+from helpers import runtime
+from helpers.course import notebooks
 
 ROOT = runtime.repo_root()
 URL = "https://github.com/someone/a-course"
@@ -310,12 +311,12 @@ LOG = "import os\n_ = open(os.environ['LOG'], 'a').write(' '.join([os.environ['C
 
 # Somebody else holds the lock at first: a line more than in the committed output.
 WAITING = """\
-import subprocess, sys
-from helpers import workspace
+import pathlib, subprocess, sys
+from helpers.workspace import disk
 hold = "import filelock, time; lock = filelock.FileLock('step.lock'); lock.acquire(); print(flush=True); time.sleep(2)"
 other = subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE)
 _ = other.stdout.readline()
-with workspace.lock(workspace.Path("step")):
+with disk.lock(pathlib.Path("step")):
     print("ready: all")"""
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from remote_doubles import FAST, SECRET, WAIT, DriveError, Flaky, HttpError, read_jsonl, train, until
 
-from helpers import remote_log, workspace
-from helpers.remote_log import RemoteLog
+from helpers import workspace
+from helpers.training import remote_log
+from helpers.training.remote_log import RemoteLog
 
 HEADER = ["id", "time", "epoch", "hours", "saved", "loss"]
 
@@ -430,7 +431,7 @@ def test_from_config_without_credentials_goes_on(tmp_path, monkeypatch, capsys):
     def refuse(*, ask=True):
         raise RuntimeError(f"no credentials, token={SECRET}")
 
-    monkeypatch.setattr(remote_log.remote_sinks, "credentials", refuse)
+    monkeypatch.setattr(remote_log.sinks, "credentials", refuse)
     monkeypatch.setattr(remote_log, "_installed", lambda *_: True)
     log = remote_log.from_config(tmp_path, sheet="KEY")
     train(log, 1)
@@ -452,7 +453,7 @@ def test_from_config_without_credentials_goes_on(tmp_path, monkeypatch, capsys):
 def test_from_config_tells_a_folder_from_an_id(tmp_path, monkeypatch, wish, kind, place):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
-    monkeypatch.setattr(remote_log.remote_sinks, "credentials", lambda **_: None)
+    monkeypatch.setattr(remote_log.sinks, "credentials", lambda **_: None)
     monkeypatch.setattr(remote_log, "_installed", lambda *_: True)
     with remote_log.from_config(tmp_path / "log", drive_folder=wish) as log:
         sink = log._sinks["files"]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from remote_doubles import FAST, SECRET, WAIT, train, until
 
-from helpers import remote_sinks
-from helpers.remote_log import RemoteLog
+from helpers.training import sinks as sinks
+from helpers.training.remote_log import RemoteLog
 
 
 @pytest.mark.parametrize(
@@ -26,13 +26,13 @@ from helpers.remote_log import RemoteLog
     ],
 )
 def test_networks_of_one_step_keep_their_files_apart(path, name):
-    assert remote_sinks.remote_name(Path(path)) == name
+    assert sinks.remote_name(Path(path)) == name
 
 
 def test_folder_files_copies_and_never_invents_a_mount(tmp_path):
     (tmp_path / "model.h5").write_bytes(b"one")
     drive = tmp_path / "MyDrive"
-    sink = remote_sinks.FolderFiles(drive / "course")
+    sink = sinks.FolderFiles(drive / "course")
     with pytest.raises(OSError, match="mount Drive"):
         sink.upload(tmp_path / "model.h5")
     assert not drive.exists()
@@ -46,7 +46,7 @@ def test_folder_files_copies_and_never_invents_a_mount(tmp_path):
 @pytest.mark.parametrize("size", [0, -(2**18), 1000, 2**18 + 1])
 def test_chunks_are_multiples_of_256_kib(size):
     with pytest.raises(ValueError, match=f"256 KiB.*Received: chunk_size={size}"):
-        remote_sinks.DriveFiles("ID", chunk_size=size)
+        sinks.DriveFiles("ID", chunk_size=size)
 
 
 def test_credentials_ask_only_in_colab_and_only_when_told(monkeypatch):
@@ -58,10 +58,10 @@ def test_credentials_ask_only_in_colab_and_only_when_told(monkeypatch):
     for name, module in (("google", google), ("google.auth", google_auth), ("google.colab", colab)):
         monkeypatch.setitem(sys.modules, name, module)
     for where, ask, count in (("elsewhere", True, 0), ("colab", False, 0), ("colab", True, 1)):
-        monkeypatch.setattr(remote_sinks.runtime, "where", lambda where=where: where)
-        assert remote_sinks.credentials(ask=ask) == "me"
+        monkeypatch.setattr(sinks.runtime, "where", lambda where=where: where)
+        assert sinks.credentials(ask=ask) == "me"
         assert len(asked) == count
-    assert scopes == [{"scopes": remote_sinks.SCOPES}] * 3
+    assert scopes == [{"scopes": sinks.SCOPES}] * 3
 
 
 # The genuine libraries against a local server
@@ -177,7 +177,7 @@ def google(monkeypatch):
     send, fetch = requests.Session.request, httplib2.Http.request
     monkeypatch.setattr(requests.Session, "request", lambda s, way, url, *a, **k: send(s, way, local(url), *a, **k))
     monkeypatch.setattr(httplib2.Http, "request", lambda s, url, *a, **k: fetch(s, local(url), *a, **k))
-    monkeypatch.setattr(remote_sinks, "credentials", sign_in)
+    monkeypatch.setattr(sinks, "credentials", sign_in)
     yield server.state
     server.state["quiet"].set()
     server.shutdown()
@@ -199,7 +199,7 @@ SHEET_FAULTS = {
 @pytest.mark.parametrize("kind", SHEET_FAULTS)
 def test_sheets_rows_with_gspread(google, tmp_path, kind, book):
     google["faults"] = list(SHEET_FAULTS[kind])
-    sink = remote_sinks.SheetsRows(book, timeout=0.5 if "silence" in kind else WAIT)
+    sink = sinks.SheetsRows(book, timeout=0.5 if "silence" in kind else WAIT)
     with RemoteLog(tmp_path, rows=sink, **FAST) as log:
         train(log, 3)
         until(lambda: log.status()["sent"] == 3)
@@ -215,7 +215,7 @@ def test_sheets_rows_with_gspread(google, tmp_path, kind, book):
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_sheet_that_is_not_shared_is_not_asked_again_and_again(google, tmp_path, status):
     google["faults"] = [("GET", "/v4/", status)]
-    with RemoteLog(tmp_path, rows=remote_sinks.SheetsRows("KEY", timeout=WAIT), max_delay=3600.0) as log:
+    with RemoteLog(tmp_path, rows=sinks.SheetsRows("KEY", timeout=WAIT), max_delay=3600.0) as log:
         train(log, 1)
         until(lambda: log.status()["failures"] == 1)
         until(lambda: log._paces["rows"].failures == 1)  # the round is over, the next one an hour away
@@ -240,7 +240,7 @@ def test_drive_files_with_googleapiclient(google, tmp_path, kind):
     google["faults"] = list(DRIVE_FAULTS[kind])
     path = tmp_path / "it's a model.h5"
     path.write_bytes(random.Random(1).randbytes(700_000))  # three chunks
-    sink = remote_sinks.DriveFiles("FOLDER", chunk_size=2**18, timeout=0.5 if "silence" in kind else WAIT)
+    sink = sinks.DriveFiles("FOLDER", chunk_size=2**18, timeout=0.5 if "silence" in kind else WAIT)
     with RemoteLog(tmp_path / "log", files=sink, **FAST) as log:
         log.upload(path)
         until(lambda: log.status()["uploaded"] == 1)
@@ -263,7 +263,7 @@ def test_drive_files_goes_on_where_it_broke_off(google, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Google, "chunk", chunk)
     (tmp_path / "model.h5").write_bytes(bytes(700_000))
-    sink = remote_sinks.DriveFiles("FOLDER", chunk_size=2**18, timeout=WAIT)
+    sink = sinks.DriveFiles("FOLDER", chunk_size=2**18, timeout=WAIT)
     with RemoteLog(tmp_path / "log", files=sink, **FAST) as log:
         log.upload(tmp_path / "model.h5")
         until(lambda: log.status()["uploaded"] == 1)
@@ -275,12 +275,12 @@ def test_drive_files_goes_on_where_it_broke_off(google, tmp_path, monkeypatch):
 
 def test_drive_files_updates_the_same_file(google, tmp_path):
     path = tmp_path / "model.h5"
-    sink = remote_sinks.DriveFiles("FOLDER", timeout=WAIT)
+    sink = sinks.DriveFiles("FOLDER", timeout=WAIT)
     for content in (b"one", b"two"):
         path.write_bytes(content)
         assert sink.upload(path) == "id0"
     path.write_bytes(b"three")
-    assert remote_sinks.DriveFiles("FOLDER", timeout=WAIT).upload(path) == "id0"  # a later run finds it
+    assert sinks.DriveFiles("FOLDER", timeout=WAIT).upload(path) == "id0"  # a later run finds it
     assert google["files"]["id0"]["data"] == b"three" and len(google["files"]) == 1
     google["files"]["other"] = google["files"].pop("id0") | {"name": "other.h5"}  # the user deletes it in Drive
     path.write_bytes(b"four")

@@ -1,4 +1,4 @@
-"""helpers.training and helpers.checkpoints. As a script it trains in a folder and kills itself: FOLDER MOMENT."""
+"""helpers.training and helpers.training.checkpoints. As a script it trains in a folder and kills itself: FOLDER MOMENT."""
 
 import os
 import signal
@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import checkpoints, distribution, training
+from helpers import training
+from helpers.training import checkpoints, devices, loop
 
 STEPS, EPOCHS = 5, 3
 TIMES = ["time", "hours", "steps_per_second"]
@@ -305,7 +306,7 @@ def no_data(start_step):
 @pytest.mark.parametrize("optimizer", ["momentum", "averaged"])
 def test_finished_run_is_not_repeated_and_can_be_continued(tmp_path, straight, optimizer):
     fit(tmp_path, build_model(optimizer))
-    final = tmp_path / training.FINAL
+    final = tmp_path / loop.FINAL
     before = final.read_bytes()
     assert_same(fit(tmp_path, build_model(optimizer), data=no_data), straight(optimizer))
     assert final.read_bytes() == before
@@ -319,11 +320,11 @@ def test_finished_run_is_not_repeated_and_can_be_continued(tmp_path, straight, o
 
 def test_lost_final_weights_are_written_again(tmp_path):
     _, model = fit(tmp_path)
-    (tmp_path / training.FINAL).write_bytes(b"half a file")
+    (tmp_path / loop.FINAL).write_bytes(b"half a file")
     fit(tmp_path, data=no_data)
     fresh = build_model()
     fresh.optimizer.build(fresh.trainable_variables)
-    fresh.load_weights(tmp_path / training.FINAL)
+    fresh.load_weights(tmp_path / loop.FINAL)
     np.testing.assert_array_equal(fresh.get_weights()[0], model.get_weights()[0])
 
 
@@ -347,7 +348,7 @@ def test_remote_hears_of_everything_and_stops_nothing(tmp_path, straight):
     remote = Remote(OSError("500 Internal Server Error"))
     assert_same(fit(tmp_path, remote=remote), straight())
     rows = [("row", 1), ("row", 2), ("row", 3)]
-    assert remote.calls == [*rows, *[("upload", n) for n in ("state-000000015.h5", training.FINAL, "log.csv")]]
+    assert remote.calls == [*rows, *[("upload", n) for n in ("state-000000015.h5", loop.FINAL, "log.csv")]]
 
 
 def test_log_and_validation(tmp_path):
@@ -392,7 +393,7 @@ def test_early_stop_is_the_end_until_epochs_are_raised(tmp_path):
 
 
 def test_output(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr(training, "PROGRESS_SECONDS", 0)
+    monkeypatch.setattr(loop, "PROGRESS_SECONDS", 0)
     fit(tmp_path / "a", epochs=1)
     assert "epoch 1/1  step 2/5  loss " in capfd.readouterr().out
     monkeypatch.undo()
@@ -411,9 +412,9 @@ def test_output(tmp_path, capfd, monkeypatch):
 
 def test_several_unused_gpus_are_pointed_out(monkeypatch):
     monkeypatch.setattr(runtime, "devices", lambda: [{"name": "T4"}, {"name": "T4"}])
-    assert "training.strategy().scope()" in distribution.device_line(build_model())
-    monkeypatch.setattr(distribution, "replicas", lambda model: 2)
-    assert "scope" not in distribution.device_line(build_model())
+    assert "training.strategy().scope()" in devices.device_line(build_model())
+    monkeypatch.setattr(devices, "replicas", lambda model: 2)
+    assert "scope" not in devices.device_line(build_model())
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from helpers import workspace
+from helpers.workspace import disk
 
 CALLS = []
 
@@ -30,9 +31,7 @@ class Config:
 @workspace.step(reads=("clips",), fingerprint=lambda config: config.marks)
 def build_dataset(config, place, folder):
     CALLS.append("build_dataset")
-    workspace.write_table(
-        folder / "clips.csv", pd.DataFrame({"name": ["NA"] * config.clips, "error": [""] * config.clips})
-    )
+    disk.write_table(folder / "clips.csv", pd.DataFrame({"name": ["NA"] * config.clips, "error": [""] * config.clips}))
     return {"clips": config.clips}
 
 
@@ -96,8 +95,8 @@ TABLES = {  # column -> values, what comes back
 
 @pytest.mark.parametrize("values, expected", TABLES.values(), ids=TABLES)
 def test_tables_come_back_as_they_were(tmp_path, values, expected):
-    workspace.write_table(tmp_path / "a.csv", pd.DataFrame({"first": [1, 2], "name": values, "last": ["x", "y"]}))
-    found = workspace.read_table(tmp_path / "a.csv")["name"]
+    disk.write_table(tmp_path / "a.csv", pd.DataFrame({"first": [1, 2], "name": values, "last": ["x", "y"]}))
+    found = disk.read_table(tmp_path / "a.csv")["name"]
     pd.testing.assert_series_equal(found, pd.Series(expected, name="name"))
     anybody = pd.read_csv(tmp_path / "a.csv")
     assert list(anybody.columns) == ["first", "name", "last"] and anybody["last"].tolist() == ["x", "y"]
@@ -105,16 +104,16 @@ def test_tables_come_back_as_they_were(tmp_path, values, expected):
 
 def test_all_columns_at_once_and_none(tmp_path):
     table = pd.DataFrame({name: values for name, (_, values) in TABLES.items()})
-    workspace.write_table(tmp_path / "a.csv", table)
-    pd.testing.assert_frame_equal(workspace.read_table(tmp_path / "a.csv"), table)
-    workspace.write_table(tmp_path / "a.csv", table[:0])
-    assert workspace.read_table(tmp_path / "a.csv").columns.equals(table.columns)
+    disk.write_table(tmp_path / "a.csv", table)
+    pd.testing.assert_frame_equal(disk.read_table(tmp_path / "a.csv"), table)
+    disk.write_table(tmp_path / "a.csv", table[:0])
+    assert disk.read_table(tmp_path / "a.csv").columns.equals(table.columns)
 
 
 @pytest.mark.parametrize("name", ["a,b", 'the "best"', "two\nlines"])
 def test_names_of_columns_that_the_header_cannot_hold(tmp_path, name):
     with pytest.raises(ValueError, match="allowed: names without comma, quote and line break"):
-        workspace.write_table(tmp_path / "a.csv", pd.DataFrame({name: [1]}))
+        disk.write_table(tmp_path / "a.csv", pd.DataFrame({name: [1]}))
     assert not list(tmp_path.iterdir())
 
 
@@ -194,14 +193,14 @@ def test_a_damaged_marker_is_named(tmp_path, text):
 
 def test_atomic_write_leaves_what_was_there(tmp_path):
     path = tmp_path / "deep" / "a.tar.gz"
-    with workspace.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         file.write(b"old")
-    with pytest.raises(ZeroDivisionError), workspace.atomic_write(path) as file:
+    with pytest.raises(ZeroDivisionError), disk.atomic_write(path) as file:
         file.write(b"new")
         raise ZeroDivisionError
     assert path.read_bytes() == b"old"
     assert [p.name for p in path.parent.iterdir()] == ["a.tar.gz"]
-    with workspace.atomic_path(path) as temporary:
+    with disk.atomic_path(path) as temporary:
         assert temporary.name.endswith(".tar.gz") and temporary.parent == path.parent
         temporary.write_bytes(b"new")
     assert path.read_bytes() == b"new" and path.stat().st_mode & 0o777 == 0o644
@@ -218,7 +217,7 @@ def test_disk_errors_name_the_folder_and_the_way_out(tmp_path, monkeypatch, code
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(OSError, match=words) as caught, workspace.atomic_write(path, "w") as file:
+    with pytest.raises(OSError, match=words) as caught, disk.atomic_write(path, "w") as file:
         file.write("new")
     assert caught.value.errno == code and str(tmp_path) in str(caught.value) and "COURSE_WORKSPACE" in str(caught.value)
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
@@ -227,7 +226,7 @@ def test_disk_errors_name_the_folder_and_the_way_out(tmp_path, monkeypatch, code
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_genuinely_full_device_is_explained():
     full = pytest.raises(OSError, match="disk is full")
-    with full, workspace.explain_disk_errors(Path("x/y")), Path("/dev/full").open("w") as file:
+    with full, disk.explain_disk_errors(Path("x/y")), Path("/dev/full").open("w") as file:
         file.write("x")
         file.flush()
 
@@ -236,7 +235,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from helpers import workspace
-with workspace.lock(Path(sys.argv[1])):
+with disk.lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))
 """
@@ -253,7 +252,7 @@ def test_a_second_run_waits_and_a_killed_one_frees_its_lock(tmp_path, capsys, ki
     if kill:
         holder.kill()
     began = time.monotonic()
-    with workspace.lock(tmp_path / "3_train-x"):
+    with disk.lock(tmp_path / "3_train-x"):
         waited = time.monotonic() - began
     holder.kill()
     holder.wait()

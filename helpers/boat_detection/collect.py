@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import manifests, workspace
 from helpers.boat_detection import fetch, files, mini, open_images, pictures
+from helpers.fetch import manifests
+from helpers.workspace import disk
 
 ABOUT = {
     "AuthorProfileURL": "author",
@@ -95,9 +96,9 @@ def _kept(path: Path, make) -> pd.DataFrame:
     """The table that `make` gives, from the file where an earlier run left it if there is one; beside it what was refused."""
     if not path.is_file():
         table = make()
-        workspace.write_json(path.with_suffix(".json"), table.attrs)
-        workspace.write_table(path, table)
-    return workspace.read_table(path)
+        disk.write_json(path.with_suffix(".json"), table.attrs)
+        disk.write_table(path, table)
+    return disk.read_table(path)
 
 
 def from_folder(root: Path, *, merged: str | None) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pandas as pd
 import requests
 
-from helpers import downloads, runtime, workspace
-from helpers.downloads import SourceFailed, TryAgain
+from helpers import runtime
+from helpers.fetch import downloads
+from helpers.fetch.downloads import SourceFailed, TryAgain
+from helpers.workspace import disk
 
 BASE = "https://open-images-dataset.s3.amazonaws.com"  # of the Common Visual Data Foundation; no account needed
 SUBSETS = ("train", "validation", "test")
@@ -53,7 +55,7 @@ def fetch_images(
     ids, folder = list(dict.fromkeys(ids)), Path(folder)
     _check(ids, subset)
     patience, stop = downloads.Patience(**options), threading.Event()
-    with workspace.explain_disk_errors(folder):
+    with disk.explain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     # libjpeg, inside cv2, writes about every damaged file to standard error
     with downloads.Session(patience.timeout) as session, runtime.quiet_stderr():
@@ -140,7 +142,7 @@ def _store(content: bytes, path: Path) -> None:
     """Give the file its name once it is whole."""
     part = path.with_name(path.name + ".part")  # always the same: what a kill leaves is overwritten next time
     try:
-        with workspace.explain_disk_errors(path):
+        with disk.explain_disk_errors(path):
             part.write_bytes(content)
             part.replace(path)
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import workspace
+from helpers.workspace import disk
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 IGNORE = -2  # class of an area where nothing is asked: neither a boat nor background
@@ -97,7 +97,7 @@ def write_labels(path: str | os.PathLike, boxes: np.ndarray) -> None:
         ValueError: a box that `read_labels` would refuse; nothing is written.
     """
     text = label_text(boxes, Path(path).name)
-    with workspace.atomic_write(path, "w") as file:
+    with disk.atomic_write(path, "w") as file:
         file.write(text)
 
 
@@ -213,7 +213,7 @@ def _write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
             raise ValueError(
                 f"cannot write {Path(path).name}: line {number} would be {line!r}; expected one line of text"
             )
-    with workspace.atomic_write(path, "w") as file:
+    with disk.atomic_write(path, "w") as file:
         file.write("".join(f"{line}\n" for line in lines))
 
 

@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import parallel, video, workspace
+from helpers import parallel, video
 from helpers.boat_detection import mini_harbour, mini_scenes
 from helpers.boat_detection.mini_pen import pick
+from helpers.workspace import disk
 
 MIDS = {  # display name -> Open Images' id, in the order of the official list of boxable classes
     "Bird": "/m/015p6", "Boat": "/m/019jd", "Surfboard": "/m/019w40", "Barge": "/m/01btn", "Tower": "/m/01fdzj",
@@ -123,7 +124,7 @@ def _write_tables(folder: Path, rows: list[dict], seed: int) -> None:
         own = {"LabelName": MIDS.get(name, "/m/0bl9f")}
         return own | ({"Subcategory": [node(*child) for child in children.items()]} if children else {})
 
-    with workspace.atomic_write(folder / TREE, "w") as file:
+    with disk.atomic_write(folder / TREE, "w") as file:
         json.dump(node("Entity", HIERARCHY), file, indent=4)
 
 
@@ -132,7 +133,7 @@ def _write_csv(path: Path, columns: Sequence[str] | None, rows: Iterable[Sequenc
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([columns] if columns else [])
     writer.writerows(rows)
-    with workspace.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         file.write(text.getvalue().encode())
 
 

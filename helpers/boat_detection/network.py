@@ -4,9 +4,10 @@ from pathlib import Path
 
 import keras
 
-from helpers import manifests, training
+from helpers import training
 from helpers.boat_detection import cfg as cfg_files
 from helpers.boat_detection import detector, graph, networks, optimizers, weights
+from helpers.fetch import manifests
 
 WRITERS = {
     "yolov3": networks.yolov3_cfg,

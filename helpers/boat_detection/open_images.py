@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers import manifests, workspace
 from helpers.boat_detection import scan
+from helpers.fetch import manifests
+from helpers.workspace import disk
 
 FLAGS = ("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside")  # 1 yes, 0 no, -1 unknown
 SIDES = ("XMin", "XMax", "YMin", "YMax")  # in this order in the files; shares of width and height
@@ -231,7 +232,7 @@ def write_transfer_list(rows: pd.DataFrame, path: str | os.PathLike) -> int:
     lines = {_transfer_line(*row) for row in columns.itertuples(index=False)}
     if wrong := [line for line in lines if not TRANSFER.fullmatch(line)]:
         raise ValueError(f"received {wrong[:3]}; expected an http address, its bytes, and its MD5 in base64")
-    with workspace.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         file.write("\n".join(["TsvHttpData-1.0", *sorted(lines, key=str.encode), ""]).encode())
     return len(lines)
 
@@ -244,4 +245,4 @@ def _transfer_line(*cells: Any) -> str:
 def write_attribution(rows: pd.DataFrame, path: str | os.PathLike) -> None:
     """Write ATTRIBUTION.csv: title, author, licence and landing page of each image (`filter_images`), as CC BY asks for."""
     credits = rows[["ImageID", "Title", "Author", "AuthorProfileURL", "License", "OriginalLandingURL"]]
-    workspace.write_table(path, credits.sort_values("ImageID"))
+    disk.write_table(path, credits.sort_values("ImageID"))

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import workspace
 from helpers.boat_detection import files, open_images, pictures, splits
+from helpers.workspace import disk
 
 FOLDERS = ("images", "labels")  # AlexeyAB's Darknet looks for a label beside its picture, pjreddie's in labels/
 QUALITY = 95
@@ -40,7 +40,7 @@ def prepare_picture(row: Mapping, *, root: Path, folder: Path, upright: bool, ma
     target = folder / "images" / f"{row['image']}.jpg"
     target.parent.mkdir(parents=True, exist_ok=True)
     if not (turn or shrink or source.suffix.lower() not in (".jpg", ".jpeg")):
-        with workspace.atomic_write(target) as file:
+        with disk.atomic_write(target) as file:
             file.write(source.read_bytes())
         return {"width": found["width"], "height": found["height"]}
     image = open_images.upright(pictures.read_image(source), turn)
@@ -48,7 +48,7 @@ def prepare_picture(row: Mapping, *, root: Path, folder: Path, upright: bool, ma
         scale = max_side / max(image.shape[:2])
         size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    with workspace.atomic_path(target) as temporary:
+    with disk.atomic_path(target) as temporary:
         cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return {"width": image.shape[1], "height": image.shape[0]}
 

@@ -15,8 +15,9 @@ from typing import Any, BinaryIO
 
 import requests
 
-from helpers import downloads, manifests, runtime
-from helpers.downloads import SourceFailed, TryAgain
+from helpers import runtime
+from helpers.fetch import downloads, manifests
+from helpers.fetch.downloads import SourceFailed, TryAgain
 
 Csv = str | os.PathLike | BinaryIO
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import parallel, remote_log, runtime, training, video, workspace
+from helpers import parallel, runtime, training, video, workspace
 from helpers.boat_detection import anchors as anchor_search
 from helpers.boat_detection import augment, collect, data, evaluation, files, network, prepare, train_log
 from helpers.boat_detection.cfg import Cfg, read_cfg
+from helpers.training import remote_log
+from helpers.workspace import disk
 
 DATASET = ("source", "local_folder", "label", "subclasses", "subsets", "negatives", "merge_classes", "images")
 SPLIT = ("split_by", "folds", "fold", "seed")
@@ -54,8 +56,8 @@ def build_dataset(config, place, folder):
     else:
         root = folder
         pictures, boxes, classes = collect.from_open_images(config, folder, cache=place.downloads)
-    workspace.write_table(folder / "pictures.csv", pictures)
-    workspace.write_table(folder / "boxes.csv", boxes)
+    disk.write_table(folder / "pictures.csv", pictures)
+    disk.write_table(folder / "boxes.csv", boxes)
     return {
         "root": str(root) if config.source == "local" else ".",
         "pictures": int((pictures["outcome"] == "ok").sum()),
@@ -87,8 +89,8 @@ def preprocess(config, place, folder):
     pictures[["width", "height"]] = done.reindex(columns=["width", "height"]).fillna(0).astype(int).to_numpy()
     boxes, counts = collect.apply_policy(config, before.table("boxes"), before["classes"], good)
     prepare.write_label_files(good["image"].tolist(), boxes, folder)
-    workspace.write_table(folder / "pictures.csv", pictures)
-    workspace.write_table(folder / "boxes.csv", boxes)
+    disk.write_table(folder / "pictures.csv", pictures)
+    disk.write_table(folder / "boxes.csv", boxes)
     return {
         "pictures": len(good),
         "failed": len(done) - len(good),
@@ -111,7 +113,7 @@ def split(config, place, folder):
     files.write_names(folder / "obj.names", ready["names"])
     lists = {"train": SIDES["train"], "valid": SIDES["validation"], "backup": "backup"}
     files.write_data(folder / "obj.data", classes=len(ready["names"]), names="obj.names", **lists)
-    workspace.write_table(folder / "pictures.csv", pictures)
+    disk.write_table(folder / "pictures.csv", pictures)
     return {
         "pictures": {side: int((pictures["split"] == side).sum()) for side in SIDES},
         "leaks": prepare.count_leaks(pictures, sides, ready.folder / "images"),
@@ -172,7 +174,7 @@ def train(config, place, folder):
         runtime.require_gpu(config)
     pictures, boxes = side_of(config, place, "train")
     names = preprocess.load(config, place)["names"]
-    with workspace.atomic_write(folder / "network.cfg", "w") as file:
+    with disk.atomic_write(folder / "network.cfg", "w") as file:
         file.write(network.write_cfg(config, len(names), anchors_of(config, pictures, boxes)))
     cfg = read_cfg(folder / "network.cfg")
     batches = batches_of(config, pictures, boxes)
@@ -209,11 +211,11 @@ def evaluate(config, place, folder):
     with runtime.precision(config.precision):
         tables = evaluation.detect_all(config, cfg, trained.folder, place.downloads, pictures, train_boxes)
     for name, table in tables.items():
-        workspace.write_table(folder / f"{evaluation.slug(name)}.csv", table)
+        disk.write_table(folder / f"{evaluation.slug(name)}.csv", table)
     truth = evaluation.pixels(truth, pictures)
-    workspace.write_table(folder / "truth.csv", truth)
+    disk.write_table(folder / "truth.csv", truth)
     scores = evaluation.score_all(tables, truth, names, confidence=config.confidence)
-    workspace.write_table(folder / "scores.csv", scores)
+    disk.write_table(folder / "scores.csv", scores)
     ap50 = scores[scores["class"] == "mean"].set_index("finder")["AP50 (Darknet)"]
     return {"pictures": len(pictures), "boats": int((~truth["ignore"]).sum()), "ap50": ap50.round(4).to_dict()}
 

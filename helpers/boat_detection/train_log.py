@@ -7,9 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from helpers import checkpoints, distribution, workspace
 from helpers.boat_detection import logs, losses, weights
 from helpers.boat_detection.cfg import Cfg
+from helpers.training import checkpoints, devices
+from helpers.workspace import disk
 
 
 class TrainLog(keras.callbacks.Callback):
@@ -56,7 +57,7 @@ class TrainLog(keras.callbacks.Callback):
                 f"batch_size must be a multiple of the optimiser's {self.subdivisions} accumulation steps. "
                 f"Received: batch_size={self.batch_size}"
             )
-        self.writes = distribution.processes()[0] == 0
+        self.writes = devices.processes()[0] == 0
         self._resume(int(_read(model.seen)) * self.subdivisions // self.batch_size)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -77,7 +78,7 @@ class TrainLog(keras.callbacks.Callback):
         if rest == 0:
             lines.append(self._iteration_line(iteration))
         if self.writes:
-            with workspace.explain_disk_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+            with disk.explain_disk_errors(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write("".join(line + "\n" for line in lines))
             if rest == 0 and iteration % self.every == 0:
                 self._save("last")
@@ -118,7 +119,7 @@ class TrainLog(keras.callbacks.Callback):
         pending = [line for line in pending if logs.REGION.search(line)][: rest * len(self.cfg.yolo)]
         self.totals = [_total_loss(line) for line in pending]
         if self.writes:
-            with workspace.atomic_write(self.path, "w") as file:
+            with disk.atomic_write(self.path, "w") as file:
                 file.writelines(line + "\n" for line in kept + pending)
 
     def _region_lines(self, sums: np.ndarray) -> list[str]:

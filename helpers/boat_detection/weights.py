@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from helpers import workspace
 from helpers.boat_detection.layers import YoloHead
 from helpers.boat_detection.weights_file import cut_weights, make_header, read_file
+from helpers.workspace import disk
 
 __all__ = ["Convolution", "convolutions", "cut_weights", "load_weights", "read_file", "save_weights"]
 
@@ -217,7 +217,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike, *, seen: int = 0, 
         Number of convolutions written.
     """
     convs = [conv for conv in convolutions(model) if layers is None or conv.index < layers]
-    with workspace.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         file.write(make_header(seen))
         for conv in convs:
             for variable in conv.variables():

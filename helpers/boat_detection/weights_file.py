@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import workspace
 from helpers.boat_detection import cfg as cfg_files
 from helpers.boat_detection import networks
+from helpers.workspace import disk
 
 VERSION = (0, 2, 5)  # what AlexeyAB's Darknet writes
 
@@ -87,7 +87,7 @@ def cut_weights(
         )
     if not np.isfinite(values[:count]).all():
         raise ValueError(f"{name}: holds values that are not finite before layer {layers}; the training had failed")
-    with workspace.atomic_write(dst) as file:
+    with disk.atomic_write(dst) as file:
         file.write(make_header(seen))
         file.write(values[:count].tobytes())
     return len(kept)

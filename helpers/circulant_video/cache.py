@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import workspace
 from helpers.circulant_video import data
+from helpers.workspace import disk
 
 OPEN_FILES = 100  # of frames, kept open at a time; a side has up to 7068 shards, and systems allow 256 or 1024
 
@@ -60,7 +60,7 @@ def convert_shard(
     _write_index(target, ids, labels, counts)
     row = {"shard": shard, "videos": len(ids), "frames": int(sum(counts))}
     row |= {"bytes": row["frames"] * sum(feature_sizes), "problems": problems}
-    workspace.write_json(done, {"layout": layout, "shard": row})
+    disk.write_json(done, {"layout": layout, "shard": row})
     return row
 
 
@@ -72,7 +72,7 @@ def convert_row(row: dict, root: Path, folder: Path, layout: dict) -> dict:
 def _write_frames(target: Path, videos: Iterable[dict], names: Sequence[str]) -> tuple[list, list, list]:
     """Write the frames one video at a time; ids, label indices and numbers of frames."""
     ids, labels, counts = [], [], []
-    with workspace.atomic_write(target.with_name(target.name + ".frames")) as file:
+    with disk.atomic_write(target.with_name(target.name + ".frames")) as file:
         for video in videos:
             file.write(np.concatenate([video[name] for name in names], axis=1).tobytes())
             ids.append(video["id"])
@@ -82,7 +82,7 @@ def _write_frames(target: Path, videos: Iterable[dict], names: Sequence[str]) ->
 
 
 def _write_index(target: Path, ids: list[str], labels: list[np.ndarray], counts: list[int]) -> None:
-    with workspace.atomic_write(target.with_name(target.name + ".npz")) as file:
+    with disk.atomic_write(target.with_name(target.name + ".npz")) as file:
         np.savez(
             file,
             ids=np.array(ids),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from helpers import workspace
 from helpers.circulant_video import cache, metrics, model, runs
+from helpers.workspace import disk
 
 BATCH = 256
 
@@ -42,7 +42,7 @@ def score_run(config, name: str, seed: int, held_out: cache.Videos, trained: Pat
         scores = score(network, held_out, np.arange(len(held_out)), length=config.max_frames)
         return {"network": name, "seed": seed, "parameters": count_parameters(network)} | scores
 
-    return workspace.remember(folder / "scores" / f"{slug}.json", row)
+    return disk.remember(folder / "scores" / f"{slug}.json", row)
 
 
 def score_prior(train: cache.Videos, held_out: cache.Videos) -> dict:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from helpers import workspace
+from helpers.workspace import disk
 
 TIE_SEED = 0
 ROWS = 4096  # videos at a time where a whole array (or a memory map) is given: bounds the temporaries
@@ -189,7 +189,7 @@ def write_predictions(path: str | os.PathLike, ids: Iterable[str | bytes], predi
         raise ValueError(
             f"one id per video, each once. Received: {len(ids)} ids ({len(set(ids))} distinct), {len(predictions)} videos"
         )
-    with workspace.atomic_write(path, "w") as file:
+    with disk.atomic_write(path, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("VideoId", "LabelConfidencePairs"))
         for start in range(0, len(ids), ROWS):

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import workspace
 from helpers.circulant_video import data, records, youtube8m
+from helpers.workspace import disk
 
 ENTITIES = {  # invented counts, plausible names; the most frequent first
     "Village festival": "Arts & Entertainment", "Toy railway": "Hobbies & Leisure", "Street food": "Food & Drink",
@@ -154,7 +154,7 @@ def write_vocabulary(path: Path, *, classes: int = 24) -> None:
         name, vertical = list(ENTITIES.items())[label]
         about = f"{name}, as invented for this course.\nNo video of it exists."
         writer.writerow([label, 900 - 30 * rank, f"/x/{label:04d}", name, "", vertical, "", "", about])
-    with workspace.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         file.write(text.getvalue().encode())
 
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from helpers import workspace
+from helpers.workspace import disk
 
 CASTAGNOLI = np.uint32(0x82F63B78)  # CRC-32C, bits reversed
 START = np.uint32(0x641F6454)  # these 4 bytes in front of a message stand for the register's initial value, all ones
@@ -182,7 +182,7 @@ def write_records(path: str | os.PathLike, payloads: Iterable[bytes]) -> int:
     import tensorflow as tf
 
     count = 0
-    with workspace.atomic_path(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+    with disk.atomic_path(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
         for payload in payloads:
             writer.write(payload)
             count += 1

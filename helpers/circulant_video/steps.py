@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import parallel, remote_log, runtime, training, video, workspace
+from helpers import parallel, runtime, training, video, workspace
 from helpers.circulant_video import cache, evaluation, losses, mini, model, runs, youtube8m
+from helpers.training import remote_log
+from helpers.workspace import disk
 
 PARTITIONS = ("2/frame/train", "2/frame/validate")
 LAYOUT = ("feature_names", "feature_sizes", "classes", "max_frames")
@@ -52,7 +54,7 @@ def build_dataset(config, place, folder):
             "bytes": [path.stat().st_size for path in files],
         }
     )
-    workspace.write_table(folder / "shards.csv", shards)
+    disk.write_table(folder / "shards.csv", shards)
     return {
         "root": str(root) if config.source == "local" else "records",
         "shards": len(shards),
@@ -80,8 +82,8 @@ def preprocess(config, place, folder):
     problems = [problem | {"file": row["path"]} for _, row in good.iterrows() for problem in row["problems"]]
     shards = shards.assign(error=done["error"])
     shards[["videos", "frames"]] = done.reindex(columns=["videos", "frames"]).fillna(0).astype(int).to_numpy()
-    workspace.write_table(folder / "shards.csv", shards)
-    workspace.write_table(folder / "problems.csv", pd.DataFrame(problems, columns=["file", "record", "reason"]))
+    disk.write_table(folder / "shards.csv", shards)
+    disk.write_table(folder / "problems.csv", pd.DataFrame(problems, columns=["file", "record", "reason"]))
     return {
         "shards": len(good),
         "failed": len(done) - len(good),
@@ -98,7 +100,7 @@ def split(config, place, folder):
     sides = youtube8m.split_shards(shards["path"], rule=config.split_rule)
     side_of = {path.as_posix(): side for side, paths in sides.items() for path in paths}
     shards["split"] = shards["path"].map(side_of)
-    workspace.write_table(folder / "shards.csv", shards)
+    disk.write_table(folder / "shards.csv", shards)
     videos = {side: videos_of(config, place, shards, side) for side in ("train", "validation")}
     shared = set(videos["train"].ids) & set(videos["validation"].ids)
     if shared:
@@ -189,7 +191,7 @@ def train(config, place, folder):
                 options = {"classifier": classifier, "remote": remote}
                 logs.append(train_one(config, name, seed, videos, run_dir, **options))
     curves = pd.concat(logs, ignore_index=True).drop(columns=["time", "saved"])
-    workspace.write_table(folder / "curves.csv", curves)
+    disk.write_table(folder / "curves.csv", curves)
     return {"networks": names, "trainings": len(logs), "epochs": config.epochs}
 
 
@@ -204,7 +206,7 @@ def evaluate(config, place, folder):
             for seed in config.seeds:
                 rows.append(evaluation.score_run(config, name, seed, held_out, trained.folder, folder))
     scores = pd.DataFrame([evaluation.score_prior(train_videos, held_out), *rows])
-    workspace.write_table(folder / "scores.csv", scores)
+    disk.write_table(folder / "scores.csv", scores)
     best = scores.groupby("network", sort=False)["gap"].mean()
     return {"videos": len(held_out), "prior_gap": float(best["class prior"]), "gap": best.round(4).to_dict()}
 

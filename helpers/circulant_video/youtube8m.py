@@ -14,8 +14,10 @@ from pathlib import Path
 
 import requests
 
-from helpers import archives, downloads, manifests, runtime, workspace
+from helpers import runtime
 from helpers.circulant_video import data
+from helpers.fetch import archives, downloads, manifests
+from helpers.workspace import disk
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
 NAME = re.compile(r"(train|validate|test)(\d{4}|[a-zA-Z0-9]{2})\.tfrecord")
@@ -188,7 +190,7 @@ def _fetch_plan(partition: str, folder: Path, base: str, options: dict) -> dict[
     if not path.is_file():
         text = fetch_text(f"{base}/data.yt8m.org/{release}/download_plans/{kind}_{split}.json", **options)
         read_plan(text)
-        with workspace.atomic_write(path) as file:
+        with disk.atomic_write(path) as file:
             file.write(text.encode())
     return read_plan(path.read_text(encoding="utf-8"))
 
@@ -260,7 +262,7 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
     scratch, left = folder.with_name(folder.name + ".unpacking"), max_bytes
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        with workspace.explain_disk_errors(folder), tarfile.open(archive) as opened:
+        with disk.explain_disk_errors(folder), tarfile.open(archive) as opened:
             for member in opened:
                 name = AUDIOSET_NAME.fullmatch(member.name)
                 if name is None or not member.isreg():

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import workspace
+from helpers.workspace import disk
 
 COPY = re.compile(r" \(\d+\)(?=(\.[^.]*)?$)")  # what Google Drive appends to the name of a second copy
 
@@ -117,7 +117,7 @@ def write_groups(
     """Write groups as JSON: the names themselves, the seed, how many, and the sha256 of the sorted names."""
     names = [name for group in groups for name in group]
     about = {"seed": seed, "by_person": by_person, "n": len(names), "sha256": _hash(names)}
-    workspace.write_json(path, about | {"groups": [list(group) for group in groups]})
+    disk.write_json(path, about | {"groups": [list(group) for group in groups]})
 
 
 def read_groups(path: str | os.PathLike, *, names: Iterable[str] | None = None) -> list[list[str]]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from helpers import video, workspace
+from helpers import video
 from helpers.face_animation.mini_originals import SCREEN, clip_box
 from helpers.face_animation.mini_puppets import (
     FPS,
@@ -31,6 +31,7 @@ from helpers.face_animation.mini_puppets import (
 from helpers.face_animation.mini_stage import draw_puppet, draw_room, puppet_points
 from helpers.face_animation.prepare import write_folder
 from helpers.parallel import failures, parallel, stop_at_disk_errors
+from helpers.workspace import disk
 
 FRAMES = (64, 97)  # least number of frames of a clip, and the most plus one; VoxCeleb's least is 64 too
 FORMS = ("frames", "gif", "strip")  # beside "mp4": of the last clips of the first persons in each part, in turn
@@ -182,7 +183,7 @@ def make_dataset(
     if len(failed := failures(table)):
         raise RuntimeError(f"{len(failed)} of {len(table)} clips could not be drawn: {failed.iloc[0]['error']}")
     _write_points(Path(folder) / "points.csv", table)
-    workspace.write_table(Path(folder) / "vox-metadata.csv", _metadata(table, seed))
+    disk.write_table(Path(folder) / "vox-metadata.csv", _metadata(table, seed))
     return table[["clip", "person", "video", "start", "end", "partition", "path", "form", "frames"]]
 
 
@@ -203,12 +204,12 @@ def _write_clip(plan: _Clip, folder: Path, seed: int, size: int) -> dict:
 
 def _write_gif(path: Path, frames: np.ndarray) -> None:
     first, *rest = (Image.fromarray(frame) for frame in frames)
-    with workspace.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         first.save(file, "GIF", save_all=True, append_images=rest, duration=1000 // FPS, loop=0)
 
 
 def _write_strip(path: Path, frames: np.ndarray) -> None:
-    with workspace.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         Image.fromarray(np.concatenate(list(frames), axis=1)).save(file, "PNG")
 
 
@@ -216,7 +217,7 @@ def _write_points(path: Path, table: pd.DataFrame) -> None:
     points = pd.DataFrame(np.concatenate(list(table["points"])).reshape(-1, len(COLUMNS)), columns=COLUMNS).round(2)
     points.insert(0, "clip", table["clip"].repeat(table["frames"]).to_numpy())
     points.insert(1, "frame", np.concatenate([np.arange(count) for count in table["frames"]]))
-    workspace.write_table(path, points)
+    disk.write_table(path, points)
 
 
 def _metadata(table: pd.DataFrame, seed: int) -> pd.DataFrame:

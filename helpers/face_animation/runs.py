@@ -7,9 +7,10 @@ import pandas as pd
 from keras import ops
 from PIL import Image
 
-from helpers import runtime, training, workspace
+from helpers import runtime, training
 from helpers.face_animation import networks, visualiser
 from helpers.face_animation.batches import Batches
+from helpers.workspace import disk
 
 TRAIN = (
     *("variants", "network", "size", "scale", "align_corners", "checkpoint", "perceptual", "perceptual_weight"),
@@ -74,7 +75,7 @@ class Watch:
         first = {name: values[:SHOWN] for name, values in (pairs | drawn).items()}
         columns = visualiser.columns(first["source"], first["driving"], first)
         picture = visualiser.draw_columns({name: columns[name] for name in COLUMNS})
-        with workspace.atomic_path(self.folder / "seen" / f"{number:04d}.png") as path:
+        with disk.atomic_path(self.folder / "seen" / f"{number:04d}.png") as path:
             Image.fromarray(picture).save(path)
         return {"watch_l1": float(np.abs(drawn["prediction"] - pairs["driving"]).mean())}
 
@@ -122,7 +123,7 @@ def save_networks(folder: Path, *parts) -> None:
     `checkpoint` set.
     """
     for name, network in zip(PARTS, parts, strict=True):
-        with workspace.atomic_path(Path(folder) / f"{name}.weights.h5") as path:
+        with disk.atomic_path(Path(folder) / f"{name}.weights.h5") as path:
             network.save_weights(path)
 
 

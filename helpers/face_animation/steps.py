@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import manifests, remote_log, runtime, workspace
+from helpers import runtime, workspace
 from helpers.face_animation import animate, data, evaluation, mini, prepare, runs, voxceleb
+from helpers.fetch import manifests
+from helpers.training import remote_log
+from helpers.workspace import disk
 
 METADATA = "vox-metadata.csv"
 BATCH = 16  # frames at a time
@@ -47,7 +50,7 @@ def build_dataset(config, place, folder):
         root = Path(config.local_folder).expanduser().resolve()
         clips = prepare.list_voxceleb(voxceleb.read_metadata(path), root)
     clips.loc[(clips["error"] == "") & (clips["frames"] == 1), "error"] = "a single frame; expected a clip of 2 or more"
-    workspace.write_table(folder / "clips.csv", clips)
+    disk.write_table(folder / "clips.csv", clips)
     good = clips[clips["error"] == ""]
     if good.empty:
         raise ValueError(f"not one of {len(clips)} clips can be used; the first says: {clips['error'].iloc[0]}")
@@ -76,7 +79,7 @@ def preprocess(config, place, folder):
         clips = prepare.crop_voxceleb(clips, metadata, root, folder / "clips", **options)
     else:
         clips = prepare.prepare_all(clips, root, folder / "clips", **options)
-    workspace.write_table(folder / "clips.csv", clips)
+    disk.write_table(folder / "clips.csv", clips)
     good = clips[clips["error"] == ""]
     if good.empty:
         raise ValueError(f"not one of {len(clips)} clips can be used; the first says: {clips['error'].iloc[0]}")
@@ -104,9 +107,9 @@ def split(config, place, folder):
     clips = pd.concat(
         [train.assign(group=train["clip"].map(member).fillna(NO_GROUP).astype(int)), test.assign(group=NO_GROUP)]
     )
-    workspace.write_table(folder / "clips.csv", clips.reset_index(drop=True))
+    disk.write_table(folder / "clips.csv", clips.reset_index(drop=True))
     pairs = choose_pairs(config, test["clip"].tolist())
-    workspace.write_table(folder / "pairs.csv", pairs)
+    disk.write_table(folder / "pairs.csv", pairs)
     return {
         "groups": [len(group) for group in groups],
         "test": len(test),
@@ -155,7 +158,7 @@ def train(config, place, folder):
         for variant in config.variants:
             print(f"variant {variant}", flush=True)
             logs.append(runs.train_one(config, variant, clips, unseen, root, folder / variant, remote=remote))
-    workspace.write_table(folder / "curves.csv", pd.concat(logs, ignore_index=True).drop(columns=["time", "saved"]))
+    disk.write_table(folder / "curves.csv", pd.concat(logs, ignore_index=True).drop(columns=["time", "saved"]))
     return {
         "clips": len(clips),
         "steps": int(logs[0]["step"].iloc[-1]),
@@ -184,10 +187,10 @@ def evaluate(config, place, folder):
         pairs = evaluation.animate_pairs(config, pairs, every, root, trained, folder / "animations")
         clip = data.read_clip(root / test["path"].iloc[0])
         speed = [evaluation.measure(name, animator, clip) for name, animator in trained.items()]
-    workspace.write_table(folder / "clips.csv", table)
-    workspace.write_table(folder / "scores.csv", scores)
-    workspace.write_table(folder / "pairs.csv", pairs)
-    workspace.write_table(folder / "speed.csv", pd.DataFrame(speed))
+    disk.write_table(folder / "clips.csv", table)
+    disk.write_table(folder / "scores.csv", scores)
+    disk.write_table(folder / "pairs.csv", pairs)
+    disk.write_table(folder / "speed.csv", pd.DataFrame(speed))
     return {
         "clips": len(test),
         "frames": int(table["frames"].sum()) // len(drawers),

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import parallel, video, workspace
+from helpers import parallel, video
 from helpers.face_animation import data
+from helpers.workspace import disk
 
 COLUMNS = ["video_id", "start", "end", "bbox", "fps", "width", "height", "partition", "person_id"]
 BOX = ["left", "top", "right", "bottom"]
@@ -146,7 +147,7 @@ def crop_video(
     targets = [folder / row["partition"] / row["clip"] for row in rows]
     todo = [place for place, target in enumerate(targets) if not target.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".cropping-") as name, workspace.explain_disk_errors(folder):
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".cropping-") as name, disk.explain_disk_errors(folder):
         counts, rate = _cut(Path(path), [rows[place] for place in todo], Path(name), size) if todo else ([], 0)
         for index, place in enumerate(todo):
             if counts[index]:

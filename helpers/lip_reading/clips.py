@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import video, workspace
+from helpers import video
 from helpers.lip_reading import faces, lips
 from helpers.lip_reading.config import LipReadingConfig
 from helpers.lip_reading.timing import RATE, frame_span, pick_frames
 from helpers.parallel import parallel, stop_at_disk_errors
+from helpers.workspace import disk
 
 SWAPPED = -0.03  # a clip less red than this has red and blue exchanged; real mouths have 0.09 to 0.6
 MEASURES = ("frames", "fps", "found", "share", "longest_gap", "eye_distance", "tilt", "jitter", "redness")
@@ -58,7 +59,7 @@ def prepare_clip(
             text = str(error)
             raise ValueError(text if str(row["path"]) in text else f"{row['path']}: {text}") from error
         measures |= {"fps": clip.fps}
-        with workspace.atomic_write(target) as file:
+        with disk.atomic_write(target) as file:
             np.savez(file, **arrays, fps=clip.fps, measures=json.dumps({key: measures[key] for key in MEASURES}))
     with np.load(target) as stored:
         return {"cache": name, **json.loads(str(stored["measures"]))}

@@ -13,7 +13,8 @@ from typing import Any
 import h5py
 import keras
 
-from helpers import checkpoints, distribution, workspace
+from helpers.training import checkpoints, devices
+from helpers.workspace import disk
 
 BEST = "best.weights.h5"
 BEFORE = "before.weights.h5"  # the best one before that, until the states on disk are past the best
@@ -50,7 +51,7 @@ class EarlyStop(keras.callbacks.Callback):
             raise ValueError(f"patience must be an int of at least 0 (0: never stop). Received: patience={patience!r}")
         self.run_dir, self.patience, self.monitor = Path(run_dir), patience, monitor
         self.values: list[float] | None = None
-        self.first = distribution.processes()[0] == 0
+        self.first = devices.processes()[0] == 0
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.values is None or len(self.values) != epoch:  # the start of a call of `fit`
@@ -89,7 +90,7 @@ class EarlyStop(keras.callbacks.Callback):
             self.model.jax_state_sync()  # within an epoch the JAX trainer keeps the values outside the variables
         with contextlib.ExitStack() as stack:
             others = None if self.first else stack.enter_context(tempfile.TemporaryDirectory())
-            target = Path(others) / BEST if others else stack.enter_context(workspace.atomic_path(path))
+            target = Path(others) / BEST if others else stack.enter_context(disk.atomic_path(path))
             self.model.save_weights(target)
             with h5py.File(target, "a") as file:
                 file.attrs["best"] = json.dumps({"epoch": epoch, self.monitor: self.values[epoch - 1]})

@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from helpers import manifests, runtime, workspace
+from helpers import runtime, workspace
+from helpers.fetch import manifests
 
 POINTS = ("right_eye", "left_eye", "nose", "right_mouth", "left_mouth")  # YuNet's order; right is the person's right
 LONG_SIDE = 320  # pixels: larger pictures are shrunk to it, which finds the same faces in a tenth of the time

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import archives, downloads, manifests
+from helpers.fetch import archives, downloads, manifests
 from helpers.lip_reading.sources import COLUMNS
 
 SITE = "https://zenodo.org"

@@ -26,9 +26,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import video, workspace
+from helpers import video
 from helpers.lip_reading.mini_faces import SIZE, Head, Mouth, Speaker, draw_face, draw_room, draw_speaker, face_points
 from helpers.parallel import failures, parallel, stop_at_disk_errors
+from helpers.workspace import disk
 
 WORDS = {
     "about": ("wide", "closed", "round", "teeth"),
@@ -230,7 +231,7 @@ def _write_half(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         video.write_video(Path(folder) / path.name, frames, fps)
         content = (Path(folder) / path.name).read_bytes()
-    with workspace.atomic_write(path) as file:
+    with disk.atomic_write(path) as file:
         file.write(content[: len(content) // 2])
 
 
@@ -238,7 +239,7 @@ def _write_points(path: Path, table: pd.DataFrame) -> None:
     points = pd.DataFrame(np.concatenate(list(table["points"])).reshape(-1, len(COLUMNS)), columns=COLUMNS).round(2)
     points.insert(0, "path", table["path"].repeat(table["frames"]).to_numpy())
     points.insert(1, "frame", np.concatenate([np.arange(count) for count in table["frames"]]))
-    workspace.write_table(path, points)
+    disk.write_table(path, points)
 
 
 def read_points(folder: str | Path) -> dict[str, np.ndarray]:

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import manifests, remote_log, runtime, workspace
+from helpers import runtime, workspace
+from helpers.fetch import manifests
 from helpers.lip_reading import clips as clip_cache
 from helpers.lip_reading import early_stop, evaluation, faces, grid, metrics, mini, runs, sources, splits
+from helpers.training import remote_log
+from helpers.workspace import disk
 
 DATASET = ("source", "path_to_dataset", "layout", "grid_speakers", "grid_slot", "grid_clips", "grid_margin")
 LIPS = ("lips", "window", "size_lips", "padding_lips", "channels_lips", "swap_channels", "min_found")
@@ -42,8 +45,8 @@ def build_dataset(config, place, folder):
             root = Path(config.path_to_dataset).expanduser().resolve()
         layout = "speaker/class" if config.source == "mini" else config.layout
         table = sources.measure(sources.find_clips(root, layout), root)
-    workspace.write_table(folder / "clips.csv", table)
-    workspace.write_table(folder / "problems.csv", problems)
+    disk.write_table(folder / "clips.csv", table)
+    disk.write_table(folder / "problems.csv", problems)
     return {
         "root": str(root) if config.source == "local" else "clips",
         "clips": int((table["error"] == "").sum()),
@@ -92,7 +95,7 @@ def preprocess(config, place, folder):
     warning = clip_cache.check_channels(good)
     if warning:
         print(f"warning: {warning}", flush=True)
-    workspace.write_table(folder / "clips.csv", done)
+    disk.write_table(folder / "clips.csv", done)
     return {
         "detector": detector,
         "clips": len(good),
@@ -114,10 +117,10 @@ def split(config, place, folder):
     table = table.drop(columns="split").join(sides)
     words = sources.class_names(table["label"])
     table["number"] = table["label"].map({word: number for number, word in enumerate(words)})
-    with workspace.atomic_path(folder / "clips.npy") as path:
+    with disk.atomic_path(folder / "clips.npy") as path:
         options = {"length": config.len_video, "mode": config.resample, "out": path}
         clip_cache.load_clips(ready.folder / "lips", table["cache"].tolist(), **options).flush()
-    workspace.write_table(folder / "clips.csv", table)
+    disk.write_table(folder / "clips.csv", table)
     return {
         "rule": rule,
         "words": words,
@@ -143,7 +146,7 @@ def train(config, place, folder):
     with runtime.precision(config.precision), remote_log.mirror(config, place) as remote:
         logs = [runs.train_one(config, lips, part, folder / part, remote=remote) for part in lips.parts]
     curves = pd.concat(logs, ignore_index=True).drop(columns=["time", "saved"])
-    workspace.write_table(folder / "curves.csv", curves)
+    disk.write_table(folder / "curves.csv", curves)
     best = [int(log.loc[log["val_accuracy"].idxmax(), "epoch"]) for log in logs]
     return {
         "trainings": len(logs),
@@ -181,13 +184,13 @@ def evaluate(config, place, folder):
     rows = np.concatenate([lips.rows("test", part) for part in lips.parts])
     labels = lips.labels[rows]
     scores = pd.DataFrame([{"reader": name} | metrics.measure(labels, found) for name, found in readings.items()])
-    workspace.write_table(folder / "scores.csv", scores)
+    disk.write_table(folder / "scores.csv", scores)
     found = readings[evaluation.READERS[0]]
     table = lips.table.loc[rows, ["path", "label", "speaker", "number"]].assign(row=rows)
     table["predicted"] = np.array(lips.words, dtype=object)[metrics.predictions(found)]
     table["probability"] = found.max(axis=1)
-    workspace.write_table(folder / "predictions.csv", table)
-    with workspace.atomic_write(folder / "probabilities.npy") as file:
+    disk.write_table(folder / "predictions.csv", table)
+    with disk.atomic_write(folder / "probabilities.npy") as file:
         np.save(file, found)
     return {"clips": len(rows), "accuracy": scores.set_index("reader")["accuracy"].round(4).to_dict()}
 

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import video, workspace
+from helpers import video
+from helpers.workspace import disk
 
 NAME = re.compile(r"^v_(?P<label>\w+)_g(?P<group>\d{2})_c(?P<clip>\d{2})(?:\.\w+)?$")
 SUFFIXES = {".avi", ".mp4", ".mkv", ".mov", ".mpg", ".webm"}
@@ -231,12 +232,12 @@ def preprocess_clip(row: dict, root: Path, folder: Path, options: dict) -> dict:
     out_dir = Path(folder) / name
     done = out_dir.with_name(out_dir.name + ".json")
     if not (done.is_file() and out_dir.is_dir()):
-        with workspace.explain_disk_errors(out_dir):
+        with disk.explain_disk_errors(out_dir):
             counts = _cut(Path(root) / row["video"], out_dir, **options)
         if not counts[0]:
             raise ValueError(f"{row['video']}: too short for a pair of frames")
         columns = _columns(row, f"{name}/", *counts, options["step"], options["negative_every"])
-        workspace.write_json(done, columns)
+        disk.write_json(done, columns)
     pairs = json.loads(done.read_text(encoding="utf-8"))
     return {
         **row,

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import training, workspace
+from helpers import training
 from helpers.temporal_coherence import metrics, model, sampling
+from helpers.workspace import disk
 
 PIXELS = 16  # side of the pictures that the row "raw pixels" clusters
 
@@ -98,7 +99,7 @@ def score_all(config, pairs: pd.DataFrame, frames: sampling.Frames, trained, fol
         makers[run] = lambda run=run: embed(load_trunk(config, trained, run), frames, paths, normalize=config.normalize)
     return pd.DataFrame(
         [
-            workspace.remember(
+            disk.remember(
                 folder / "scores" / f"{name.replace(' ', '_')}.json",
                 score_one,
                 name,
@@ -121,7 +122,7 @@ def score_one(name: str, maker, rows: pd.DataFrame, config, options: dict, folde
     scores["pair_auc"] = query_pair_auc(rows[test], features[test], seed=config.seed)
     if name == config.loss:
         plane = make_plane(rows[test], features[test], config, k=options["k"])
-        workspace.write_table(folder / "plane.csv", plane)
+        disk.write_table(folder / "plane.csv", plane)
     return scores
 
 
@@ -161,7 +162,7 @@ def finetune_all(config, pairs: pd.DataFrame, frames: sampling.Frames, trained, 
     starts = {"random start": None} | dict.fromkeys((run for run in trained["runs"] if run != "inverted"), trained)
     return pd.DataFrame(
         [
-            workspace.remember(
+            disk.remember(
                 folder / "finetuning" / f"{name.replace(' ', '_')}-{share:g}.json",
                 *(finetune, name, share, config, pairs, frames, start, folder),
             )

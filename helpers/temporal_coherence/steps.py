@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import parallel, remote_log, runtime, training, video, workspace
+from helpers import parallel, runtime, training, video, workspace
 from helpers.temporal_coherence import data, evaluation, losses, mini, model, sampling, splits, ucf101
+from helpers.training import remote_log
+from helpers.workspace import disk
 
 CLIPS = "UCF-101"
 LISTS = "ucfTrainTestlist"
@@ -47,7 +49,7 @@ def build_dataset(config, place, folder):
         root = Path(config.local_folder).expanduser().resolve()
         classes = config.classes
     clips = data.find_clips(root, classes)
-    workspace.write_table(folder / "clips.csv", clips)
+    disk.write_table(folder / "clips.csv", clips)
     return {
         "root": str(root) if config.source == "local" else CLIPS,
         "clips": len(clips),
@@ -78,8 +80,8 @@ def preprocess(config, place, folder):
         raise ValueError(f"not one of {len(clips)} clips could be cut; the first says: {clips['error'].iloc[0]}")
     data.remove_leftovers(folder)
     pairs = data.collect_pairs(folder, good["video"].tolist())
-    workspace.write_table(folder / "clips.csv", clips)
-    workspace.write_table(folder / "pairs.csv", pairs)
+    disk.write_table(folder / "clips.csv", clips)
+    disk.write_table(folder / "pairs.csv", pairs)
     return {
         "clips": len(good),
         "failed": len(clips) - len(good),
@@ -106,8 +108,8 @@ def split(config, place, folder):
     leaks = splits.check_leaks(clips, by=config.split_by)
     pairs = cut.table("pairs")
     pairs["split"] = pairs["video"].map(clips.set_index("video")["split"])
-    workspace.write_table(folder / "clips.csv", clips)
-    workspace.write_table(folder / "pairs.csv", pairs[pairs["split"] != ""])
+    disk.write_table(folder / "clips.csv", clips)
+    disk.write_table(folder / "pairs.csv", pairs[pairs["split"] != ""])
     return {
         "clips": {side: int((clips["split"] == side).sum()) for side in ("train", "validation", "test")},
         "pairs": {side: int((pairs["split"] == side).sum()) for side in ("train", "validation", "test")},
@@ -195,7 +197,7 @@ def train_one(config, loss: str, pairs: pd.DataFrame, frames: sampling.Frames, f
         remote=remote,
         config={"loss": loss} | {name: getattr(config, name) for name in TRAIN},
     )
-    with workspace.atomic_path(folder / loss / "trunk.weights.h5") as temporary:
+    with disk.atomic_path(folder / loss / "trunk.weights.h5") as temporary:
         trunk.save_weights(temporary)
     return {"run": loss, "pairs_seen": batches.batch_size * int(log["step"].iloc[-1])} | log.iloc[-1].to_dict()
 
@@ -210,7 +212,7 @@ def train(config, place, folder):
     names = list(dict.fromkeys((config.loss, *config.compare)))
     with runtime.precision(config.precision), remote_log.mirror(config, place) as remote:
         table = pd.DataFrame(train_one(config, name, pairs, frames, folder, remote=remote) for name in names)
-    workspace.write_table(folder / "runs.csv", table.drop(columns=["time", "saved"]))
+    disk.write_table(folder / "runs.csv", table.drop(columns=["time", "saved"]))
     return {"runs": names, "steps": int(table["step"].iloc[0]), "loss": float(table["loss"].iloc[0])}
 
 
@@ -223,8 +225,8 @@ def evaluate(config, place, folder):
     with runtime.precision(config.precision):
         scores = evaluation.score_all(config, pairs, frames, trained, folder)
         finetuning = evaluation.finetune_all(config, pairs, frames, trained, folder)
-    workspace.write_table(folder / "scores.csv", scores)
-    workspace.write_table(folder / "finetuning.csv", finetuning)
+    disk.write_table(folder / "scores.csv", scores)
+    disk.write_table(folder / "finetuning.csv", finetuning)
     test = pairs[pairs["split"] == "test"]
     return {
         "frames": len(test),

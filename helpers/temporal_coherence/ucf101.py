@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import archives, manifests
+from helpers.fetch import archives, manifests
 from helpers.temporal_coherence.data import parse_name
 
 ZIP = "UCF101_videos.zip"

@@ -15,8 +15,9 @@ import pytest
 import requests
 from download_server import FAST, serve
 
-from helpers import manifests, runtime
+from helpers import runtime
 from helpers.boat_detection import open_images, scan
+from helpers.fetch import manifests
 
 REAL = runtime.repo_root().parent / "shared" / "data" / "boats" / "open_images"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the genuine files are not here")

@@ -13,10 +13,11 @@ import keras
 import numpy as np
 import pytest
 
-from helpers import checkpoints, training
+from helpers import training
 from helpers.boat_detection import detector, graph, logs, train_log, weights
 from helpers.boat_detection.cfg import parse_cfg
 from helpers.boat_detection.optimizers import DarknetSchedule, DarknetSGD
+from helpers.training import checkpoints
 
 GOLDEN = Path(__file__).with_name("golden")
 spec = importlib.util.spec_from_file_location("make_darknet_training", GOLDEN / "make_darknet_training.py")

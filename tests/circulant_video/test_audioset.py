@@ -17,9 +17,9 @@ sys.path.append(str(runtime.repo_root() / "tests"))
 
 import download_server
 
-from helpers import archives, manifests
 from helpers.circulant_video import mini, records, steps, youtube8m
 from helpers.circulant_video.config import CirculantVideoConfig
+from helpers.fetch import archives, manifests
 
 FILES = {  # records; the same names stand in every folder, and two differ by case alone
     "bal_train/00": 20, "bal_train/-_": 12, "eval/00": 14, "eval/Em": 6,

@@ -11,8 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers import downloads, manifests, runtime
+from helpers import runtime
 from helpers.circulant_video import youtube8m
+from helpers.fetch import downloads, manifests
 
 FAST = {"timeout": 2.0, "backoff": 0.001, "max_wait": 0.01, "retries": 2}
 PLAN = "/data.yt8m.org/2/download_plans/frame_train.json"

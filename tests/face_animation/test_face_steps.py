@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import manifests, video
+from helpers import video
 from helpers.face_animation import (
     animate,
     data,
@@ -27,6 +27,7 @@ from helpers.face_animation import (
     voxceleb,
 )
 from helpers.face_animation.config import FaceAnimationConfig
+from helpers.fetch import manifests
 
 CONFIG = FaceAnimationConfig(
     source="mini", size=32, n_groups=2, by_person=True, seed=3, pairs=3, variants=("fomm", "unet"), network="tiny64",

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import manifests, runtime, video
+from helpers import runtime, video
 from helpers.face_animation import data, voxceleb
+from helpers.fetch import manifests
 
 GENUINE = runtime.repo_root().parent / "shared" / "data" / "faces" / "vox-metadata.csv"
 HEADER = "video_id,start,end,bbox,fps,width,height,partition,person_id"

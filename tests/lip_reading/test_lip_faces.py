@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from helpers import manifests, runtime, video
+from helpers import runtime, video
+from helpers.fetch import manifests
 from helpers.lip_reading import data, faces, lips, mini
 
 SHARED = runtime.repo_root().parent / "shared/data"

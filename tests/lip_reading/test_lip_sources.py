@@ -11,7 +11,8 @@ import download_server
 import numpy as np
 import pytest
 
-from helpers import manifests, runtime, video
+from helpers import runtime, video
+from helpers.fetch import manifests
 from helpers.lip_reading import data, grid, sources
 
 SHARED = runtime.repo_root().parent / "shared/data/lips"

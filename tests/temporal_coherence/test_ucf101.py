@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from helpers import manifests
+from helpers.fetch import manifests
 from helpers.temporal_coherence import data, ucf101
 
 # In the order of the zip. Both spellings of one class; the last class fills the end of the file, which is read along with

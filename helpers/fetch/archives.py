@@ -24,7 +24,9 @@ from typing import IO, Any
 
 import remotezip
 
-from helpers import downloads, manifests, runtime, workspace
+from helpers import runtime
+from helpers.fetch import downloads, manifests
+from helpers.workspace import disk
 
 Wanted = Callable[[str], bool] | Collection[str] | None
 
@@ -116,7 +118,7 @@ def extract(
     archive, folder = Path(archive), Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is not an empty folder: remove it or unpack into a new one")
-    with workspace.explain_disk_errors(folder), _scratch(folder.with_name(folder.name + ".unpacking")) as scratch:
+    with disk.explain_disk_errors(folder), _scratch(folder.with_name(folder.name + ".unpacking")) as scratch:
         try:
             paths = _unpacker(archive)(archive, scratch, members, max_bytes)
         except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
@@ -376,7 +378,7 @@ def fetch_members(
 
     folder = Path(folder)
     patience = downloads.Patience(retries, timeout, backoff, max_wait)
-    with workspace.explain_disk_errors(folder / file.name), downloads.Session(timeout) as session:
+    with disk.explain_disk_errors(folder / file.name), downloads.Session(timeout) as session:
         folder.mkdir(parents=True, exist_ok=True)
         remote = _first_remote(file, folder, session, patience)
         chosen = check_zip(remote.zip(), wanted)
@@ -458,7 +460,7 @@ def _first_remote(
             no_ranges = True
             reasons.append(f"{source}: the server sends whole files only")
         else:
-            workspace.write_json(notes, {"url": source.url, "directory_sha256": remote.digest})
+            disk.write_json(notes, {"url": source.url, "directory_sha256": remote.digest})
             return remote
     advice = f"The directory was recorded in {notes.name}; remove that only if you trust the new archive.\n"
     text = (advice if expected and not file.directory_sha256 else "") + manifests.explain(file, folder, reasons)

@@ -11,7 +11,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from helpers import runtime, workspace
+from helpers import runtime
+from helpers.workspace import disk
 
 SCOPES = ("https://www.googleapis.com/auth/spreadsheets", "https://www.googleapis.com/auth/drive")
 CHUNK = 8 * 2**20  # bytes per request of an upload; Drive wants a multiple of 256 KiB
@@ -173,7 +174,7 @@ class FolderFiles:
         if not self.folder.parent.is_dir():
             raise OSError(f"{self.folder.parent} is no folder: mount Drive, or name a folder that exists")
         target = self.folder / remote_name(path)
-        with path.open("rb") as source, workspace.atomic_write(target) as copy:
+        with path.open("rb") as source, disk.atomic_write(target) as copy:
             shutil.copyfileobj(source, copy, CHUNK)
         return str(target)
 

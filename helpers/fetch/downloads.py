@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import requests
 import urllib3
 
-from helpers import runtime, workspace
+from helpers import runtime
+from helpers.workspace import disk
 
 Result = TypeVar("Result")
 
@@ -249,7 +250,7 @@ class Download:
         notes = {"url": self.url, "validator": validator(response), "total": self._total(response)}
         self._discard()
         self.path.touch()
-        workspace.write_json(self.notes_path, notes)
+        disk.write_json(self.notes_path, notes)
         return notes
 
     def _total(self, response: requests.Response) -> int | None:

@@ -10,7 +10,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from helpers import runtime
-from helpers.workspace import atomic_write
+from helpers.workspace.disk import atomic_write
 
 PROJECTS = ("temporal_coherence", "circulant_video", "boat_detection", "lip_reading", "face_animation")
 COLAB = "https://colab.research.google.com"

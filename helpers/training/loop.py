@@ -16,10 +16,9 @@ import h5py
 import keras
 import pandas as pd
 
-from helpers import checkpoints, distribution, workspace
-from helpers.distribution import initialize_processes, prefetch, strategy
-
-__all__ = ["fit", "initialize_processes", "prefetch", "strategy"]
+from helpers.training import checkpoints, devices
+from helpers.training.feed import Feed
+from helpers.workspace import disk
 
 COLUMNS = ("time", "epoch", "step", "hours", "saved", "learning_rate", "steps_per_second")
 FINAL = "final.weights.h5"
@@ -86,7 +85,7 @@ def fit(
         keep=keep,
         remote=remote,
     )
-    run.say(distribution.device_line(model))
+    run.say(devices.device_line(model))
     if run.restore():
         run.say(f"finished before: {run.step} steps, nothing to train; raise epochs to go on")
         with checkpoints.scope(model):
@@ -100,7 +99,7 @@ def fit(
 
 def _train(run: "_Run", train_data: Callable[[int], Iterable], callbacks: list[keras.callbacks.Callback]) -> None:
     for first, last, steps in _parts(run.step, run.epochs, run.steps_per_epoch):
-        feed = distribution.Feed(run.model, train_data, run.step, last * run.steps_per_epoch)
+        feed = Feed(run.model, train_data, run.step, last * run.steps_per_epoch)
         with contextlib.closing(feed):
             _build_metrics(run.model, feed.example)
             try:
@@ -204,7 +203,7 @@ class _Run(keras.callbacks.Callback):
         self.rows: list[dict[str, Any]] = []
         self.source: Path | None = None  # the state whose running metrics are still to be restored
         self.raw: checkpoints.Arrays | None = None
-        self.index = distribution.processes()[0]
+        self.index = devices.processes()[0]
         self.started = self.spoken = time.perf_counter()
 
     def say(self, line: str) -> None:
@@ -228,7 +227,7 @@ class _Run(keras.callbacks.Callback):
             finished = self.step >= self.epochs * self.steps_per_epoch or info["stopped_at"] >= self.epochs
             rows = [row for row in _read_rows(self.run_dir / "log.jsonl") if row["step"] <= self.step]
             self.rows = [row for row in rows if finished or row["step"] % self.steps_per_epoch == 0]
-        distribution.agree(self.step if newest else -1)
+        devices.agree(self.step if newest else -1)
         return finished
 
     def begin(self, config: Mapping[str, Any] | None) -> None:
@@ -238,7 +237,7 @@ class _Run(keras.callbacks.Callback):
             for leftover in leftovers:
                 leftover.unlink(missing_ok=True)
             if config is not None:
-                workspace.write_json(self.run_dir / "config.json", dict(config))
+                disk.write_json(self.run_dir / "config.json", dict(config))
         if self.source:
             self.say(f"resumed at step {self.step} (epoch {self.step // self.steps_per_epoch + 1})")
         else:
@@ -252,14 +251,14 @@ class _Run(keras.callbacks.Callback):
             with contextlib.ExitStack() as stack:
                 # All processes take part: Keras's save_weights hangs when one of several calls it alone.
                 others = stack.enter_context(tempfile.TemporaryDirectory()) if self.index else None
-                target = Path(others) / FINAL if others else stack.enter_context(workspace.atomic_path(path))
+                target = Path(others) / FINAL if others else stack.enter_context(disk.atomic_path(path))
                 self.model.save_weights(target)
                 with h5py.File(target, "a") as file:
                     file.attrs["step"] = self.step
             self.write_log()
             self.remotely("upload", path)
             self.remotely("upload", self.run_dir / "log.csv")
-        distribution.wait("final weights")
+        devices.wait("final weights")
 
     # --- called by Keras ---
 
@@ -344,7 +343,7 @@ class _Run(keras.callbacks.Callback):
         path = None
         if self.index == 0:
             path = checkpoints.save(self.folder, self.model, arrays, info=info, keep=self.keep)
-        distribution.wait(f"state {self.step}")
+        devices.wait(f"state {self.step}")
         return path
 
     def undo_averaging(self) -> None:
@@ -365,9 +364,9 @@ class _Run(keras.callbacks.Callback):
         """Both files whole and atomically: a kill in the middle of a row leaves the rows before it."""
         if self.index == 0:
             clean = [{k: None if v != v else v for k, v in row.items()} for row in self.rows]
-            with workspace.atomic_write(self.run_dir / "log.jsonl", "w") as file:
+            with disk.atomic_write(self.run_dir / "log.jsonl", "w") as file:
                 file.writelines(json.dumps(row) + "\n" for row in clean)
-            workspace.write_table(self.run_dir / "log.csv", pd.DataFrame(self.rows))
+            disk.write_table(self.run_dir / "log.csv", pd.DataFrame(self.rows))
 
     def report(self, place: str, logs: Mapping[str, float]) -> None:
         self.spoken = time.perf_counter()

@@ -17,8 +17,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from helpers import config, downloads, runtime, workspace
-from helpers.downloads import Patience, Session, SourceFailed  # noqa: F401  (callers use them from here too)
+from helpers import config, runtime
+from helpers.fetch import downloads
+from helpers.fetch.downloads import Patience, Session, SourceFailed  # noqa: F401  (callers use them from here too)
+from helpers.workspace import disk
 
 Schema = TypeVar("Schema")
 
@@ -361,7 +363,7 @@ def fetch(
     target = folder / file.name
     patience = Patience(retries, timeout, backoff, max_wait)
     reasons = []
-    with workspace.explain_disk_errors(target):
+    with disk.explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         for label, bring in _ways(file, target, None if cache is None else Path(cache), patience):
             try:

@@ -16,7 +16,7 @@ import h5py
 import keras
 import numpy as np
 
-from helpers import workspace
+from helpers.workspace import disk
 
 WEIGHTS = ("model", "optimizer")
 DIGEST_BYTES = 32
@@ -94,7 +94,7 @@ def save(folder: Path, model: keras.Model, arrays: Arrays, *, info: dict[str, An
         OSError: the disk is full or read-only; the states written before stay.
     """
     path = folder / f"state-{info['step']:09d}.h5"
-    with workspace.atomic_path(path) as temporary:
+    with disk.atomic_path(path) as temporary:
         with h5py.File(temporary, "w") as file:
             file.attrs["info"] = json.dumps(info)
             for group, members in variables(model, list(arrays)).items():

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from helpers import remote_sinks, workspace
+from helpers.training import sinks as sinks
+from helpers.workspace import disk
 
 FIRST_COLUMNS = ("id", "time", "epoch", "hours", "saved", "loss")
 BATCH = 500  # rows per append
@@ -156,8 +157,8 @@ class RemoteLog:
 
     Args:
         folder: receives `rows.jsonl` (every row), `sent.json` (the cursor) and `errors.jsonl`.
-        rows: sink of the rows, such as `remote_sinks.SheetsRows`; None keeps rows locally only.
-        files: sink of the uploads, such as `remote_sinks.DriveFiles`; None ignores uploads.
+        rows: sink of the rows, such as `sinks.SheetsRows`; None keeps rows locally only.
+        files: sink of the uploads, such as `sinks.DriveFiles`; None ignores uploads.
         queue_size: most uploads that wait; beyond it the oldest goes.
         pace: `max_tries` (5), `base_delay` (1), `max_delay` (60), `breaker_failures` (3), `breaker_pause` (300).
     """
@@ -302,7 +303,7 @@ class RemoteLog:
             here = self._folder.absolute()
             uploads = [os.path.relpath(path, here) for path in self._uploads]  # the folder may be renamed
             state = {"sent": self._cursor, "columns": self._columns, "uploads": uploads}
-        workspace.write_json(self._folder / "sent.json", state)
+        disk.write_json(self._folder / "sent.json", state)
 
     # What follows runs in the worker thread.
 
@@ -443,19 +444,19 @@ def from_config(
     """
     if not sheet and not drive_folder:
         return None
-    rows = remote_sinks.SheetsRows(sheet) if sheet and _installed("gspread", "gspread") else None
+    rows = sinks.SheetsRows(sheet) if sheet and _installed("gspread", "gspread") else None
     files: FileSink | None = None
     if drive_folder:
         address = drive_folder.startswith("http")
         if not address and ("/" in drive_folder or Path(drive_folder).is_dir()):
-            files = remote_sinks.FolderFiles(Path(drive_folder).expanduser())
+            files = sinks.FolderFiles(Path(drive_folder).expanduser())
         elif _installed("googleapiclient", "google-api-python-client"):
-            files = remote_sinks.DriveFiles(re.split(r"[?#]", drive_folder)[0].rstrip("/").rsplit("/", 1)[-1])
-    if rows or isinstance(files, remote_sinks.DriveFiles):
+            files = sinks.DriveFiles(re.split(r"[?#]", drive_folder)[0].rstrip("/").rsplit("/", 1)[-1])
+    if rows or isinstance(files, sinks.DriveFiles):
         try:
-            remote_sinks.credentials()
+            sinks.credentials()
         except Exception as error:
-            print(f"remote log: no Google credentials, see helpers.remote_sinks.credentials ({clean(error)})")
+            print(f"remote log: no Google credentials, see helpers.training.sinks.credentials ({clean(error)})")
     return RemoteLog(folder, rows=rows, files=files)
 
 

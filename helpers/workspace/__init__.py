@@ -5,175 +5,20 @@ through the hashes of the steps before it, theirs. While a step works its folder
 end is what makes it done, and a step killed on the way finds its finished items there when it is called again.
 """
 
-import contextlib
 import dataclasses
-import errno
 import hashlib
 import json
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from helpers import runtime
+from helpers.workspace import disk
 
 MARKER = "step.json"
 NOTEBOOKS = ("00_dataset_build", "01_preprocess", "02_split", "03_train", "04_evaluate")
-
-
-@contextlib.contextmanager
-def explain_disk_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of a full or read-only disk into one OSError that names the folder and the way out."""
-    reasons = {
-        errno.ENOSPC: "the disk is full: free some space or choose another workspace (COURSE_WORKSPACE)",
-        errno.EDQUOT: "the quota is used up: free some space or choose another workspace (COURSE_WORKSPACE)",
-        errno.EROFS: "the folder is read-only: choose another workspace (COURSE_WORKSPACE)",
-        errno.EACCES: "no permission to write there: choose another workspace (COURSE_WORKSPACE)",
-    }
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in reasons or "COURSE_WORKSPACE" in str(error):  # not a disk's fault, or explained already
-            raise
-        raise OSError(error.errno, f"cannot write {path.name} in {path.parent}: {reasons[error.errno]}") from error
-
-
-@contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary path beside `path` with the same suffix; on success it becomes `path`, on failure it is removed.
-
-    For writers that want a name, such as `cv2.imwrite` or `model.save_weights`.
-    """
-    path = Path(path)
-    with explain_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}-", suffix="".join(path.suffixes), dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
-    """Yield an open file that replaces `path` only when the body ends without an error.
-
-    Raises:
-        OSError: the disk is full or read-only; what stood at `path` is left as it was.
-    """
-    with atomic_path(path) as temporary, temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
-        yield file
-        file.flush()
-
-
-def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Write `value` as sorted, indented JSON, atomically."""
-    with atomic_write(path, "w") as file:
-        file.write(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
-
-
-def remember(path: str | os.PathLike, function: Callable[..., dict], *arguments: Any) -> dict:
-    """The dict that `function(*arguments)` gives, from the file where an earlier call left it if there is one.
-
-    For rows of a table that take long: a killed step goes on with the next. Keys keep their order, they become columns.
-    """
-    path = Path(path)
-    if not path.is_file():
-        row = function(*arguments)
-        with atomic_write(path, "w") as file:
-            json.dump(row, file, indent=1)
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def fingerprint_local(
-    config: Any,
-    find: Callable[[Path], Iterable[Path]],
-    *,
-    expected: str,
-    key: str = "local_folder",
-    sources: tuple[str, ...] = ("local",),
-) -> list[tuple[str, int, int]] | None:
-    """Names, sizes and times of a local folder's files, for a step's `fingerprint`: a changed folder makes a new data set.
-
-    Args:
-        config: a project's config.
-        find: gives the files of the folder that matter, in any order.
-        expected: what the folder has to be, for the error, such as "one with a folder per class".
-        key: the config field that names the folder.
-        sources: the values of `config.source` that read it.
-
-    Returns:
-        (name from the folder, bytes, nanoseconds) of every file, by name; None where `config.source` is another.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-    """
-    if config.source not in sources:
-        return None
-    root = Path(getattr(config, key)).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"{key}: no folder {root}; expected {expected}")
-    return [
-        (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(find(root))
-    ]
-
-
-def write_table(path: str | os.PathLike, table: Any) -> None:
-    """Write a pandas DataFrame as CSV without its index, atomically, for `read_table`.
-
-    The header quotes the names of text columns: so `00012` and `nan` are read back as the texts that they were. A missing
-    number is `nan`; a missing text becomes empty text.
-
-    Raises:
-        ValueError: a column's name holds a comma, a quote or a line break.
-    """
-    from pandas.api.types import infer_dtype
-
-    text = [name for name in table if infer_dtype(table[name], skipna=True) in ("string", "mixed", "mixed-integer")]
-    if wrong := [name for name in table if set(str(name)) & set(',"\r\n')]:
-        raise ValueError(f"columns: received {wrong}; allowed: names without comma, quote and line break")
-    with atomic_write(path, "w") as file:
-        file.write(",".join(f'"{name}"' if name in text else str(name) for name in table) + "\n")
-        table = table.fillna(dict.fromkeys(text, ""))
-        table.to_csv(file, index=False, header=False, lineterminator="\n", na_rep="nan")
-
-
-def read_table(path: str | os.PathLike) -> Any:
-    """Read what `write_table` wrote as a pandas DataFrame: text columns as they were, the others as what they look like."""
-    import pandas as pd
-
-    with Path(path).open(encoding="utf-8") as file:
-        names = file.readline().rstrip("\n").split(",")
-    text = {name.strip('"'): str for name in names if name.startswith('"')}
-    missing = {name: ["nan"] for name in names if not name.startswith('"')}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
-
-
-@contextlib.contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold `<path>.lock`; a second process prints one line and waits. The system frees the lock of a killed process."""
-    with explain_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        guard = filelock.FileLock(f"{path}.lock")
-        try:
-            guard.acquire(timeout=1)
-        except filelock.Timeout:
-            print(f"another run is working on {path.name}: waiting for it", flush=True)
-            guard.acquire()
-    try:
-        yield
-    finally:
-        guard.release()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +63,7 @@ class StepResult:
         path = self.folder / f"{name}.csv"
         if not path.is_file():
             raise FileNotFoundError(f"step {self.name} has no table {name}.csv; delete {self.folder} to build it again")
-        return read_table(path)
+        return disk.read_table(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -263,7 +108,7 @@ class Step:
         """
         workspace = as_workspace(workspace)
         folder = self.folder(config, workspace)
-        with lock(folder):
+        with disk.lock(folder):
             if not (folder / MARKER).is_file():
                 self._work(config, workspace, folder)
         return self.load(config, workspace)
@@ -272,7 +117,7 @@ class Step:
         before = [step.load(config, workspace).folder.name for step in self.chain()[:-1]]
         partial = folder.with_name(folder.name + ".partial")
         began = time.time()
-        with explain_disk_errors(folder):
+        with disk.explain_disk_errors(folder):
             partial.mkdir(parents=True, exist_ok=True)
             marker = {
                 "config": self.values(config),
@@ -281,7 +126,7 @@ class Step:
                 "found": self.body(config, workspace, partial),
                 "seconds": round(time.time() - began, 1),
             }
-            write_json(partial / MARKER, marker)
+            disk.write_json(partial / MARKER, marker)
             partial.replace(folder)
 
     def chain(self) -> "list[Step]":
@@ -327,6 +172,39 @@ class Step:
             raise ValueError(
                 f"{folder / MARKER} is damaged ({error}): delete its folder, run the step again"
             ) from error
+
+
+def fingerprint_local(
+    config: Any,
+    find: Callable[[Path], Iterable[Path]],
+    *,
+    expected: str,
+    key: str = "local_folder",
+    sources: tuple[str, ...] = ("local",),
+) -> list[tuple[str, int, int]] | None:
+    """Names, sizes and times of a local folder's files, for a step's `fingerprint`: a changed folder makes a new data set.
+
+    Args:
+        config: a project's config.
+        find: gives the files of the folder that matter, in any order.
+        expected: what the folder has to be, for the error, such as "one with a folder per class".
+        key: the config field that names the folder.
+        sources: the values of `config.source` that read it.
+
+    Returns:
+        (name from the folder, bytes, nanoseconds) of every file, by name; None where `config.source` is another.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if config.source not in sources:
+        return None
+    root = Path(getattr(config, key)).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"{key}: no folder {root}; expected {expected}")
+    return [
+        (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(find(root))
+    ]
 
 
 def step(

@@ -1,0 +1,224 @@
+"""Executes notebooks headless, each in a kernel of the running interpreter, and leaves an HTML report."""
+
+import dataclasses
+import html
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbconvert.filters import strip_ansi
+from nbformat import NotebookNode
+
+from helpers import runtime
+from helpers.course import notebooks
+from helpers.workspace.disk import atomic_write
+
+
+class _ThisPython(KernelSpecManager):
+    """Knows one kernel, the running interpreter, whatever kernels are installed on the machine."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        return KernelSpec(**get_kernel_dict())  # its command begins with sys.executable
+
+
+class _KernelManager(AsyncKernelManager):
+    def __init__(self, **options) -> None:
+        super().__init__(**options, kernel_spec_manager=_ThisPython())
+
+
+class _Client(NotebookClient):
+    """A NotebookClient that hands on the last line of standard output as it arrives."""
+
+    relay: Callable[[str], None] = staticmethod(lambda line: None)
+
+    def output(self, outs: list, msg: dict, display_id: str | None, cell_index: int) -> NotebookNode | None:
+        if msg["msg_type"] == "stream" and msg["content"]["name"] == "stdout":
+            lines = [line.strip() for line in re.split(r"[\r\n]+", strip_ansi(msg["content"]["text"])) if line.strip()]
+            if lines:
+                self.relay(lines[-1])
+        return super().output(outs, msg, display_id, cell_index)
+
+
+class Progress:
+    """Progress of one notebook on standard output: one line updated in place on a terminal, plain lines elsewhere."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self.name, self.total, self.done, self.start = name, total, 0, time.monotonic()
+        self.terminal = sys.stdout.isatty()
+        self._show("" if self.terminal else "running")
+
+    @property
+    def seconds(self) -> float:
+        """Time since the notebook began."""
+        return time.monotonic() - self.start
+
+    def cell(self) -> None:
+        """One more cell is done."""
+        self.done += 1
+        if self.terminal:
+            self._show("")
+
+    def relay(self, line: str) -> None:
+        """Show a line that the notebook printed."""
+        if self.terminal:
+            self._show(line)
+        else:
+            print(f"    {line[:200]}", flush=True)
+
+    def end(self, status: str) -> None:
+        """Leave the last line of the notebook."""
+        self._show(status)
+        if self.terminal:
+            print(flush=True)
+
+    def _show(self, text: str) -> None:
+        line = f"{self.name}  {self.done}/{self.total} cells  {self.seconds:.0f} s  {text}".rstrip()
+        if self.terminal:
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + line[:width].ljust(width), end="", flush=True)
+        else:
+            print(line, flush=True)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What came of one notebook: status is "ok", "failed" or "interrupted", message says why."""
+
+    path: Path
+    notebook: NotebookNode
+    status: str = "ok"
+    message: str = ""
+    seconds: float = 0.0
+
+
+def execute(path: Path, environment: dict[str, str], *, keep: Callable[[NotebookNode], None] | None = None) -> Outcome:
+    """Execute a notebook in its own folder with a kernel of the running interpreter, showing progress.
+
+    Args:
+        environment: of the kernel.
+        keep: called with the notebook once all cells ran; its ValueError or OSError counts as a failure.
+    """
+    try:
+        outcome = Outcome(path, notebooks.read(path))
+    except ValueError as error:
+        return Outcome(path, NotebookNode(cells=[], metadata={}), "failed", f"no notebook: {str(error)[:200]}")
+    code = [cell for cell in outcome.notebook.cells if cell.cell_type == "code"]
+    for cell in code:  # outputs of an earlier run must not stand below a cell that this run did not reach
+        cell.outputs, cell.execution_count = [], None
+    progress = Progress(f"{path.parent.name}/{path.stem}", len(code))
+    with tempfile.TemporaryFile() as complaints:
+        try:
+            _execute_cells(outcome.notebook, path.parent, environment, progress, complaints)
+            if keep:
+                keep(outcome.notebook)
+        except KeyboardInterrupt:
+            outcome.status, outcome.message = "interrupted", "stopped by Ctrl-C"
+        except CellExecutionError as error:
+            outcome.status, outcome.message = "failed", _describe(code[progress.done], progress.done + 1, error)
+        except RuntimeError as error:  # the kernel did not start or died, most often for want of memory
+            complaints.seek(0)
+            last = complaints.read().decode(errors="replace").splitlines()[-20:]
+            text = "\n".join([f"after {progress.done} of {len(code)} code cells: {error}", *last])
+            outcome.status, outcome.message = "failed", text
+        except (ValueError, OSError) as error:
+            outcome.status, outcome.message = "failed", str(error)
+    outcome.seconds = progress.seconds
+    progress.end(outcome.status)
+    return outcome
+
+
+def _execute_cells(
+    notebook: NotebookNode, folder: Path, environment: dict[str, str], progress: Progress, complaints: BinaryIO
+) -> None:
+    """Run all cells in a fresh kernel; what the kernel itself writes to stderr goes to `complaints`."""
+    client = _Client(notebook, timeout=None, kernel_manager_class=_KernelManager, coalesce_streams=True)
+    client.kernel_name, client.relay = "python3", progress.relay
+    with client.setup_kernel(cwd=str(folder), env=environment, stderr=complaints):
+        for index, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
+            if cell.cell_type == "code":
+                progress.cell()
+
+
+def _describe(cell: NotebookNode, number: int, error: CellExecutionError) -> str:
+    """The failed code cell for a reader: its number, the head of its source, the traceback without colours."""
+    source = cell.source.splitlines()
+    head = [f"  | {line}" for line in source[:8]] + (["  | ..."] if len(source) > 8 else [])
+    traces = [output.traceback for output in cell.outputs if output.output_type == "error"]
+    trace = strip_ansi("\n".join(traces[-1]) if traces else f"{error.ename}: {error.evalue}")
+    return "\n".join([f"code cell {number} failed:", *head, trace])
+
+
+def find_notebooks(project: str, until: str | None = None) -> list[Path]:
+    """The notebooks of a project by number, up to the one named `until`."""
+    paths = sorted((runtime.repo_root() / "notebooks" / project).glob("[0-9][0-9]_*.ipynb"))
+    return [path for path in paths if until is None or path.name[:2] <= until[:2]]
+
+
+def run(projects: list[str], config: str, workspace: Path, reports: Path, *, until: str | None, save: bool) -> int:
+    """Execute the notebooks of `projects`; returns the exit code: 0, 1 after a failure, 130 after Ctrl-C."""
+    environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}  # it would hide the figures
+    environment |= {"COURSE_CONFIG": config, "COURSE_WORKSPACE": str(workspace), "COURSE_PROGRESS": "0"}
+    outcomes: list[Outcome] = []
+    for project in projects:
+        for path in find_notebooks(project, until):
+            keep = (lambda notebook, path=path: notebooks.save(notebook, path, (workspace,))) if save else None
+            outcomes.append(outcome := execute(path, environment, keep=keep))
+            if outcome.message:
+                print(f"{outcome.status}: notebooks/{project}/{path.name}, {outcome.message}", flush=True)
+            _write_page(outcome, reports)
+            if outcome.status != "ok":
+                break
+        if outcomes and outcomes[-1].status == "interrupted":
+            break
+    _write_index(outcomes, config, reports)
+    print(f"report: {reports / 'index.html'}")
+    statuses = {outcome.status for outcome in outcomes}
+    return 130 if "interrupted" in statuses else int("failed" in statuses)
+
+
+def _write_page(outcome: Outcome, reports: Path) -> None:
+    path = outcome.path
+    note = f'<p class="note"><a href="../index.html">all projects</a> · {_took(outcome)}</p>'
+    if outcome.message:
+        note += f'\n<pre class="failed">{html.escape(outcome.message)}</pre>'
+    body = f"{note}\n{notebooks.render(outcome.notebook, folder=path.parent)}"
+    title = f"{path.parent.name}: {path.stem}"
+    with atomic_write(reports / path.parent.name / f"{path.stem}.html", "w") as file:
+        file.write(notebooks.page(title, body, formulas=notebooks.has_formulas(outcome.notebook)))
+
+
+def _write_index(outcomes: list[Outcome], config: str, reports: Path) -> None:
+    body = [f'<h1>Learning from video</h1>\n<p class="note">config {html.escape(Path(config).stem)}</p>']
+    for project in dict.fromkeys(outcome.path.parent.name for outcome in outcomes):
+        mine = [outcome for outcome in outcomes if outcome.path.parent.name == project]
+        links = [f'<a href="{project}/{o.path.stem}.html">{o.path.stem}</a> ({_took(o)})' for o in mine]
+        body.append(f"<h2>{html.escape(_title(project))}</h2>")
+        body.append(f'<p class="note">{sum(outcome.seconds for outcome in mine):.0f} s in all</p>')
+        body.append("<p>" + " · ".join(links) + "</p>")
+        for outcome in mine:
+            shown = notebooks.render(outcome.notebook, folder=outcome.path.parent, tag="headline")
+            body.append(f"<h3>{outcome.path.stem}</h3>\n{shown}" if shown else "")
+    with atomic_write(reports / "index.html", "w") as file:
+        file.write(notebooks.page("Learning from video: report", "\n".join(body)))
+
+
+def _took(outcome: Outcome) -> str:
+    return f"{outcome.seconds:.0f} s" + ("" if outcome.status == "ok" else f', <b class="failed">{outcome.status}</b>')
+
+
+def _title(project: str) -> str:
+    readme = runtime.repo_root() / "notebooks" / project / "README.md"
+    found = re.search(r"^#\s+(.+)", readme.read_text(encoding="utf-8"), re.MULTILINE) if readme.is_file() else None
+    return found[1] if found else project.replace("_", " ").capitalize()

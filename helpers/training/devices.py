@@ -1,0 +1,126 @@
+"""Several GPUs, several machines: what divides a training and what its processes agree on."""
+
+import contextlib
+import os
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from helpers import runtime
+
+
+def device_line(model: keras.Model) -> str:
+    """One line: the devices, the precision, and how to use all GPUs where only one of several is used."""
+    devices = runtime.devices()
+    names = ", ".join(device["name"] for device in devices)
+    line = f"device: {names}; precision {model.dtype_policy.name}"
+    if len(devices) > 1 and replicas(model) == 1:
+        line += "; only one of them is used: build and compile the model under `with training.strategy().scope():`"
+    return line
+
+
+def replicas(model: keras.Model) -> int:
+    """Over how many devices each batch of `model` is divided."""
+    strategy = getattr(model, "distribute_strategy", None)  # the TensorFlow trainer's
+    if strategy is not None:
+        return strategy.num_replicas_in_sync
+    distribution = keras.distribution.distribution()
+    return distribution.device_mesh.devices.size if distribution else 1
+
+
+def strategy(devices: Sequence[str] | None = None) -> Any:
+    """Data parallelism over all GPUs: `with strategy().scope():` build and compile; nothing happens with one.
+
+    Each batch is divided over the devices and their gradients are averaged: the batch size is the global one.
+
+    Args:
+        devices: names, such as `["GPU:0", "GPU:1"]` on TensorFlow or `["gpu:0", "gpu:1"]` on JAX; None takes the
+            visible GPUs, on JAX the devices of all processes.
+
+    Returns:
+        An object with `scope()`. `tf.distribute.MirroredStrategy` on TensorFlow; on JAX
+        `keras.distribution.DataParallel`, which entering the scope sets for the rest of the process,
+        because Keras's fit looks it up.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        names = list(devices or [device.name for device in tf.config.list_logical_devices("GPU")])
+        if len(names) > 1:
+            return tf.distribute.MirroredStrategy(names)
+    else:
+        names = list(devices or keras.distribution.list_devices())
+        if len(names) > 1:
+            # Each process hands over its own share of a batch (see `share`), so nothing is left to be divided.
+            parallel = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
+            return types.SimpleNamespace(
+                scope=lambda: contextlib.nullcontext(keras.distribution.set_distribution(parallel))
+            )
+    return types.SimpleNamespace(scope=contextlib.nullcontext)
+
+
+def initialize_processes(
+    job_addresses: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> int:
+    """Join the processes, on one machine or several, that train one model together, and return this one's index.
+
+    Call it first of all, before anything is computed, then build the model under `strategy().scope()`. Without
+    arguments it reads KERAS_DISTRIBUTION_JOB_ADDRESSES, KERAS_DISTRIBUTION_NUM_PROCESSES and
+    KERAS_DISTRIBUTION_PROCESS_ID; without these either it does nothing. On CPUs also set
+    JAX_CPU_COLLECTIVES_IMPLEMENTATION=gloo.
+
+    Args:
+        job_addresses: "host:port" of process 0.
+        num_processes: how many there are.
+        process_id: which one this is, from 0.
+
+    Raises:
+        RuntimeError: the backend is not JAX. TensorFlow's MultiWorkerMirroredStrategy fails inside Keras 3's fit.
+    """
+    if job_addresses is None and "KERAS_DISTRIBUTION_JOB_ADDRESSES" not in os.environ:
+        return 0
+    if keras.backend.backend() != "jax":
+        raise RuntimeError(
+            f"several processes need the JAX backend, this one runs {keras.backend.backend()}: "
+            "set KERAS_BACKEND=jax before Python starts; several GPUs of one machine need `strategy` only"
+        )
+    keras.distribution.initialize(job_addresses, num_processes, process_id)
+    return processes()[0]
+
+
+def processes() -> tuple[int, int]:
+    """Index of this process and number of processes that train together: (0, 1) unless JAX joined several."""
+    if keras.backend.backend() != "jax":
+        return 0, 1
+    import jax
+
+    return jax.process_index(), jax.process_count()
+
+
+def agree(step: int) -> None:
+    """Wait for all processes and check that they found the same state (-1: none), before anyone writes.
+
+    Raises:
+        RuntimeError: they read different folders.
+    """
+    if processes()[1] == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    steps = multihost_utils.process_allgather(np.array(step)).ravel().tolist()
+    if len(set(steps)) > 1:
+        raise RuntimeError(
+            f"the processes found states of different steps: {steps} (-1: none). "
+            "run_dir must be on a disk that all of them see; process 0 writes there and all read."
+        )
+
+
+def wait(name: str) -> None:
+    """Wait until every process is here, so that none runs ahead of the one that writes."""
+    if processes()[1] > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)

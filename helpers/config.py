@@ -40,6 +40,28 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+PRECISIONS = ("float32", "mixed", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    """The fields that every project has; a project's config adds its own and narrows `source`.
+
+    `MACHINE` names those that say how a result is made and never which: steps take them as `uses`.
+    """
+
+    source: str = option(help="where the data come from")
+    precision: str = option("float32", choices=PRECISIONS, help="dtype policy of Keras")
+    allow_cpu: bool = option(False, help="train without a GPU all the same")
+    checkpoint_every: int | None = option(None, low=1, help="steps between checkpoints; null: at epoch ends only")
+    save_every: int = option(1, low=1, help="epochs between checkpoints")
+    sheet: str | None = option(None, help="Google Sheet that mirrors the log")
+    drive_folder: str | None = option(None, help="Google Drive folder that mirrors the checkpoints")
+
+
+MACHINE = ("allow_cpu", "checkpoint_every", "save_every", "sheet", "drive_folder")
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
 
@@ -240,6 +262,66 @@ def table(config: Any, keys: typing.Iterable[str] | None = None) -> Any:
     add(config, "")
     shown = pd.DataFrame.from_dict(rows, orient="index")
     return shown if keys is None else shown.loc[list(keys)]
+
+
+class UndeclaredField(AttributeError):
+    """A step read a field of the config that it does not declare."""
+
+
+def view(config: Any, allowed: typing.Collection[str], what: str) -> Any:
+    """The same config, which refuses the fields that `what` does not declare and remembers which ones were read.
+
+    So no result can depend on a field that its folder's hash leaves out. It can be sent to other processes; only what is read
+    in this one is remembered.
+
+    Args:
+        config: a config dataclass, or a `view` of one.
+        allowed: fields that may be read.
+        what: who reads, for the error, such as "step train of lip_reading".
+
+    Raises:
+        UndeclaredField: later, when another field is read; names it.
+    """
+    config = whole(config)
+    kind = type(config)
+    fields = {field.name for field in dataclasses.fields(config)}
+    seen: set[str] = set()
+
+    def guard(self: Any, name: str) -> Any:
+        if name in fields:
+            if name not in allowed:
+                raise UndeclaredField(f"{what} reads the config field {name!r} without declaring it: add it to `reads`")
+            seen.add(name)
+        return object.__getattribute__(self, name)
+
+    guarded = type(
+        kind.__name__,
+        (kind,),
+        {
+            "__getattribute__": guard,
+            "__reduce__": lambda self: (view, (config, tuple(allowed), what)),
+            "_seen": seen,
+            "_whole": config,
+        },
+    )
+    made = object.__new__(guarded)
+    object.__getattribute__(made, "__dict__").update(values(config, fields))
+    return made
+
+
+def whole(config: Any) -> Any:
+    """The config itself where it is a `view`."""
+    return getattr(config, "_whole", config)
+
+
+def fields_read(config: Any) -> set[str]:
+    """The fields that were read of a config of `view` in this process."""
+    return set(config._seen)
+
+
+def values(config: Any, names: typing.Iterable[str]) -> dict[str, Any]:
+    """Fields of a config as a plain dict, such as for a log; of a `view` too, where this does not count as reading."""
+    return {name: object.__getattribute__(config, name) for name in names}
 
 
 def problems_between(*checks: tuple[bool, str]) -> None:

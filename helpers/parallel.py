@@ -65,6 +65,23 @@ def stop_at_disk_errors(table: pd.DataFrame, what: str) -> None:
         raise OSError(f"{len(disk)} {what} could not be written, call again once this is mended: {disk.iloc[0]}")
 
 
+def usable(table: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The rows without an error.
+
+    Args:
+        table: of `parallel`, or another one with the column `error`.
+        what: the items, for the message.
+
+    Raises:
+        ValueError: there is none; quotes the first error.
+    """
+    good = table[table["error"] == ""]
+    if good.empty:
+        first = f"; the first says: {table['error'].iloc[0]}" if len(table) else ""
+        raise ValueError(f"not one of {len(table)} {what} can be used{first}")
+    return good
+
+
 def _outcomes(function: Callable, items: list, rest: list[int], jobs: int | None) -> Iterator[tuple[int, tuple]]:
     """Outcomes as they come, until all are there or a worker died and the guilty item is known."""
     started, done = [], set()

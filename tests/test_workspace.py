@@ -28,7 +28,7 @@ class Config:
     marks: str = "a"
 
 
-@workspace.step(reads=("clips",), fingerprint=lambda config: config.marks)
+@workspace.step(project="tests", reads=("clips",), fingerprint=lambda config: config.marks)
 def build_dataset(config, place, folder):
     CALLS.append("build_dataset")
     disk.write_table(folder / "clips.csv", pd.DataFrame({"name": ["NA"] * config.clips, "error": [""] * config.clips}))
@@ -234,7 +234,7 @@ def test_a_genuinely_full_device_is_explained():
 HOLDER = """
 import sys, time
 from pathlib import Path
-from helpers import workspace
+from helpers.workspace import disk
 with disk.lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

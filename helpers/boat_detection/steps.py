@@ -13,6 +13,7 @@ from helpers import parallel, runtime, training, video, workspace
 from helpers.boat_detection import anchors as anchor_search
 from helpers.boat_detection import augment, collect, data, evaluation, files, network, prepare, train_log
 from helpers.boat_detection.cfg import Cfg, read_cfg
+from helpers.config import MACHINE
 from helpers.training import remote_log
 from helpers.workspace import disk
 
@@ -47,7 +48,7 @@ def fingerprint(config):
     )
 
 
-@workspace.step(reads=DATASET, fingerprint=fingerprint)
+@workspace.step(project="boat_detection", reads=DATASET, fingerprint=fingerprint)
 def build_dataset(config, place, folder):
     """Draw, fetch or find pictures and boxes; leaves `pictures.csv` and `boxes.csv`."""
     if config.source == "local":
@@ -167,7 +168,7 @@ def network_cfg(config, place) -> Cfg:
     return read_cfg(train.load(config, place).folder / "network.cfg")
 
 
-@workspace.step(reads=TRAIN, after=split, keep=True)
+@workspace.step(reads=TRAIN, after=split, uses=MACHINE, keep=True)
 def train(config, place, folder):
     """Train the network; leaves its .cfg, Darknet's own log, .weights files and `log.csv`."""
     if config.source != "mini":

@@ -11,6 +11,7 @@ import pandas as pd
 
 from helpers import parallel, runtime, training, video, workspace
 from helpers.circulant_video import cache, evaluation, losses, mini, model, runs, youtube8m
+from helpers.config import MACHINE
 from helpers.training import remote_log
 from helpers.workspace import disk
 
@@ -29,7 +30,9 @@ def fingerprint(config):
     )
 
 
-@workspace.step(reads=("source", "local_folder", "shard_part", "shard_of"), fingerprint=fingerprint)
+@workspace.step(
+    project="circulant_video", reads=("source", "local_folder", "shard_part", "shard_of"), fingerprint=fingerprint
+)
 def build_dataset(config, place, folder):
     """Draw, fetch or find the TFRecord files and list them in `shards.csv`."""
     root = folder / "records"
@@ -175,7 +178,7 @@ def train_one(
     return log.assign(network=name, seed=seed, parameters=evaluation.count_parameters(classifier))
 
 
-@workspace.step(reads=TRAIN, after=split, keep=True)
+@workspace.step(reads=TRAIN, after=split, uses=MACHINE, keep=True)
 def train(config, place, folder):
     """Train every network of the experiments once per seed; leaves all logs in `curves.csv`."""
     if config.source != "mini":

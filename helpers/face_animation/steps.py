@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import runtime, workspace
+from helpers.config import MACHINE
 from helpers.face_animation import animate, data, evaluation, mini, prepare, runs, voxceleb
 from helpers.fetch import manifests
 from helpers.training import remote_log
@@ -34,7 +35,7 @@ def fingerprint(config):
     )
 
 
-@workspace.step(reads=("source", "local_folder"), fingerprint=fingerprint)
+@workspace.step(project="face_animation", reads=("source", "local_folder"), fingerprint=fingerprint)
 def build_dataset(config, place, folder):
     """Draw or find the clips and list them in `clips.csv`; of VoxCeleb, those whose video the user has."""
     root = folder / "clips"
@@ -147,7 +148,7 @@ def clip_root(config, place) -> Path:
     return preprocess.load(config, place).folder / "clips"
 
 
-@workspace.step(reads=runs.TRAIN, after=split, keep=True)
+@workspace.step(reads=runs.TRAIN, after=split, uses=MACHINE, keep=True)
 def train(config, place, folder):
     """Train every variant on the same group; leaves a folder of weights for each, and all logs in `curves.csv`."""
     if config.source != "mini":

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import runtime, workspace
+from helpers.config import MACHINE
 from helpers.fetch import manifests
 from helpers.lip_reading import clips as clip_cache
 from helpers.lip_reading import early_stop, evaluation, faces, grid, metrics, mini, runs, sources, splits
@@ -30,7 +31,7 @@ def fingerprint(config):
     )
 
 
-@workspace.step(reads=DATASET, fingerprint=fingerprint)
+@workspace.step(project="lip_reading", reads=DATASET, fingerprint=fingerprint)
 def build_dataset(config, place, folder):
     """Draw, fetch or find the clips and list them in `clips.csv`; what cannot be used is listed with the reason."""
     root, problems = folder / "clips", pd.DataFrame(columns=["path", "reason"])
@@ -137,7 +138,7 @@ def load_lips(config, place) -> runs.Lips:
     return runs.Lips(table, clips, result["words"], list(splits.columns_of(table)))
 
 
-@workspace.step(reads=runs.TRAIN, after=split, keep=True)
+@workspace.step(reads=runs.TRAIN, after=split, uses=MACHINE, keep=True)
 def train(config, place, folder):
     """Train the network, or one for each part of a cross-validation; leaves all logs in `curves.csv`."""
     if config.source != "mini":

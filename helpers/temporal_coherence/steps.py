@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import parallel, runtime, training, video, workspace
+from helpers.config import MACHINE
 from helpers.temporal_coherence import data, evaluation, losses, mini, model, sampling, splits, ucf101
 from helpers.training import remote_log
 from helpers.workspace import disk
@@ -34,7 +35,7 @@ def fingerprint(config):
     )
 
 
-@workspace.step(reads=("source", "local_folder", "classes"), fingerprint=fingerprint)
+@workspace.step(project="temporal_coherence", reads=("source", "local_folder", "classes"), fingerprint=fingerprint)
 def build_dataset(config, place, folder):
     """Draw, fetch or find the clips and list them in `clips.csv`."""
     root = folder / CLIPS
@@ -202,7 +203,7 @@ def train_one(config, loss: str, pairs: pd.DataFrame, frames: sampling.Frames, f
     return {"run": loss, "pairs_seen": batches.batch_size * int(log["step"].iloc[-1])} | log.iloc[-1].to_dict()
 
 
-@workspace.step(reads=TRAIN, after=split, keep=True)
+@workspace.step(reads=TRAIN, after=split, uses=MACHINE, keep=True)
 def train(config, place, folder):
     """Train the network of `loss`, then those of `compare` from the same start with the same budget."""
     if config.source != "mini":

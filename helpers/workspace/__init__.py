@@ -9,15 +9,20 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from helpers import config as configs
 from helpers import runtime
-from helpers.workspace import disk
+from helpers.workspace import code, disk
 
 MARKER = "step.json"
+BEGUN = "begun.json"
 NOTEBOOKS = ("00_dataset_build", "01_preprocess", "02_split", "03_train", "04_evaluate")
 
 
@@ -46,17 +51,23 @@ def as_workspace(workspace: Workspace | str | os.PathLike) -> Workspace:
 
 @dataclasses.dataclass(frozen=True)
 class StepResult:
-    """What a finished step left: its folder, the config fields it read and what it found (`step.json`)."""
+    """What a finished step left: its folder, the config fields it declares, what it found, and when (`step.json`)."""
 
     name: str
     folder: Path
     config: dict
     found: dict
+    made: str = ""
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.found:
             raise KeyError(f"step {self.name} reports no {key!r}; it reports: {', '.join(sorted(self.found))}")
         return self.found[key]
+
+    @property
+    def source_root(self) -> Path:
+        """Folder that the paths in its tables start from: in the step's own folder, or the user's."""
+        return self.folder / self["root"]  # an absolute root wins
 
     def table(self, name: str) -> Any:
         """Read `<name>.csv` of the step's folder as a pandas DataFrame; text columns stay text, see `write_table`."""
@@ -70,17 +81,24 @@ class StepResult:
 class Step:
     """One of a project's five steps, made by the decorator `step`; call it as `step(config, workspace)`.
 
+    The body gets a view of the config that refuses every field which neither this step nor one before it declares.
+
     Attributes:
         body: `(config, workspace, folder) -> found`: does the work in `folder` (where a killed run left what it had
             finished) and returns a JSON-able dict.
-        reads: config fields that the body reads.
+        reads: config fields that decide its result.
+        project: whose step it is, the name of the folder.
+        uses: config fields that only say how the result is made; they stand in no hash.
         after: the step before this one.
-        fingerprint: `(config) -> JSON-able` describing files from outside the workspace; part of the hash.
+        fingerprint: `(config) -> JSON-able` describing what else decides the result: files from outside the workspace, tables
+            of the code; part of the hash.
         keep: the folder belongs on `Workspace.kept`.
     """
 
     body: Callable[[Any, Workspace, Path], dict]
     reads: tuple[str, ...]
+    project: str
+    uses: tuple[str, ...] = ()
     after: "Step | None" = None
     fingerprint: Callable[[Any], Any] | None = None
     keep: bool = False
@@ -89,11 +107,6 @@ class Step:
     def name(self) -> str:
         """The body's name, such as "preprocess"."""
         return self.body.__name__
-
-    @property
-    def project(self) -> str:
-        """The package that the body is defined in (`helpers.<project>.steps`)."""
-        return self.body.__module__.split(".")[-2:][0]
 
     @property
     def number(self) -> int:
@@ -105,29 +118,66 @@ class Step:
 
         Raises:
             RuntimeError: a step before it is not done; the message names the notebook to run first.
+            config.UndeclaredField: the body reads a config field that no step up to this one declares.
         """
         workspace = as_workspace(workspace)
         folder = self.folder(config, workspace)
         with disk.lock(folder):
             if not (folder / MARKER).is_file():
                 self._work(config, workspace, folder)
+        tell_older(self.chain(), config, workspace)
         return self.load(config, workspace)
 
     def _work(self, config: Any, workspace: Workspace, folder: Path) -> None:
-        before = [step.load(config, workspace).folder.name for step in self.chain()[:-1]]
+        before = {result.folder.name: result.made for result in self._before(config, workspace)}
         partial = folder.with_name(folder.name + ".partial")
         began = time.time()
+        declared = {name for step in self.chain() for name in (*step.reads, *step.uses)}
+        seen = configs.view(config, declared, f"step {self.name} of {self.project}")
         with disk.explain_disk_errors(folder):
             partial.mkdir(parents=True, exist_ok=True)
+            sources = self._sources_at_begin(partial)
             marker = {
                 "config": self.values(config),
                 "inputs": before,
                 "fingerprint": self.fingerprint(config) if self.fingerprint else None,
-                "found": self.body(config, workspace, partial),
+                "found": self.body(seen, workspace, partial),
+                "read": sorted(configs.fields_read(seen)),
+                "code": sources,
+                "made": f"{datetime.now(UTC).isoformat(timespec='seconds')} {secrets.token_hex(4)}",
                 "seconds": round(time.time() - began, 1),
             }
             disk.write_json(partial / MARKER, marker)
+            (partial / BEGUN).unlink()
             partial.replace(folder)
+
+    def _sources_at_begin(self, partial: Path) -> dict[str, str]:
+        """The code that began this work, perhaps before a kill; one line where it is not today's."""
+        path, now = partial / BEGUN, code.fingerprint(self.body)
+        if not path.is_file():
+            disk.write_json(path, now)
+        began = json.loads(path.read_text(encoding="utf-8"))
+        if files := code.changed(began, now):
+            print(
+                f"{partial.name} was begun before {files[0]} changed, and goes on; to begin anew delete it", flush=True
+            )
+        return began
+
+    def _before(self, config: Any, workspace: Workspace) -> list[StepResult]:
+        return [step.load(config, workspace) for step in self.chain()[:-1]]
+
+    def older(self, config: Any, workspace: Workspace | str | os.PathLike) -> str:
+        """Why a finished result is not what today's code would make of today's results before it; "" if nothing speaks for that."""
+        folder = self.folder(config, workspace)
+        marker = _read_marker(folder)
+        if files := code.changed(marker["code"], code.fingerprint(self.body)):
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            return f"was made before {files[0]}{more} changed"
+        for step in self.chain()[:-1]:
+            place = step.folder(config, workspace)
+            if step.done(config, workspace) and marker["inputs"].get(place.name) != _read_marker(place)["made"]:
+                return f"was made from an earlier {place.name}"
+        return ""
 
     def chain(self) -> "list[Step]":
         """The steps from the first to this one."""
@@ -135,12 +185,12 @@ class Step:
 
     def values(self, config: Any) -> dict:
         """The config fields that this step reads, as a plain dict."""
-        return {name: getattr(config, name) for name in self.reads}
+        return configs.values(config, self.reads)
 
     def digest(self, config: Any) -> str:
         """Eight hex digits over the fields read by this step and those before it, and their fingerprints."""
         parts = [
-            [step.name, step.values(config), step.fingerprint(config) if step.fingerprint else None]
+            [step.name, step.values(config), step.fingerprint(configs.whole(config)) if step.fingerprint else None]
             for step in self.chain()
         ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
@@ -165,13 +215,18 @@ class Step:
         folder = self.folder(config, workspace)
         if not self.done(config, workspace):
             raise RuntimeError(f"step {self.name} is not done for this config: run {NOTEBOOKS[self.number]} first")
-        try:
-            marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-            return StepResult(self.name, folder, marker["config"], marker["found"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{folder / MARKER} is damaged ({error}): delete its folder, run the step again"
-            ) from error
+        marker = _read_marker(folder)
+        return StepResult(self.name, folder, marker["config"], marker["found"], marker["made"])
+
+
+def _read_marker(folder: Path) -> dict:
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return {"made": "", "inputs": {}, "code": {}} | {
+            name: marker[name] for name in marker.keys() | {"config", "found"}
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / MARKER} is damaged ({error}): delete its folder, run the step again") from error
 
 
 def fingerprint_local(
@@ -210,12 +265,14 @@ def fingerprint_local(
 def step(
     *,
     reads: tuple[str, ...],
+    project: str | None = None,
+    uses: tuple[str, ...] = (),
     after: Step | None = None,
     fingerprint: Callable[[Any], Any] | None = None,
     keep: bool = False,
 ) -> Callable[[Callable[[Any, Workspace, Path], dict]], Step]:
-    """Decorator that makes a `Step` of its body; see `Step` for the arguments."""
-    return lambda body: Step(body, reads, after, fingerprint, keep)
+    """Decorator that makes a `Step` of its body; see `Step` for the arguments. `project` is needed for the first step only."""
+    return lambda body: Step(body, reads, project or after.project, uses, after, fingerprint, keep)
 
 
 def ensure(
@@ -236,8 +293,49 @@ def ensure(
     results = {}
     for step in steps[: names.index(until) + 1]:
         results[step.name] = step(config, workspace) if config.source == "mini" else step.load(config, workspace)
+    tell_older(steps[: len(results)], config, workspace)
     print("ready: " + ", ".join(result.folder.name for result in results.values()))
     return results
+
+
+_TOLD: set[Path] = set()
+
+
+def tell_older(steps: list[Step], config: Any, workspace: Workspace | str | os.PathLike) -> None:
+    """Print one line, once in a process, for the first of these results that older code made; what follows is made of it."""
+    for step in steps:
+        if reason := step.older(config, workspace):
+            folder = step.folder(config, workspace)
+            if folder not in _TOLD:
+                print(
+                    f"older code: {folder.name} {reason}, and is used as it is; to make it and what follows anew: "
+                    f'workspace.forget(STEPS, "{step.name}", config, place)'
+                )
+            _TOLD.add(folder)
+            return
+
+
+def forget(steps: list[Step], begin: str, config: Any, workspace: Workspace | str | os.PathLike) -> list[str]:
+    """Delete the results of step `begin` and of those after it, finished or not, so that the next call makes them anew.
+
+    Returns:
+        Names of the deleted folders.
+
+    Raises:
+        ValueError: `begin` is no step.
+    """
+    names = [step.name for step in steps]
+    if begin not in names:
+        raise ValueError(f"begin must be one of {', '.join(names)}. Received: begin={begin!r}")
+    gone = []
+    for step in steps[names.index(begin) :]:
+        folder = step.folder(config, workspace)
+        with disk.lock(folder):
+            for place in (folder, folder.with_name(folder.name + ".partial")):
+                if place.is_dir():
+                    shutil.rmtree(place)
+                    gone.append(place.name)
+    return gone
 
 
 def open_workspace(*, drive: bool = False) -> Workspace:

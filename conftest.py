@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import runtime
 from helpers.course.notebooks import PROJECTS
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))  # helper modules of the tests, under every import mode
@@ -21,6 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
     os.environ["COURSE_PROGRESS"] = "0"
+    os.environ |= runtime.share_of_cpu(getattr(config.option, "numprocesses", None) or 1)
     os.environ.pop("COURSE_CONFIG", None)  # so mini, the default of every notebook
     folder = os.environ.get("COURSE_TEST_WORKSPACE")
     if not folder:

@@ -25,6 +25,13 @@ def _step(text: str) -> str:
     raise argparse.ArgumentTypeError(f"{text!r} is no step{near}; allowed: {', '.join(NOTEBOOKS)}")
 
 
+def _count(text: str) -> int:
+    """A number of at least 1; for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; allowed: a whole number of at least 1")
+    return int(text)
+
+
 def _nearest(text: str, names: list[str]) -> str:
     near = difflib.get_close_matches(text, names, n=1)
     return f" (did you mean {near[0]}?)" if near else ""
@@ -38,8 +45,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("projects", nargs="*", metavar="PROJECT", help=f"default: all of {names}")
     default = os.environ.get("COURSE_CONFIG") or "mini"
     command.add_argument("--config", default=default, metavar="mini|t4|full|FILE", help="FILE goes with one PROJECT")
-    command.add_argument("--until", type=_step, metavar="STEP", help="last notebook to run, such as 02 or split")
+    until = os.environ.get("COURSE_UNTIL")
+    command.add_argument(
+        "--until", type=_step, default=until, metavar="STEP", help="last notebook to run, such as 02 or split"
+    )
     command.add_argument("--workspace", type=Path, metavar="DIR", help="default: workspace/ in the repository")
+    command.add_argument(
+        "--jobs",
+        type=_count,
+        metavar="N",
+        help="projects side by side; default: 2 on config mini with 2 cores or more, else 1",
+    )
     command.add_argument("--save", action="store_true", help="write the executed notebooks in place, for committing")
     command.add_argument("--html", type=Path, metavar="DIR", help="place of the report; default: WORKSPACE/report")
     command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
@@ -67,7 +83,9 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
     workspace = arguments.workspace or Path(os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace")
     workspace = workspace.expanduser().resolve()
     reports = (arguments.html or workspace / "report").expanduser().resolve()
-    return run(projects, config, workspace, reports, until=arguments.until, save=arguments.save)
+    jobs = arguments.jobs or (2 if config == "mini" and runtime.cpu_count() > 1 else 1)
+    options = {"until": arguments.until, "save": arguments.save, "jobs": min(jobs, len(projects))}
+    return run(projects, config, workspace, reports, **options)
 
 
 def _greet(project: str, config: str) -> None:

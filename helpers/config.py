@@ -264,8 +264,8 @@ def table(config: Any, keys: typing.Iterable[str] | None = None) -> Any:
     return shown if keys is None else shown.loc[list(keys)]
 
 
-class UndeclaredField(AttributeError):
-    """A step read a field of the config that it does not declare."""
+class UndeclaredField(Exception):
+    """A step read a field of the config that it does not declare; no AttributeError, so that no `hasattr` can swallow it."""
 
 
 def view(config: Any, allowed: typing.Collection[str], what: str) -> Any:

@@ -70,8 +70,40 @@ def quiet_stderr():
             os.close(saved)
 
 
+def cpu_count() -> int:
+    """Cores that this process may use: a container's limit and the affinity count."""
+    import joblib
+
+    return joblib.cpu_count()
+
+
+# What decides how many threads a process starts, read by TensorFlow, by NumPy's libraries and OpenMP, by joblib, by OpenCV.
+THREADS = (
+    "TF_NUM_INTRAOP_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
+
+def share_of_cpu(parts: int) -> dict[str, str]:
+    """Environment variables that give a process one of `parts` equal shares of the cores; what the user set stays.
+
+    Two kernels with as many threads as there are cores would spin against each other.
+    """
+    if parts == 1:
+        return {}
+    return {name: os.environ.get(name, str(max(1, cpu_count() // parts))) for name in THREADS}
+
+
 def quiet_start() -> None:
-    """Import Keras and its backend and touch the devices with descriptor 2 redirected; call before any other import of Keras."""
+    """Import Keras and its backend and touch the devices with descriptor 2 redirected; call before any other import of Keras.
+
+    oneDNN is turned on unless TF_ENABLE_ONEDNN_OPTS says otherwise: TensorFlow itself does so only on CPUs with AVX-512 VNNI, and
+    elsewhere a 3-D convolution takes up to a hundred times longer.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # 3 hides errors too: those that matter come as exceptions, and oneDNN calls it one that a CPU lacks AVX-512.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

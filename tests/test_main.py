@@ -90,7 +90,7 @@ def test_run_reports_goes_on_after_a_failure_and_leaves_the_notebooks_alone(repo
     (folder / "README.md").write_text("# Learning from <time>\n")
     before = {path: path.read_bytes() for path in repository.rglob("*.*") if path.is_file()}
 
-    assert main(["run"]) == 1
+    assert main(["run", "--jobs", "1"]) == 1
 
     assert {path: path.read_bytes() for path in before} == before
     out = capsys.readouterr().out
@@ -214,6 +214,7 @@ WRONG = [
     (["run", "lip_reading", "--config", "none.yaml"], "there is no config file none.yaml; allowed: mini, t4, full or"),
     (["run", "--until", "07"], "'07' is no step"),
     (["run", "--until", "spilt"], "did you mean split?"),
+    (["run", "--jobs", "0"], "'0'; allowed: a whole number of at least 1"),
     (["run", "--unknown"], "unrecognized arguments"),
     ([], "required"),
     (["walk"], "invalid choice"),
@@ -286,6 +287,39 @@ def test_progress_updates_one_line_on_a_terminal(monkeypatch, capsys):
     ]
 
 
+def test_projects_run_side_by_side_in_their_own_order_with_half_the_threads(repository, capsys, tmp_path, monkeypatch):
+    for name in runtime.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(runtime, "cpu_count", lambda: 2)
+    meet = "import time\nfrom pathlib import Path\nPath({mine!r}).touch()\nwhile not Path({other!r}).exists(): time.sleep(0.05)"
+    paths = [str(tmp_path / name) for name in ("a", "b")]
+    for project, mine, other in (("lip_reading", *paths), ("face_animation", *reversed(paths))):
+        threads = f"import os\nprint({project!r}, {{os.environ[name] for name in {runtime.THREADS}}})"
+        make(repository, f"{project}/00_dataset_build", meet.format(mine=mine, other=other), threads)
+        make(repository, f"{project}/01_preprocess", "1")
+    assert main(["run", "--jobs", "2"]) == 0  # one after the other they would wait for ever
+    lines = capsys.readouterr().out.splitlines()
+    assert "lip_reading/00_dataset_build  lip_reading {'1'}" in lines
+    ends = [line.split()[0] for line in lines if line.endswith("ok")]
+    assert sorted(ends[:2]) == ["face_animation/00_dataset_build", "lip_reading/00_dataset_build"]
+    index = bs4.BeautifulSoup((repository / "workspace" / "report" / "index.html").read_text(), "html.parser")
+    assert [heading.text for heading in index("h2")] == ["Lip reading", "Face animation"]
+
+
+def test_two_notebooks_share_the_line_of_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    first, second = Progress("lip_reading/03_train", 2), Progress("boats/00", 1)
+    first.relay("epoch 1/3 and more")
+    second.end("ok")
+    first.end("ok")
+    out = capsys.readouterr().out
+    lines = [re.sub(r"\d+ s", "N s", line).strip() for line in re.split(r"[\r\n]+", out) if line]
+    assert lines[2].startswith("lip_reading/03_train  0/2 cells  N s") and " | boats/00  0/1 cells" in lines[2]
+    assert lines[3] == "boats/00  0/1 cells  N s  ok" and lines[4].endswith("epoch 1/3 and more")
+    assert lines[5] == "lip_reading/03_train  0/2 cells  N s  ok" and out.count("\n") == 2
+
+
 INTERRUPTED = """
 import signal
 import sys
@@ -294,28 +328,35 @@ from pathlib import Path
 from helpers import runtime
 runtime.repo_root = lambda: Path(sys.argv[1])
 from helpers.__main__ import main
-sys.exit(main(["run"]))
+sys.exit(main(["run", "--jobs", sys.argv[2]]))
 """
 
 
-def test_ctrl_c_stops_the_kernel_and_ends_with_code_130(repository):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_stops_the_kernels_and_ends_with_code_130(repository, jobs):
     cell = "import os, time\nprint('kernel', os.getpid(), flush=True)\ntime.sleep(120)"
-    make(repository, "temporal_coherence/00_dataset_build", "print('first')", cell)
-    make(repository, "lip_reading/00_dataset_build", "print('not reached')")
-    command = [sys.executable, "-u", "-c", INTERRUPTED, str(repository)]
+    projects = ("temporal_coherence", "lip_reading", "face_animation")
+    for project in projects:
+        make(repository, f"{project}/00_dataset_build", "print('first')", cell)
+    command = [sys.executable, "-u", "-c", INTERRUPTED, str(repository), str(jobs)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COURSE_WORKSPACE": ""}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
+    kernels = []
     with subprocess.Popen(command, **pipes) as process:
         for line in process.stdout:
-            if found := re.match(r"    kernel (\d+)", line):
+            kernels += re.findall(r"kernel (\d+)", line)
+            if len(kernels) == jobs:
                 process.send_signal(signal.SIGINT)
                 break
         rest = process.communicate(timeout=60)[0]
     assert process.returncode == 130, rest
-    assert "1/2 cells" in rest and "interrupted" in rest and "Traceback" not in rest and "lip_reading" not in rest
-    assert (repository / "workspace" / "report" / "temporal_coherence" / "00_dataset_build.html").is_file()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(found[1]), 0)
+    assert rest.count("1/2 cells") == rest.count("s  interrupted") == jobs
+    assert "Traceback" not in rest and projects[jobs] not in rest
+    for project in projects[:jobs]:
+        assert (repository / "workspace" / "report" / project / "00_dataset_build.html").is_file()
+    for kernel in kernels:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(kernel), 0)
 
 
 def test_badges_command_lists_and_repairs(repository, monkeypatch, capsys):

@@ -143,3 +143,47 @@ def test_describe_has_no_path_and_names_the_devices():
         and found["versions"]["keras"] == keras.__version__
     )
     assert os.sep + "home" not in str(found)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0"), ("1", "1")])
+def test_onednn_is_on_unless_the_user_says_otherwise(given, expected):
+    """Also where the CPU has no AVX-512, on which TensorFlow leaves it off."""
+    code = (
+        "from helpers import runtime; runtime.quiet_start(); import os; print(os.environ['TF_ENABLE_ONEDNN_OPTS']); "
+        "from tensorflow.python.util import _pywrap_util_port as port; print(port.IsMklEnabled())"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    environment |= {"TF_ENABLE_ONEDNN_OPTS": given} if given else {}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=runtime.repo_root(),
+        env=environment,
+        check=True,
+    )
+    assert run.stdout.splitlines()[0] == expected
+    assert (run.stdout.splitlines()[1] == "True") <= (expected == "1")  # a build without oneDNN never has it
+
+
+def test_every_file_that_imports_tensorflow_starts_quietly_first():
+    """TensorFlow reads the variable once, when it is imported: what imports it must have called `quiet_start` or import Keras."""
+    wrong = []
+    for path in sorted(runtime.repo_root().glob("tests/**/*.py")):
+        text = path.read_text()
+        imports = [text.find(f"\nimport {name}\n") for name in ("keras", "tensorflow as tf")]
+        first = min((place for place in imports if place >= 0), default=-1)
+        start = text.find("quiet_start()")
+        if first >= 0 and not 0 <= start < first:
+            wrong.append(path.name)
+    assert wrong == []
+
+
+def test_shares_of_the_cores(monkeypatch):
+    for name in runtime.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(runtime, "cpu_count", lambda: 5)
+    assert runtime.share_of_cpu(1) == {}
+    assert set(runtime.share_of_cpu(2).values()) == {"2"} and set(runtime.share_of_cpu(9).values()) == {"1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert runtime.share_of_cpu(2)["OMP_NUM_THREADS"] == "4"  # the user's own word stays

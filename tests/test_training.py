@@ -303,6 +303,14 @@ def no_data(start_step):
     raise AssertionError("a finished run asked for data")
 
 
+def test_weights_that_are_nan_before_the_first_step_are_named(tmp_path):
+    model = build_model()
+    model.trainable_variables[0].assign(model.trainable_variables[0] * np.nan)
+    with pytest.raises(RuntimeError, match=r"holds NaN or infinity before the first step: look at the weights"):
+        fit(tmp_path, model)
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
 @pytest.mark.parametrize("optimizer", ["momentum", "averaged"])
 def test_finished_run_is_not_repeated_and_can_be_continued(tmp_path, straight, optimizer):
     fit(tmp_path, build_model(optimizer))

@@ -1,16 +1,21 @@
 """Executes notebooks headless, each in a kernel of the running interpreter, and leaves an HTML report."""
 
+import asyncio
+import contextlib
 import dataclasses
+import functools
 import html
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -51,12 +56,21 @@ class _Client(NotebookClient):
 
 
 class Progress:
-    """Progress of one notebook on standard output: one line updated in place on a terminal, plain lines elsewhere."""
+    """Progress of one notebook on standard output: one line updated in place on a terminal, plain lines elsewhere.
+
+    Notebooks that run side by side share the line of the terminal; elsewhere each line then begins with its notebook's name.
+    """
+
+    running: ClassVar[list["Progress"]] = []
 
     def __init__(self, name: str, total: int) -> None:
-        self.name, self.total, self.done, self.start = name, total, 0, time.monotonic()
+        self.name, self.total, self.done, self.start, self.said = name, total, 0, time.monotonic(), ""
         self.terminal = sys.stdout.isatty()
-        self._show("" if self.terminal else "running")
+        self.running.append(self)
+        if self.terminal:
+            self._redraw()
+        else:
+            print(f"{self._state()}  running", flush=True)
 
     @property
     def seconds(self) -> float:
@@ -66,29 +80,38 @@ class Progress:
     def cell(self) -> None:
         """One more cell is done."""
         self.done += 1
-        if self.terminal:
-            self._show("")
+        self.said = ""
+        self._redraw()
 
     def relay(self, line: str) -> None:
         """Show a line that the notebook printed."""
-        if self.terminal:
-            self._show(line)
-        else:
-            print(f"    {line[:200]}", flush=True)
+        self.said = line
+        if not self.terminal:
+            print(f"{self.name if len(self.running) > 1 else '  '}  {line[:200]}", flush=True)
+        self._redraw()
 
     def end(self, status: str) -> None:
         """Leave the last line of the notebook."""
-        self._show(status)
-        if self.terminal:
-            print(flush=True)
-
-    def _show(self, text: str) -> None:
-        line = f"{self.name}  {self.done}/{self.total} cells  {self.seconds:.0f} s  {text}".rstrip()
+        self.running.remove(self)
+        line = f"{self._state()}  {status}"
         if self.terminal:
             width = shutil.get_terminal_size().columns - 1
-            print("\r" + line[:width].ljust(width), end="", flush=True)
+            print("\r" + line[:width].ljust(width), flush=True)
+            self._redraw()
         else:
             print(line, flush=True)
+
+    def _state(self) -> str:
+        return f"{self.name}  {self.done}/{self.total} cells  {self.seconds:.0f} s"
+
+    def _redraw(self) -> None:
+        """The line of the terminal, in equal parts for all that run."""
+        if not self.terminal or not self.running:
+            return
+        width = shutil.get_terminal_size().columns - 1
+        share = (width - 3 * (len(self.running) - 1)) // len(self.running)
+        parts = [f"{one._state()}  {one.said}".rstrip()[:share].ljust(share) for one in self.running]
+        print("\r" + " | ".join(parts).ljust(width), end="", flush=True)
 
 
 @dataclasses.dataclass
@@ -102,11 +125,26 @@ class Outcome:
     seconds: float = 0.0
 
 
-def execute(path: Path, environment: dict[str, str], *, keep: Callable[[NotebookNode], None] | None = None) -> Outcome:
+class Stop:
+    """Ctrl-C: ends all kernels; called as the handler of the signal."""
+
+    def __init__(self) -> None:
+        self.asked, self.kernels = False, set()
+
+    def __call__(self) -> None:
+        """Kill the kernels that run; what waits for them then ends in order."""
+        self.asked = True
+        self.ends = [asyncio.ensure_future(kernel.shutdown_kernel(now=True)) for kernel in self.kernels]
+
+
+async def execute(
+    path: Path, environment: dict[str, str], stop: Stop, *, keep: Callable[[NotebookNode], None] | None = None
+) -> Outcome:
     """Execute a notebook in its own folder with a kernel of the running interpreter, showing progress.
 
     Args:
         environment: of the kernel.
+        stop: ends it.
         keep: called with the notebook once all cells ran; its ValueError or OSError counts as a failure.
     """
     try:
@@ -119,11 +157,9 @@ def execute(path: Path, environment: dict[str, str], *, keep: Callable[[Notebook
     progress = Progress(f"{path.parent.name}/{path.stem}", len(code))
     with tempfile.TemporaryFile() as complaints:
         try:
-            _execute_cells(outcome.notebook, path.parent, environment, progress, complaints)
+            await _execute_cells(outcome.notebook, path.parent, environment, stop, progress, complaints)
             if keep:
                 keep(outcome.notebook)
-        except KeyboardInterrupt:
-            outcome.status, outcome.message = "interrupted", "stopped by Ctrl-C"
         except CellExecutionError as error:
             outcome.status, outcome.message = "failed", _describe(code[progress.done], progress.done + 1, error)
         except RuntimeError as error:  # the kernel did not start or died, most often for want of memory
@@ -133,22 +169,38 @@ def execute(path: Path, environment: dict[str, str], *, keep: Callable[[Notebook
             outcome.status, outcome.message = "failed", text
         except (ValueError, OSError) as error:
             outcome.status, outcome.message = "failed", str(error)
+    if stop.asked:
+        outcome.status, outcome.message = "interrupted", "stopped by Ctrl-C"
     outcome.seconds = progress.seconds
     progress.end(outcome.status)
     return outcome
 
 
-def _execute_cells(
-    notebook: NotebookNode, folder: Path, environment: dict[str, str], progress: Progress, complaints: BinaryIO
+async def _execute_cells(
+    notebook: NotebookNode,
+    folder: Path,
+    environment: dict[str, str],
+    stop: Stop,
+    progress: Progress,
+    complaints: BinaryIO,
 ) -> None:
     """Run all cells in a fresh kernel; what the kernel itself writes to stderr goes to `complaints`."""
     client = _Client(notebook, timeout=None, kernel_manager_class=_KernelManager, coalesce_streams=True)
     client.kernel_name, client.relay = "python3", progress.relay
-    with client.setup_kernel(cwd=str(folder), env=environment, stderr=complaints):
+    stop.kernels.add(client.create_kernel_manager())
+    try:  # nbclient's own context manager would take Ctrl-C for itself
+        await client.async_start_new_kernel(cwd=str(folder), env=environment, stderr=complaints)
+        await client.async_start_new_kernel_client()
         for index, cell in enumerate(notebook.cells):
-            client.execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
+            await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
             if cell.cell_type == "code":
                 progress.cell()
+    finally:
+        stop.kernels.discard(client.km)
+        if client.kc:
+            client.kc.stop_channels()
+        if client.km.has_kernel:
+            await client.km.shutdown_kernel(now=True)
 
 
 def _describe(cell: NotebookNode, number: int, error: CellExecutionError) -> str:
@@ -166,22 +218,39 @@ def find_notebooks(project: str, until: str | None = None) -> list[Path]:
     return [path for path in paths if until is None or path.name[:2] <= until[:2]]
 
 
-def run(projects: list[str], config: str, workspace: Path, reports: Path, *, until: str | None, save: bool) -> int:
-    """Execute the notebooks of `projects`; returns the exit code: 0, 1 after a failure, 130 after Ctrl-C."""
+def run(
+    projects: list[str], config: str, workspace: Path, reports: Path, *, until: str | None, save: bool, jobs: int = 1
+) -> int:
+    """Execute the notebooks of `projects`, those of one project in their order, up to `jobs` projects side by side.
+
+    Returns:
+        The exit code: 0, 1 after a failure, 130 after Ctrl-C.
+    """
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}  # it would hide the figures
     environment |= {"COURSE_CONFIG": config, "COURSE_WORKSPACE": str(workspace), "COURSE_PROGRESS": "0"}
+    environment |= runtime.share_of_cpu(jobs)
+    waiting = deque((project, find_notebooks(project, until)) for project in projects)
     outcomes: list[Outcome] = []
-    for project in projects:
-        for path in find_notebooks(project, until):
-            keep = (lambda notebook, path=path: notebooks.save(notebook, path, (workspace,))) if save else None
-            outcomes.append(outcome := execute(path, environment, keep=keep))
+    stop = Stop()
+
+    async def work() -> None:
+        while waiting and not stop.asked:
+            project, (path, *rest) = waiting.popleft()
+            keep = functools.partial(notebooks.save, path=path, folders=(workspace,)) if save else None
+            outcomes.append(outcome := await execute(path, environment, stop, keep=keep))
             if outcome.message:
                 print(f"{outcome.status}: notebooks/{project}/{path.name}, {outcome.message}", flush=True)
             _write_page(outcome, reports)
-            if outcome.status != "ok":
-                break
-        if outcomes and outcomes[-1].status == "interrupted":
-            break
+            if rest and outcome.status == "ok":  # side by side the projects keep pace, so that no long one is left over
+                (waiting.appendleft if jobs == 1 else waiting.append)((project, rest))
+
+    async def work_side_by_side() -> None:
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends everything at once
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop)
+        await asyncio.gather(*(work() for _ in range(jobs)))
+
+    asyncio.run(work_side_by_side())
+    outcomes.sort(key=lambda outcome: (projects.index(outcome.path.parent.name), outcome.path.name))
     _write_index(outcomes, config, reports)
     print(f"report: {reports / 'index.html'}")
     statuses = {outcome.status for outcome in outcomes}

@@ -199,7 +199,7 @@ class _Run(keras.callbacks.Callback):
         self.run_dir, self.folder, self.identity = run_dir, run_dir / "checkpoints", identity
         self.epochs, self.steps_per_epoch = epochs, identity["steps_per_epoch"]
         self.checkpoint_every, self.save_every, self.keep, self.remote = checkpoint_every, save_every, keep, remote
-        self.step, self.hours_before, self.stopped = 0, 0.0, False
+        self.step, self.epoch, self.hours_before, self.stopped = 0, 0, 0.0, False
         self.rows: list[dict[str, Any]] = []
         self.source: Path | None = None  # the state whose running metrics are still to be restored
         self.raw: checkpoints.Arrays | None = None
@@ -353,6 +353,8 @@ class _Run(keras.callbacks.Callback):
             self.raw = None
 
     def failure(self, what: str) -> RuntimeError:
+        if self.step == 0:
+            return RuntimeError(f"{what} before the first step: look at the weights that training starts from")
         good = next((path.name for path in checkpoints.states(self.folder)), "none")
         return RuntimeError(
             f"{what} at step {self.step} (epoch {self.epoch + 1}); last good checkpoint: {good}. Try a lower learning "

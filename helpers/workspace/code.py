@@ -66,7 +66,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 def _closure(modules: set[str], *, exclude: str) -> set[str]:
     """Modules of `helpers` that these import, directly or not, with themselves and their packages."""
-    found, rest = set(), {package for name in modules for package in _packages(name)}
+    found, rest = set(), {package for name in modules for package in _packages(name) if _file(package)}
     while rest:
         name = rest.pop()
         found.add(name)

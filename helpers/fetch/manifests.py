@@ -15,14 +15,12 @@ import urllib.parse
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from helpers import config, runtime
 from helpers.fetch import downloads
-from helpers.fetch.downloads import Patience, Session, SourceFailed  # noqa: F401  (callers use them from here too)
+from helpers.fetch.downloads import Patience, SourceFailed
 from helpers.workspace import disk
-
-Schema = TypeVar("Schema")
 
 LARGE = 100_000_000  # bytes; a download above it is announced
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -64,7 +62,7 @@ class Source:
     url: str | None = None
     gdrive: str | None = None
     python: str | None = None
-    tls: str = "verified"
+    tls: str = config.option("verified", choices=("verified", "pinned"))
 
     def __post_init__(self) -> None:
         given = [name for name in ("url", "gdrive", "python") if getattr(self, name) is not None]
@@ -81,7 +79,6 @@ class Source:
             "python": "package.module:function",
         }
         _require(given[0], value, good[given[0]], allowed[given[0]])
-        _require("tls", self.tls, self.tls in ("verified", "pinned"), "verified, pinned")
         _require("tls", self.tls, self.tls == "verified" or self.url, "pinned only together with url")
 
     def __str__(self) -> str:
@@ -106,24 +103,20 @@ class File:
 
     name: str
     sources: tuple[Source, ...]
-    size: int | None = None
+    size: int | None = config.option(None, low=1)
     sha256: str | None = None
-    kind: str = "file"
-    unpacked_size: int | None = None
+    kind: str = config.option("file", choices=("file", "zip", "rar", "tar"))
+    unpacked_size: int | None = config.option(None, low=1)
     directory_sha256: str | None = None
     instead_of: str | None = None
     by_hand: str = ""
 
     def __post_init__(self) -> None:
-        _require("name", self.name, isinstance(self.name, str), "text")
         check_name(self.name)
-        _require("kind", self.kind, self.kind in ("file", "zip", "rar", "tar"), "file, zip, rar, tar")
-        for key in ("size", "unpacked_size"):
-            value = getattr(self, key)
-            _require(key, value, value is None or (type(value) is int and value > 0), "a number of bytes, or null")
+        _require("sources", self.sources, self.sources, "a list, each one of url, gdrive, python")
         for key in ("sha256", "directory_sha256"):
             value = getattr(self, key)
-            good = value is None or (isinstance(value, str) and SHA256.fullmatch(value))
+            good = value is None or SHA256.fullmatch(value)
             _require(key, value, good, "64 hexadecimal digits in lower case, in quotes, or null")
         pinned = any(source.tls == "pinned" for source in self.sources)
         _require("sha256", None, self.sha256 or not pinned, "64 hexadecimal digits, because a source has tls: pinned")
@@ -151,8 +144,18 @@ class Manifest:
     citation: str
     terms: str
     files: tuple[File, ...]
-    lists: tuple[PackedList, ...]
-    counts: dict[str, Any]
+    lists: tuple[PackedList, ...] = ()
+    counts: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [file.name for file in self.files]
+        problems = [f"files: name {name!r} comes twice" for name in sorted(set(names)) if names.count(name) > 1]
+        for index, file in enumerate(self.files):
+            if file.instead_of is not None and file.instead_of not in set(names) - {file.name}:
+                received = f"files[{index}].instead_of: received {file.instead_of!r}"
+                problems.append(f"{received}; allowed: the name of another file")
+        if problems:
+            raise ValueError("\n".join(problems))
 
     def file(self, name: str) -> File:
         """The file called `name`; KeyError naming those that there are."""
@@ -160,19 +163,6 @@ class Manifest:
             if file.name == name:
                 return file
         raise KeyError(f"{self.name} has no file {name!r}; it has: {', '.join(file.name for file in self.files)}")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Document:
-    name: str
-    title: str
-    homepage: str
-    licence: str
-    citation: str
-    terms: str
-    files: tuple[dict, ...]
-    lists: tuple[dict, ...] = ()
-    counts: dict = dataclasses.field(default_factory=dict)
 
 
 def load_manifest(name_or_path: str | os.PathLike) -> Manifest:
@@ -185,15 +175,20 @@ def load_manifest(name_or_path: str | os.PathLike) -> Manifest:
         ValueError: one error that names the file and every bad key, what was received and what is allowed.
     """
     path = _find(name_or_path)
-    document = config.load(path, _Document)
-    problems: list[str] = []
-    files = tuple(_read_file(raw, f"files[{index}]", problems) for index, raw in enumerate(document.files))
-    lists = tuple(_read_list(raw, f"lists[{index}]", path.parent, problems) for index, raw in enumerate(document.lists))
-    if not problems:
-        problems += _between_files(files)
-    if problems:
-        raise ValueError("\n  ".join([f"{path.name} has {len(problems)} problem(s):", *problems]))
-    return Manifest(**{**vars(document), "files": files, "lists": lists})
+    manifest = config.load(path, Manifest)
+    lists = tuple(dataclasses.replace(entry, path=path.parent / entry.path) for entry in manifest.lists)
+    config.refuse(path, [f"lists[{i}].{text}" for i, entry in enumerate(lists) if (text := _problem(entry))])
+    return dataclasses.replace(manifest, lists=lists)
+
+
+def _problem(entry: PackedList) -> str:
+    """What is wrong with a packaged list; "" if nothing."""
+    if not entry.path.is_file():
+        return f"path: received {entry.path.name!r}; allowed: a file beside the manifest"
+    found = hashlib.sha256(entry.path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    if found == entry.sha256:
+        return ""
+    return f"sha256: {entry.path.name} has {found}, expected {entry.sha256}: restore it from git"
 
 
 def _find(name_or_path: str | os.PathLike) -> Path:
@@ -207,58 +202,6 @@ def _find(name_or_path: str | os.PathLike) -> Path:
             f"no manifest called {str(name_or_path)!r}; there are: {', '.join(known)}, or give a .yaml file"
         )
     return folder / f"{name_or_path}.yaml"
-
-
-def _build(schema: type[Schema], raw: object, prefix: str, problems: list[str]) -> Schema | None:
-    """`schema(**raw)`; what is wrong goes to `problems`, with the place in front."""
-    fields = {field.name: field for field in dataclasses.fields(schema)}
-    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
-    before = len(problems)
-    if not isinstance(raw, dict):
-        problems.append(f"{prefix}: received {raw!r}; allowed: a group of keys, {', '.join(fields)}")
-        return None
-    problems += [f"{prefix}.{key}: unknown key; allowed: {', '.join(fields)}" for key in raw if key not in fields]
-    problems += [f"{prefix}.{key}: missing" for key in sorted(required - set(raw))]
-    try:
-        return schema(**raw) if len(problems) == before else None
-    except ValueError as error:
-        problems.append(f"{prefix}.{error}")
-        return None
-
-
-def _read_file(raw: dict, prefix: str, problems: list[str]) -> File | None:
-    sources = raw.get("sources")
-    if not isinstance(sources, list) or not sources:
-        problems.append(f"{prefix}.sources: received {sources!r}; allowed: a list, each one of url, gdrive, python")
-        return None
-    built = [_build(Source, source, f"{prefix}.sources[{place}]", problems) for place, source in enumerate(sources)]
-    return _build(File, {**raw, "sources": tuple(built)}, prefix, problems) if all(built) else None
-
-
-def _read_list(raw: dict, prefix: str, folder: Path, problems: list[str]) -> PackedList | None:
-    entry = _build(PackedList, {**raw, "path": folder / str(raw.get("path"))}, prefix, problems)
-    if entry is None:
-        return None
-    if not entry.path.is_file():
-        problems.append(f"{prefix}.path: received {raw.get('path')!r}; allowed: a file beside the manifest")
-        return None
-    found = hashlib.sha256(entry.path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-    if found != entry.sha256:
-        problems.append(f"{prefix}.sha256: {entry.path.name} has {found}, expected {entry.sha256}: restore it from git")
-    return entry
-
-
-def _between_files(files: tuple[File, ...]) -> list[str]:
-    names = [file.name for file in files]
-    problems = [
-        f"files: name {name!r} comes twice" for name in sorted({name for name in names if names.count(name) > 1})
-    ]
-    for index, file in enumerate(files):
-        if file.instead_of is not None and file.instead_of not in set(names) - {file.name}:
-            problems.append(
-                f"files[{index}].instead_of: received {file.instead_of!r}; allowed: the name of another file"
-            )
-    return problems
 
 
 def verify(path: Path, file: File) -> None:

@@ -29,6 +29,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def do_HEAD(self):
+        self.head(200, len(self.server.state.body), {})
+
     def do_GET(self):
         state = self.server.state
         action = state.plan.pop(0) if state.plan else ""
@@ -83,7 +86,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(length))
         self.send_header("Connection", "close")
-        for key, value in headers.items():
+        for key, value in (headers | self.server.state.more).items():
             self.send_header(key, value)
         self.end_headers()
 
@@ -97,7 +100,7 @@ def serve(monkeypatch) -> Iterator[SimpleNamespace]:
     httpd.daemon_threads = True
     httpd.state = SimpleNamespace(
         body=BODY, etag='"one"', plan=[], requests=[], pause=0, no_ranges=False, retry_after="",
-        released=threading.Event(), url=f"http://127.0.0.1:{httpd.server_port}/data.bin",
+        more={}, released=threading.Event(), url=f"http://127.0.0.1:{httpd.server_port}/data.bin",
     )  # fmt: skip
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

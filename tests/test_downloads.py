@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from types import SimpleNamespace
 
@@ -195,3 +196,35 @@ def test_pinned_tls_is_off_for_one_request_only(tmp_path, monkeypatch):
         ("https://a.org/x", False, False, True),
         ("https://b.org/x", None, True, True),
     ]
+
+
+def test_a_file_of_unknown_size_is_asked_for_its_size_first(server, tmp_path):
+    server.plan = ["truncate"]
+    assert manifests.fetch_url(server.url, tmp_path / "data.bin", **FAST).read_bytes() == BODY
+    assert manifests.ask(server.url, **FAST).content == BODY
+    server.plan = ["status 503"] * 9
+    with pytest.raises(manifests.DownloadError, match=r"data.bin: HTTP 503 .*tried 2 times"):
+        manifests.ask(server.url, retries=1, **FAST)
+    server.body = b""
+    with pytest.raises(manifests.DownloadError, match=r"does not say how large it is\. By hand: ask Ann"):
+        manifests.fetch_url(server.url, tmp_path / "more", by_hand="ask Ann", **FAST)
+
+
+def test_threads_keep_the_order_and_an_error_begins_nothing_new(monkeypatch):
+    monkeypatch.setenv("COURSE_PROGRESS", "0")
+    began, stop, together = [], threading.Event(), threading.Barrier(3, timeout=20)
+
+    def double(number):
+        together.wait()
+        return 2 * number
+
+    def fail(number):
+        began.append(number)
+        assert number == 0 or stop.wait(20)
+        raise KeyError(number)
+
+    assert downloads.in_threads(double, range(6), jobs=3) == [0, 2, 4, 6, 8, 10]
+    with pytest.raises(KeyError):
+        downloads.in_threads(fail, range(1000), jobs=2, stop=stop)
+    assert len(began) < 5
+    assert downloads.in_threads(fail, [], jobs=2) == []

@@ -17,14 +17,12 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import remotezip
 
-from helpers import runtime
 from helpers.fetch import downloads, manifests
 from helpers.workspace import disk
 
@@ -362,9 +360,7 @@ def fetch_members(
         total = sum(info.file_size for info, _ in chosen)
         if file.unpacked_size is not None and total > file.unpacked_size:
             raise ArchiveError(f"{file.name}: the members hold {total} bytes, allowed are {file.unpacked_size}")
-        with ThreadPoolExecutor(jobs) as pool:
-            rows = pool.map(partial(_fetch_member, remote, folder), *zip(*chosen, strict=True)) if chosen else []
-            rows = list(runtime.progress(rows, total=len(chosen), label=file.name, unit="file"))
+        rows = downloads.in_threads(partial(_fetch_member, remote, folder), chosen, jobs=jobs, label=file.name)
     return pd.DataFrame(rows, columns=["member", "path", "bytes", "error"])
 
 
@@ -444,8 +440,9 @@ def _first_remote(
     raise (RangesNotSupported if no_ranges else manifests.DownloadError)(text)
 
 
-def _fetch_member(remote: _Remote, folder: Path, info: zipfile.ZipInfo, name: PurePosixPath) -> tuple:
+def _fetch_member(remote: _Remote, folder: Path, member: tuple[zipfile.ZipInfo, PurePosixPath]) -> tuple:
     """One row of the table of `fetch_members`."""
+    info, name = member
     path = folder / name
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import requests
+
 from helpers import config, runtime
 from helpers.fetch import downloads
 from helpers.fetch.downloads import Patience, SourceFailed
@@ -315,6 +317,38 @@ def fetch(
             except SourceFailed as error:
                 reasons.append(f"{label}: {error}")
     raise DownloadError(explain(file, folder, reasons))
+
+
+def ask(url: str, method: str = "GET", **options: float) -> requests.Response:
+    """The whole answer of a server, for what is small; `options` are those of `Patience`.
+
+    Raises:
+        DownloadError: patience ended, or it refuses.
+    """
+    patience = Patience(**options)
+    try:
+        with downloads.Session(patience.timeout) as session:
+            return patience.insist(lambda: session.request(method, url, allow_redirects=True))
+    except SourceFailed as error:
+        raise DownloadError(f"{url}: {error}") from error
+
+
+def fetch_url(url: str, path: Path, *, by_hand: str = "", **options: float) -> Path:
+    """Fetch a large file of which only the address is known: the server tells its size first, which is checked in the end.
+
+    Args:
+        url: https address.
+        path: where it goes.
+        by_hand: what a person should do when it fails.
+        **options: those of `fetch`.
+
+    Raises:
+        DownloadError: it could not be had, or the server does not tell its size.
+    """
+    length = ask(url, "HEAD", **options).headers.get("Content-Length", "")
+    if not length.isdigit() or int(length) == 0:
+        raise DownloadError(f"{url}: the server does not say how large it is. By hand: {by_hand or 'a browser'}")
+    return fetch(File(path.name, (Source(url=url),), size=int(length), by_hand=by_hand), path.parent, **options)
 
 
 def explain(file: File, folder: Path, reasons: list[str]) -> str:

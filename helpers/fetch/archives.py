@@ -19,12 +19,15 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import remotezip
 
 from helpers.fetch import downloads, manifests
 from helpers.workspace import disk
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Wanted = Callable[[str], bool] | Collection[str] | None
 
@@ -315,16 +318,8 @@ def directory_digest(archive: zipfile.ZipFile) -> str:
 
 
 def fetch_members(
-    file: manifests.File,
-    folder: str | os.PathLike,
-    *,
-    wanted: Wanted,
-    jobs: int = 4,
-    retries: int = 5,
-    timeout: float = 30.0,
-    backoff: float = 1.0,
-    max_wait: float = 60.0,
-) -> Any:
+    file: manifests.File, folder: str | os.PathLike, *, wanted: Wanted, jobs: int = 4, **options: float
+) -> "pd.DataFrame":
     """Take single members out of a zip on a server, without the rest of it.
 
     Members already there with the right size and CRC-32 are kept, so a killed fetch continues. The sha256 of the whole
@@ -338,7 +333,7 @@ def fetch_members(
         folder: members go to `folder / name`.
         wanted: names, or a test of a name.
         jobs: downloads at the same time.
-        retries, timeout, backoff, max_wait: see `downloads.Patience`.
+        **options: retries, timeout, backoff, max_wait of `downloads.Patience`.
 
     Returns:
         DataFrame in the order of the zip: `member`, `path`, `bytes`, `error` (empty text where all went well). A member
@@ -352,8 +347,8 @@ def fetch_members(
     import pandas as pd
 
     folder = Path(folder)
-    patience = downloads.Patience(retries, timeout, backoff, max_wait)
-    with disk.explain_disk_errors(folder / file.name), downloads.Session(timeout) as session:
+    patience = downloads.Patience(**options)
+    with disk.explain_disk_errors(folder / file.name), downloads.Session(patience.timeout) as session:
         folder.mkdir(parents=True, exist_ok=True)
         remote = _first_remote(file, folder, session, patience)
         chosen = check_zip(remote.zip(), wanted)

@@ -282,23 +282,14 @@ def _from_cache(path: Path, file: File, target: Path) -> None:
     _through(partial(shutil.copyfile, path), file, target)
 
 
-def fetch(
-    file: File,
-    folder: str | os.PathLike,
-    *,
-    cache: str | os.PathLike | None = None,
-    retries: int = 5,
-    timeout: float = 30.0,
-    backoff: float = 1.0,
-    max_wait: float = 60.0,
-) -> Path:
+def fetch(file: File, folder: str | os.PathLike, *, cache: str | os.PathLike | None = None, **options: float) -> Path:
     """Make sure that `file` lies in `folder`, verified; from there, from `cache`, or from its sources in order.
 
     Args:
         file: an entry of a manifest.
         folder: where it belongs; an interrupted download waits there as `<name>.part`.
         cache: a folder that may hold a copy, such as one on Google Drive; only read.
-        retries, timeout, backoff, max_wait: see `Patience`.
+        **options: retries, timeout, backoff, max_wait of `Patience`.
 
     Raises:
         DownloadError: no source gave the right file; says why of each, and what to do by hand.
@@ -306,7 +297,7 @@ def fetch(
     """
     folder = Path(folder)
     target = folder / file.name
-    patience = Patience(retries, timeout, backoff, max_wait)
+    patience = Patience(**options)
     reasons = []
     with disk.explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)

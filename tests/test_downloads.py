@@ -1,5 +1,6 @@
 """Downloads through `manifests.fetch` from a server on this machine that does everything a server should not do."""
 
+import hashlib
 import json
 import re
 import signal
@@ -22,6 +23,8 @@ def server(monkeypatch):
     with serve(monkeypatch) as state:
         yield state
 
+
+MD5 = hashlib.md5(BODY).hexdigest()
 
 # (what the server does request by request, requests it must see, bytes it may send)
 WAYS_THROUGH = {
@@ -78,6 +81,7 @@ def test_a_source_that_fails_is_named(server, tmp_path, plan, words, requests):
     ("changes", "words"),
     [
         ({"sha256": sha(OTHER)}, f"found sha256 {sha(BODY)}, expected {sha(OTHER)}"),
+        ({"sha256": None, "size": None, "md5": "0" * 32}, f"found MD5 {MD5}, expected {'0' * 32}"),
         ({"size": 1_999_999}, "found 2000000 bytes, expected 1999999"),
     ],
 )
@@ -102,6 +106,15 @@ def test_a_file_that_changes_between_two_requests_starts_over(server, tmp_path, 
     continued = server.requests[1]["range"]
     assert continued is None if etag is None else re.fullmatch(r"bytes=9\d{5}-", continued)
     assert server.requests[1]["if_range"] == etag
+
+
+def test_an_md5_alone_is_enough(server, tmp_path):
+    file = file_at(server.url, sha256=None, size=None, md5=MD5)
+    assert manifests.fetch(file, tmp_path, **FAST).read_bytes() == BODY
+    (tmp_path / "data.bin").write_bytes(OTHER)  # of the same size
+    assert manifests.fetch(file, tmp_path, **FAST).read_bytes() == BODY
+    with pytest.raises(manifests.DownloadError, match=f"MD5 {'0' * 32}\\."):
+        manifests.fetch(file_at(server.url, md5="0" * 32), tmp_path, **FAST)
 
 
 def test_pieces_of_two_versions_are_found_by_the_checksum(server, tmp_path):

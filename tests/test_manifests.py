@@ -120,6 +120,7 @@ URL = {"url": "https://a.org/a"}
         ({}, {"size": "5"}, r"files\[0\].size: received '5'"),
         ({}, {"size": True}, r"files\[0\].size: received True"),
         ({}, {"sha256": "ABC"}, r"files\[0\].sha256: received 'ABC'"),
+        ({}, {"md5": "a" * 64}, r"files\[0\].md5: received 'aaa.*32 hexadecimal digits"),
         ({}, {"kind": "7z"}, r"files\[0\].kind: received '7z'"),
         ({}, {"sha256": None, "size": None}, r"files\[0\].size"),
         ({}, {"instead_of": "b.zip"}, r"files\[0\].instead_of: received 'b.zip'"),

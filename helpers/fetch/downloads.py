@@ -170,10 +170,12 @@ class Expected:
     Attributes:
         size: bytes.
         sha256: 64 hexadecimal digits in lower case.
+        md5: 32 of them, for servers that tell no better sum.
     """
 
     size: int | None = None
     sha256: str | None = None
+    md5: str | None = None
 
     def check_size(self, found: int) -> None:
         """SourceFailed where the size is another."""
@@ -185,6 +187,11 @@ class Expected:
         if self.sha256 is not None and found != self.sha256:
             raise SourceFailed(f"found sha256 {found}, expected {self.sha256}")
 
+    def check_md5(self, path: Path) -> None:
+        """SourceFailed where the MD5 of the file is another."""
+        if self.md5 is not None and (found := _hash(path, "md5").hexdigest()) != self.md5:
+            raise SourceFailed(f"found MD5 {found}, expected {self.md5}")
+
     def check(self, path: Path) -> None:
         """SourceFailed where there is no file, a web page in its place, or another file."""
         if not path.is_file():
@@ -195,15 +202,16 @@ class Expected:
         self.check_size(path.stat().st_size)
         if self.sha256 is not None:
             self.check_sha256(_hash(path).hexdigest())
+        self.check_md5(path)
 
 
 def _is_html(start: bytes) -> bool:
     return start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
 
 
-def _hash(path: Path) -> Any:
+def _hash(path: Path, kind: str = "sha256") -> Any:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256")
+        return hashlib.file_digest(file, kind)
 
 
 class Download:
@@ -256,6 +264,7 @@ class Download:
         try:
             self.expected.check_size(self.size())
             self.expected.check_sha256(digest)
+            self.expected.check_md5(self.path)
         except SourceFailed as error:
             self._discard()
             if offset:  # perhaps the pieces were of two versions: once more, from the start

@@ -25,7 +25,6 @@ from helpers.fetch.downloads import Patience, SourceFailed
 from helpers.workspace import disk
 
 LARGE = 100_000_000  # bytes; a download above it is announced
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class DownloadError(RuntimeError):
@@ -94,13 +93,14 @@ class File:
     Attributes:
         name: path relative to the destination folder, with forward slashes.
         sources: tried in order.
-        size: bytes; null only where sha256 is given or python makes the file.
+        size: bytes; null only where a checksum is given or python makes the file.
         sha256: null only where TLS is verified.
         kind: "file", or the archive it is: "zip", "rar", "tar".
         unpacked_size: most bytes that unpacking may write.
         directory_sha256: `directory_digest` of a zip, for `fetch_members`.
         instead_of: name of the file that this one replaces when that one cannot be had.
         by_hand: what a person should do when every source fails.
+        md5: for servers that tell no better sum.
     """
 
     name: str
@@ -112,18 +112,20 @@ class File:
     directory_sha256: str | None = None
     instead_of: str | None = None
     by_hand: str = ""
+    md5: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
         _require("sources", self.sources, self.sources, "a list, each one of url, gdrive, python")
-        for key in ("sha256", "directory_sha256"):
+        for key, digits in (("sha256", 64), ("directory_sha256", 64), ("md5", 32)):
             value = getattr(self, key)
-            good = value is None or SHA256.fullmatch(value)
-            _require(key, value, good, "64 hexadecimal digits in lower case, in quotes, or null")
+            good = value is None or re.fullmatch(f"[0-9a-f]{{{digits}}}", value)
+            _require(key, value, good, f"{digits} hexadecimal digits in lower case, in quotes, or null")
         pinned = any(source.tls == "pinned" for source in self.sources)
         _require("sha256", None, self.sha256 or not pinned, "64 hexadecimal digits, because a source has tls: pinned")
         made_here = all(source.python for source in self.sources)
-        _require("size", None, self.size or self.sha256 or made_here, "a number of bytes, as there is no sha256 either")
+        known = self.size or self.sha256 or self.md5 or made_here
+        _require("size", None, known, "a number of bytes, as there is no sha256 either")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +214,7 @@ def verify(path: Path, file: File) -> None:
 
 
 def _expected(file: File) -> downloads.Expected:
-    return downloads.Expected(file.size, file.sha256)
+    return downloads.Expected(file.size, file.sha256, file.md5)
 
 
 def _announce(file: File, source: Source, folder: Path, here: int = 0) -> None:
@@ -355,7 +357,7 @@ def explain(file: File, folder: Path, reasons: list[str]) -> str:
             *(f"  - {reason}" for reason in reasons),
             f"By hand: {by_hand}",
             f"Put it at {file.name} in the folder {folder}, then run again.",
-            f"Size {size}, sha256 {file.sha256 or 'unknown'}.",
+            f"Size {size}, sha256 {file.sha256 or 'unknown'}{f', MD5 {file.md5}' if file.md5 else ''}.",
         ]
     )
 

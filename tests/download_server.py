@@ -53,7 +53,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             page = b"<!DOCTYPE html><html>please log in</html>"
             self.head(200, len(page), {"Content-Type": "text/html" if action == "html" else "application/zip"})
             return self.wfile.write(page)
+        if action == "too long":
+            self.head(200, None, {})
+            return self.wfile.write(state.body + b"more")
         first, last = self.span(state, action)
+        if action == "shifted":
+            first -= 1000
         headers = {"ETag": state.etag} if state.etag else {}
         if first is None:
             first, last, status = 0, len(state.body) - 1, 200
@@ -84,7 +89,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def head(self, status, length, headers):
         self.send_response(status)
-        self.send_header("Content-Length", str(length))
+        if length is not None:
+            self.send_header("Content-Length", str(length))
         self.send_header("Connection", "close")
         for key, value in (headers | self.server.state.more).items():
             self.send_header(key, value)

@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import zipfile
 import zlib
+from types import SimpleNamespace
 
 import pytest
 from download_server import BODY, FAST, file_at, names, sent, serve
@@ -129,6 +130,16 @@ def test_a_bomb_whose_header_lies_is_stopped(tmp_path):
     with pytest.raises(archives.ArchiveError):
         archives.extract(archive, tmp_path / "out", max_bytes=1000)
     assert nothing_left(tmp_path, archive)
+
+
+def test_an_encrypted_member_is_refused(tmp_path):
+    archive = zip_of(tmp_path / "data.zip", [("a", b"x")])
+    data = bytearray(archive.read_bytes())
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    archive.write_bytes(data)
+    with pytest.raises(archives.ArchiveError, match="'a': it is encrypted"):
+        archives.extract(archive, tmp_path / "out", max_bytes=1000)
 
 
 def test_bytes_are_counted_not_believed(tmp_path, monkeypatch):
@@ -302,6 +313,9 @@ def test_the_output_of_a_rar_program_is_checked_and_bounded_and_the_next_one_tri
     assert extract("one", "good", members=["b"], max_bytes=4) == [tmp_path / "one" / "b"]  # the others do not count
     assert tree(tmp_path / "one") == {"b": b"beta"}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("none")]
+    info = SimpleNamespace(filename="a", file_size=10, CRC=None)  # RAR 5 may have another sum than a CRC
+    with pytest.raises(archives._ToolFailed, match="does not give a"):
+        archives._pour([tmp_path / "bin" / "good", archive], [(info, None)], archives._Budget(archive, 99))
 
 
 MEMBERS = {f"clips/v_{n:02d}.avi": random.Random(n).randbytes(30_000) for n in range(50)}

@@ -132,7 +132,7 @@ def retry_after(value: str | None) -> float:
     """Seconds that a Retry-After header asks for, as a number or a date; 0 where it is absent or unreadable."""
     try:
         return urllib3.Retry().parse_retry_after(value or "0")
-    except urllib3.exceptions.InvalidHeader:
+    except (urllib3.exceptions.InvalidHeader, ValueError, TypeError, OverflowError):
         return 0.0
 
 

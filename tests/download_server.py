@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import requests
+
 from helpers.fetch import manifests
 
 BODY = random.Random(0).randbytes(2_000_000)
@@ -117,6 +119,17 @@ def serve(monkeypatch) -> Iterator[SimpleNamespace]:
         httpd.shutdown()
         httpd.server_close()
         thread.join()
+
+
+def end_in_silence(monkeypatch):
+    """A connection that breaks just ends: urllib3 2 says so itself, its predecessors do not."""
+    loud = requests.Response.iter_content
+
+    def silent(self, size):
+        with contextlib.suppress(requests.RequestException):
+            yield from loud(self, size)
+
+    monkeypatch.setattr(requests.Response, "iter_content", silent)
 
 
 def sent(state):

@@ -1,6 +1,5 @@
 """Downloads through `manifests.fetch` from a server on this machine that does everything a server should not do."""
 
-import contextlib
 import hashlib
 import json
 import re
@@ -13,7 +12,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from download_server import BODY, FAST, OTHER, file_at, names, sent, serve, sha
+from download_server import BODY, FAST, OTHER, end_in_silence, file_at, names, sent, serve, sha
 
 from helpers import runtime
 from helpers.fetch import downloads, manifests
@@ -112,14 +111,7 @@ def test_a_file_that_changes_between_two_requests_starts_over(server, tmp_path, 
 
 
 def test_an_end_that_comes_early_in_silence_is_noticed(server, tmp_path, monkeypatch):
-    """urllib3 2 says so itself; its predecessors do not."""
-    loud = downloads.requests.Response.iter_content
-
-    def silent(self, size):
-        with contextlib.suppress(downloads.requests.RequestException):
-            yield from loud(self, size)
-
-    monkeypatch.setattr(downloads.requests.Response, "iter_content", silent)
+    end_in_silence(monkeypatch)
     server.plan = ["truncate"]
     assert manifests.fetch(file_at(server.url), tmp_path, **FAST).read_bytes() == BODY
     assert len(server.requests) == 2

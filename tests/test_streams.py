@@ -1,7 +1,6 @@
 """Rows out of large tables, in every form that a file may come in, and over a line that breaks."""
 
 import base64
-import contextlib
 import gzip
 import hashlib
 import io
@@ -11,8 +10,7 @@ from functools import partial
 
 import download_server
 import pytest
-import requests
-from download_server import FAST, serve
+from download_server import FAST, end_in_silence, serve
 
 from helpers.fetch import manifests, streams
 
@@ -128,14 +126,7 @@ def test_a_stream_that_breaks_loses_and_doubles_no_byte(server, plan, no_ranges,
 
 
 def test_an_end_that_comes_early_in_silence_is_noticed(server, monkeypatch):
-    """urllib3 2 says so itself; its predecessors do not."""
-    loud = requests.Response.iter_content
-
-    def silent(self, size):
-        with contextlib.suppress(requests.RequestException):
-            yield from loud(self, size)
-
-    monkeypatch.setattr(requests.Response, "iter_content", silent)
+    end_in_silence(monkeypatch)
     server.plan, server.more = ["truncate"], {}
     assert cats(server.url, **FAST)[0] == CATS
     assert len(server.requests) == 2

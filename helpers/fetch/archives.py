@@ -98,6 +98,14 @@ def require_all(wanted: Wanted, found: Iterable[str]) -> None:
         )
 
 
+def _choose(members: list[Any], wanted: Wanted) -> list[tuple[Any, PurePosixPath | None]]:
+    """Members, which have a `filename`, with their safe paths; None for those that are not wanted, which are checked as well."""
+    names, chosen = [member.filename for member in members], selector(wanted)
+    paths = check_names(names)
+    require_all(wanted, names)
+    return [(member, path if chosen(member.filename) else None) for member, path in zip(members, paths, strict=True)]
+
+
 def extract(
     archive: str | os.PathLike, folder: str | os.PathLike, *, members: Wanted = None, max_bytes: int
 ) -> list[Path]:
@@ -193,10 +201,7 @@ def check_zip(archive: zipfile.ZipFile, wanted: Wanted) -> list[tuple[zipfile.Zi
         _require_plain(info.filename, stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG))
         if info.flag_bits & 1:
             raise ArchiveError(f"refused member {info.filename!r}: it is encrypted; fetch a copy without a password")
-    paths = check_names(info.filename for info in files)
-    require_all(wanted, (info.filename for info in files))
-    chosen = selector(wanted)
-    return [(info, path) for info, path in zip(files, paths, strict=True) if chosen(info.filename)]
+    return [(info, path) for info, path in _choose(files, wanted) if path]
 
 
 def _extract_zip(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
@@ -241,21 +246,18 @@ def _extract_rar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
     files = [info for info in opened.infolist() if not info.is_dir()]
     for info in files:
         _require_plain(info.filename, info.is_file() and not info.file_redir)
-    paths = check_names(info.filename for info in files)
-    require_all(members, (info.filename for info in files))
-    chosen = selector(members)
-    targets = [scratch / path if chosen(info.filename) else None for info, path in zip(files, paths, strict=True)]
-    _pour_rar(archive, [*zip(files, targets, strict=True)], scratch, max_bytes)
-    return [path for path, target in zip(paths, targets, strict=True) if target]
+    chosen = _choose(files, members)
+    _pour_rar(archive, chosen, scratch, max_bytes)
+    return [path for _, path in chosen if path]
 
 
-def _pour_rar(archive: Path, files: list[tuple[Any, Path | None]], scratch: Path, max_bytes: int) -> None:
+def _pour_rar(archive: Path, files: list[tuple[Any, PurePosixPath | None]], scratch: Path, max_bytes: int) -> None:
     """Let the first program that can read this archive give out its members, and write those that have a path."""
     reasons = []
     for tool, options in RAR_TOOLS.items():
         if program := shutil.which(tool):
             try:
-                return _pour([program, *options, str(archive.resolve())], files, _Budget(archive, max_bytes))
+                return _pour([program, *options, str(archive.resolve())], files, scratch, _Budget(archive, max_bytes))
             except _ToolFailed as error:
                 reasons.append(f"{tool}: {error}")
                 shutil.rmtree(scratch)
@@ -286,15 +288,15 @@ class _Piece:
         return chunk
 
 
-def _pour(command: list[str], files: list[tuple[Any, Path | None]], budget: _Budget) -> None:
-    """Cut the output of `command` into files."""
+def _pour(command: list[str], files: list[tuple[Any, PurePosixPath | None]], scratch: Path, budget: _Budget) -> None:
+    """Cut the output of `command` into files; a member without a path is read and dropped."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env={**os.environ, "LC_ALL": "C.UTF-8"}, **pipes) as process:
         try:
             for info, path in files:
                 piece = _Piece(process.stdout, info.file_size)
                 if path:
-                    budget.copy(piece, path)
+                    budget.copy(piece, scratch / path)
                 while piece.read(CHUNK):
                     pass
                 if piece.left or info.CRC not in (None, piece.crc):

@@ -332,6 +332,21 @@ def test_files_that_fail_or_are_gone_let_others_pass(make, tmp_path, write):
 # Nothing reaches the caller
 
 
+def test_the_worker_outlives_any_surprise(make, monkeypatch):
+    genuine, surprises = RemoteLog._turn, [SystemExit(1), ValueError("?")]
+
+    def turn(self):
+        if surprises:
+            raise surprises.pop()
+        return genuine(self)
+
+    monkeypatch.setattr(RemoteLog, "_turn", turn)
+    log = make(Flaky())
+    train(log, 2)
+    until(lambda: log.status()["sent"] == 2)
+    assert log.status()["failures"] == 2
+
+
 def test_slow_answers_block_nothing(tmp_path, write, capsys):
     sink, files = Flaky(), Flaky()
     sink.gate.clear()

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from helpers import video
-from helpers.temporal_coherence.mini_scenes import SCENES
-from helpers.temporal_coherence.mini_stage import Stage, draw_background, draw_look
+from helpers.temporal_coherence.mini.scenes import SCENES
+from helpers.temporal_coherence.mini.stage import Stage, draw_background, draw_look
 
 LABELS = {  # the course's ten classes with their numbers in the official list, which counts from 1
     "Archery": 3,

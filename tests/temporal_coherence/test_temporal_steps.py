@@ -17,8 +17,9 @@ runtime.quiet_start()
 
 from temporal_coherence import kill
 
-from helpers.temporal_coherence import data, evaluation, mini, steps
+from helpers.temporal_coherence import data, evaluation, steps
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
+from helpers.temporal_coherence.mini import dataset
 
 SHARED = runtime.repo_root().parent / "shared" / "data" / "ucf101"
 SMALL = {"classes": ("Archery", "Rowing"), "groups": (1, 2, 8, 9, 10, 11), "frames": (14, 26), "size": (60, 80)}
@@ -36,7 +37,7 @@ change = functools.partial(dataclasses.replace, MINI)
 def small_mini():
     """Fewer and smaller clips than mini draws."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "make_dataset", functools.partial(mini.make_dataset, **SMALL))
+        patch.setattr(dataset, "make_dataset", functools.partial(dataset.make_dataset, **SMALL))
         yield
 
 
@@ -200,8 +201,8 @@ def test_bad_clips_among_good_ones_are_recorded(local, tmp_path):
     (folder / "Rowing" / "v_Rowing_g12_c01.avi").write_text("not a video at all")
     (folder / "Rowing" / "v_Rowing_g12_c02.avi").touch()
     good = next((folder / "Archery").glob("*.avi"))
-    mini.truncate_clip(good, 0.02, target=folder / "Archery" / "v_Archery_g12_c01.avi")
-    mini.truncate_clip(good, 0.7, target=folder / "Archery" / "v_Archery_g12_c02.avi")
+    dataset.truncate_clip(good, 0.02, target=folder / "Archery" / "v_Archery_g12_c01.avi")
+    dataset.truncate_clip(good, 0.7, target=folder / "Archery" / "v_Archery_g12_c02.avi")
     video.write_video(folder / "Archery" / "v_Archery_g12_c03.avi", video.read_frames(good, step=1000))  # one frame
     shutil.copy(good, folder / "Archery" / "holiday.avi")
     shutil.copy(good, folder / "Archery" / "holiday.mp4")  # the same name but for the suffix
@@ -232,7 +233,7 @@ def test_not_one_good_clip_is_an_error(tmp_path):
         (tmp_path / "mine" / "A" / f"{number}.avi").write_text("no video")
     config = change(source="local", local_folder=str(tmp_path / "mine"), split_by="clip")
     steps.build_dataset(config, tmp_path)
-    with pytest.raises(ValueError, match=r"not one of 2 clips could be cut; the first says: ValueError: not one frame"):
+    with pytest.raises(ValueError, match=r"not one of 2 clips can be used; the first says: ValueError: not one frame"):
         steps.preprocess(config, tmp_path)
     assert not steps.preprocess.done(config, tmp_path)
 
@@ -328,9 +329,9 @@ def test_a_stopped_evaluation_goes_on_with_the_next_score(own, place, monkeypatc
 def undisturbed(tmp_path_factory):
     """Clips, workspaces ready for each step, and what the steps leave when nobody kills them."""
     root = tmp_path_factory.mktemp("kill")
-    small = mini.make_dataset
+    small = dataset.make_dataset
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "make_dataset", small.func)
+        patch.setattr(dataset, "make_dataset", small.func)
         kill.draw_clips(root / "clips")
     expected = {}
     for name, before in kill.BEFORE.items():

@@ -13,5 +13,6 @@ def augment_frame(frame: np.ndarray, generator: np.random.Generator) -> np.ndarr
     if generator.random() < 0.5:
         frame = frame[:, ::-1]
     gain = generator.uniform(0.6, 1.4) * generator.uniform(0.7, 1.3, 3)
-    frame = (frame - frame.mean()) * generator.uniform(0.6, 1.4) + frame.mean() * gain
-    return np.clip(frame, 0.0, 1.0).astype(np.float32)
+    contrast = generator.uniform(0.6, 1.4)  # (frame - mean) * contrast + mean * gain, in one pass
+    shift = (frame.mean() * (gain - contrast)).astype(np.float32)
+    return np.clip(frame * contrast + shift, 0.0, 1.0)

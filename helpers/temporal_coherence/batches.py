@@ -37,7 +37,7 @@ class Frames:
 
     def stack(self, paths: list[str]) -> np.ndarray:
         """Frames as network input: (N, size, size, 3) float32 in [0, 1]."""
-        return np.stack([self.read(path) for path in paths]).astype(np.float32) / 255.0
+        return np.divide(np.stack([self.read(path) for path in paths]), 255.0, dtype=np.float32)
 
 
 class Batches(batches.Batches):
@@ -175,8 +175,10 @@ class ViewBatches(Batches):
         return rows[["path_query", "path_next"]].to_numpy().tolist(), np.ones(len(rows), np.float32)
 
     def change(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Every frame changed on its own, if asked for."""
-        return np.stack([[augment_frame(frame, generator) for frame in views] for views in x]) if self.augment else x
+        """Every frame changed on its own, in its place, if asked for."""
+        for place in np.ndindex(x.shape[:2]) if self.augment else ():
+            x[place] = augment_frame(x[place], generator)
+        return x
 
 
 class LabelBatches(Batches):

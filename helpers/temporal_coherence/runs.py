@@ -135,7 +135,7 @@ def train_one(
         save_every=config.save_every,
         seed=config.seed,
         remote=remote,
-        config={"loss": loss} | configs.values(config, TRAIN),
+        config=configs.values(config, TRAIN) | {"loss": loss},
     )
     with disk.atomic_path(folder / loss / "trunk.weights.h5") as temporary:
         trunk.save_weights(temporary)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import parallel, runtime, video, workspace
+from helpers import parallel, runtime, workspace
 from helpers.batches import SIDES
 from helpers.config import MACHINE
 from helpers.temporal_coherence import data, evaluation, metrics, runs, splits
@@ -66,7 +66,7 @@ def preprocess(config: TemporalCoherenceConfig, place: Workspace, folder: Path) 
     clips = built.table("clips")
     options = {name: getattr(config, name) for name in CUT}
     work = functools.partial(data.preprocess_clip, root=built.source_root, folder=folder, options=options)
-    done = video.parallel(work, clips.to_dict("records"), label="cutting clips")
+    done = parallel.parallel(work, clips.to_dict("records"), label="cutting clips")
     counts = ["decoded_frames", "header_frames", "pairs"]
     clips[counts] = done.reindex(columns=counts).fillna(0).astype(int).to_numpy()
     clips["error"] = done["error"]

@@ -301,6 +301,14 @@ def test_build_batches_follows_the_loss(folder, loss, sampler):
     assert getattr(batches, "negatives", "other_group") == "other_group" and getattr(batches, "augment", True)
 
 
+def test_random_numbers_are_those_of_earlier_trainings(folder):
+    """A training that began before the streams had names goes on with its own batches."""
+    batches = build("clean", folder, seed=3)
+    order = np.random.default_rng([3, 0, 1]).permutation(len(TRAIN))
+    assert batches.rows(batches.steps_per_epoch).tolist() == order[:BATCH].tolist()
+    assert batches.stream("changes", 7).random() == np.random.default_rng([3, 1, 7]).random()
+
+
 def test_watched_pairs_are_fixed_balanced_and_clean():
     validation = ALL[ALL["split"] == "validation"]
     paths, same = watch_pairs(validation, seed=3)
@@ -310,5 +318,6 @@ def test_watched_pairs_are_fixed_balanced_and_clean():
     for (query, partner), flag in zip(paths, same, strict=True):
         assert partner == following[query] if flag else VIDEO[partner] != VIDEO[query]
     assert {path for pair in paths for path in pair} <= {*validation["path_query"], *validation["path_next"]}
+    assert watch_pairs(validation, seed=4)[0] != paths
     few, same = watch_pairs(validation, seed=3, most=10)
     assert len(few) == len(same) == 10 and same.sum() == 5

@@ -5,6 +5,7 @@ from helpers import runtime
 runtime.quiet_start()
 
 import dataclasses
+import functools
 import types
 
 import keras
@@ -64,6 +65,38 @@ def test_the_network_follows_loss_margin_and_normalize(loss):
     frames = np.random.default_rng(0).random((3, views, 35, 35, 3)).astype(np.float32)
     lengths = np.linalg.norm(network(frames), axis=-1)
     assert np.allclose(lengths, 1, atol=1e-5) == (loss == "linear")
+
+
+def test_train_one_hands_the_config_to_batches_and_watch(monkeypatch, tmp_path):
+    config = dataclasses.replace(
+        CONFIG, negatives="other_group", augment=True, batch_size=7, seed=5, margin=0.6, normalize=False, epochs=4
+    )
+    pairs = pd.DataFrame({"split": ["train", "validation", "test"], "video": ["a", "b", "c"]})
+    calls = {}
+
+    def take(name, answer, *arguments, **options):
+        calls[name] = (arguments, options)
+        return answer
+
+    batches = types.SimpleNamespace(steps_per_epoch=10, batch_size=7, batch=None)
+    log = pd.DataFrame({"step": [40], "loss": [0.5]})
+    monkeypatch.setattr(runs, "build_batches", functools.partial(take, "batches", batches))
+    monkeypatch.setattr(runs, "Watch", functools.partial(take, "watch", None))
+    monkeypatch.setattr(runs.training, "fit", functools.partial(take, "fit", log))
+    row = runs.train_one(config, "linear", pairs, "frames", tmp_path)
+    assert row == {"run": "linear", "pairs_seen": 280, "step": 40, "loss": 0.5}
+    (loss, rows, frames), options = calls["batches"]
+    assert (loss, frames, rows["video"].tolist()) == ("linear", "frames", ["a"])
+    assert options.pop("everything") is pairs
+    assert options == {"negatives": "other_group", "augment": True, "batch_size": 7, "seed": 5}
+    (_, rows, frames), options = calls["watch"]
+    assert (frames, rows["video"].tolist()) == ("frames", ["b"])
+    assert options == {"normalize": False, "margin": 0.6, "seed": 5}
+    (siamese, _), options = calls["fit"]
+    assert (options["epochs"], options["steps_per_epoch"], options["seed"]) == (4, 10, 5)
+    assert options["config"]["loss"] == "linear" and options["run_dir"] == tmp_path / "linear"
+    siamese.optimizer.iterations.assign(14)
+    assert float(siamese.optimizer.learning_rate) == pytest.approx(0.03)  # a tenth after one third of 40 steps
 
 
 class Table:

@@ -8,16 +8,18 @@ import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import runtime, video
+from helpers import parallel, runtime, video
 
 runtime.quiet_start()
 
+import keras
 from temporal_coherence import kill
 
-from helpers.temporal_coherence import data, evaluation, steps
+from helpers.temporal_coherence import data, evaluation, metrics, runs, steps
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
 from helpers.temporal_coherence.mini import dataset
 
@@ -158,6 +160,49 @@ def test_scores_have_a_row_per_baseline_and_run(place):
     assert len(result.table("plane")) == min(50, len(test))
 
 
+def siamese_features(place, run: str, paths: list[str]) -> np.ndarray:
+    """Embeddings by the whole siamese network with the weights that its training ended with; "" for the first weights."""
+    trained, (siamese, _) = steps.train.load(MINI, place), runs.build_network(MINI, "contrastive", total_steps=1)
+    if run:
+        siamese.load_weights(trained.folder / run / "final.weights.h5")
+    frames = steps.frames_of(MINI, place, steps.split.load(MINI, place).table("pairs")).stack(paths)
+    return np.asarray(siamese(np.stack([frames, frames], axis=1)))[:, 0]
+
+
+@pytest.mark.parametrize("name, run", [("random start", ""), ("contrastive", "contrastive"), ("nt_xent", "nt_xent")])
+def test_scores_are_of_the_normalised_embeddings_of_that_run(place, name, run):
+    pairs = steps.split.load(MINI, place).table("pairs")
+    test = pairs[pairs["split"] == "test"].reset_index(drop=True)
+    features = siamese_features(place, run, test["path_query"].tolist())
+    scores = steps.evaluate.load(MINI, place).table("scores").set_index("features").loc[name]
+    expected = evaluation.query_pair_auc(test, features, seed=MINI.seed)
+    assert scores["pair_auc"] == pytest.approx(expected, abs=1e-3)
+    clusters = metrics.cluster_scores(test["label"], metrics.kmeans(features, 2))
+    assert scores["conditional_entropy"] == pytest.approx(clusters["conditional_entropy"], abs=0.02)
+
+
+@pytest.mark.parametrize("run", ["", "nt_xent"])
+def test_fine_tuning_starts_from_the_weights_of_its_run(place, tmp_path, monkeypatch, run):
+    class Stop(Exception):
+        pass
+
+    def stop(model, train_data, *, epochs, steps_per_epoch, **options):
+        assert epochs * steps_per_epoch == MINI.finetune_steps
+        assert float(model.optimizer.learning_rate) == pytest.approx(1e-3) and model.output_shape == (None, 2)
+        started.append(np.asarray(keras.Model(model.input, model.layers[-2].output)(x)))
+        raise Stop
+
+    pairs, trained, started = steps.split.load(MINI, place).table("pairs"), steps.train.load(MINI, place), []
+    frames = steps.frames_of(MINI, place, pairs)
+    paths = pairs["path_query"].iloc[:5].tolist()
+    x = frames.stack(paths)
+    monkeypatch.setattr("helpers.training.fit", stop)
+    with pytest.raises(Stop):
+        evaluation.finetune(run or "random start", 1.0, MINI, pairs, frames, trained if run else None, tmp_path)
+    unit = started[0] / np.linalg.norm(started[0], axis=1, keepdims=True)
+    np.testing.assert_allclose(unit, siamese_features(place, run, paths), atol=1e-4)
+
+
 def test_calling_again_touches_nothing(place):
     before = stamps(place)
     for step in steps.STEPS:
@@ -252,7 +297,7 @@ def test_a_full_disk_stops_the_step_and_keeps_what_is_cut(own, monkeypatch):
         pytest.raises(OSError, match=r"could not be written, call again.*the disk is full"),
     ):
         patch.setattr(data, "_write_frame", write_or_fail)
-        patch.setattr(video, "parallel", functools.partial(video.parallel, jobs=1))
+        patch.setattr(parallel, "parallel", functools.partial(parallel.parallel, jobs=1))
         steps.preprocess(config, own)
     partial = kill.step_called("preprocess").folder(config, own)
     partial = partial.with_name(partial.name + ".partial")

@@ -1,5 +1,6 @@
 """Scoring trained networks beside baselines, the t-SNE plane, and fine-tuning: the larger parts of step evaluate."""
 
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -136,18 +137,14 @@ def finetune_all(
 ) -> pd.DataFrame:
     """Test accuracy of a classifier that starts from random or from learned weights, at equal budget, per share of labels."""
     starts = {RANDOM: None} | dict.fromkeys((run for run in trained["runs"] if run != "inverted"), trained)
-    places = {
-        (name, share): folder / "finetuning" / f"{_file(name)}-{share:g}"
-        for share in config.label_shares
-        for name in starts
-    }
-    return pd.DataFrame(
-        disk.remember(
-            place.with_name(f"{place.name}.json"),
-            *(finetune, name, share, config, pairs, frames, starts[name], place),
+    rows = []
+    for share, (name, start) in itertools.product(config.label_shares, starts.items()):
+        place = folder / "finetuning" / f"{_file(name)}-{share:g}"
+        row = disk.remember(
+            place.with_name(f"{place.name}.json"), finetune, name, share, config, pairs, frames, start, place
         )
-        for (name, share), place in places.items()
-    )
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def labelled_part(pairs: pd.DataFrame, share: float, *, seed: int) -> pd.DataFrame:

@@ -39,16 +39,14 @@ def fingerprint(config: TemporalCoherenceConfig) -> list[tuple[str, int, int]] |
 @workspace.step(project="temporal_coherence", reads=("source", "local_folder", "classes"), fingerprint=fingerprint)
 def build_dataset(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the clips and list them in `clips.csv`."""
-    root = folder / CLIPS
+    root, classes = folder / CLIPS, config.classes
     if config.source == "mini":
         dataset.write_lists(folder, dataset.make_dataset(root))
         classes = ()
     elif config.source == "ucf101":
-        ucf101.fetch_clips(root, config.classes, cache=place.downloads)
-        classes = config.classes
+        ucf101.fetch_clips(root, classes, cache=place.downloads)
     else:
         root = Path(config.local_folder).expanduser().resolve()
-        classes = config.classes
     clips = data.find_clips(root, classes)
     disk.write_table(folder / "clips.csv", clips)
     return {

@@ -14,6 +14,7 @@ import numpy as np
 
 Color = tuple[int, int, int]
 Part = tuple[Sequence[complex], Color, float]  # points, colour, width of a thick line
+HALF_TURN, TURN = math.pi, 2 * math.pi
 FRACTION = 16  # OpenCV draws at 1/16 of a pixel (a shift by 4 bits), so that slow motion looks smooth
 CIRCLE = tuple(cmath.rect(1, 2 * math.pi * k / 20) for k in range(20))
 SKINS = ((255, 219, 190), (240, 190, 150), (205, 145, 105), (150, 100, 70), (105, 68, 48))
@@ -105,6 +106,9 @@ class Stage:
             self.line(points, color, width)
 
 
+Draw = Callable[[Stage, float], None]  # of one scene: what is seen after so many seconds
+
+
 def shade(color: Color, factor: float) -> Color:
     """The colour made darker (below 1) or lighter (above 1)."""
     return tuple(min(255, round(channel * factor)) for channel in color)
@@ -115,6 +119,11 @@ def ease(x: float, times: Sequence[float], values: Sequence[float]) -> float:
     i = min(max(int(np.searchsorted(times, x)), 1), len(times) - 1)
     share = min(max((x - times[i - 1]) / (times[i] - times[i - 1]), 0.0), 1.0)
     return values[i - 1] + (values[i] - values[i - 1]) * (0.5 - 0.5 * math.cos(math.pi * share))
+
+
+def hanging(angle: float) -> complex:
+    """Direction of an arm or a club: 0 hangs down, positive swings to the right and up."""
+    return cmath.rect(1, HALF_TURN / 2 - angle)
 
 
 def reach(start: complex, target: complex, first: float, second: float, bend: float) -> tuple[complex, complex]:

@@ -105,6 +105,10 @@ def test_the_groups_hold_every_training_clip_once(finished):
     sides = {side: set(steps.clips_of(config, place, side)["clip"]) for side in ("train", "validation", "test")}
     assert (sides["train"], sides["validation"]) == (set(groups[0]), set(groups[1]))
     assert sides["test"] == set(clips.loc[clips["partition"] == "test", "clip"])
+    other = dataclasses.replace(config, group=1)
+    steps.split(other, place)
+    swapped = [set(steps.clips_of(other, place, side)["clip"]) for side in ("validation", "train")]
+    assert swapped == [set(group) for group in groups]
     pairs = done["split"].table("pairs")
     assert set(pairs.stack()) <= sides["test"] and (pairs["source"] != pairs["driving"]).all()  # each of two persons
     assert not pairs.duplicated().any()

@@ -6,11 +6,11 @@ import numpy as np
 from keras import ops
 
 from helpers.face_animation import layers
+from helpers.face_animation.config import VARIANTS
 from helpers.face_animation.model import hourglass
 
 LEAST_AREA = 1e-6  # of a hull, in the unit of [-1, 1]: below it keypoints have no size that could be compared
 LEAST_DETERMINANT = 1e-4  # of a Jacobian that is inverted
-VARIANTS = ("fomm", "fomm_6b", "unet", "unet3plus")
 
 
 @keras.saving.register_keras_serializable("helpers")

@@ -1,4 +1,4 @@
-"""Clips of any form, size and length into the one form that a training reads: a folder of pictures, or a video."""
+"""A folder of clips of any form, size and length into the one form that a training reads: folders of pictures, or videos."""
 
 import os
 import tempfile
@@ -11,7 +11,7 @@ import pandas as pd
 from PIL import Image
 
 from helpers import parallel, video
-from helpers.face_animation import data, voxceleb
+from helpers.face_animation import data
 
 
 def write_folder(path: str | os.PathLike, frames: Iterable[np.ndarray]) -> int:
@@ -93,53 +93,10 @@ def prepare_all(
     done = done.reindex(clips.index).fillna(
         {"frames": 0, "error": "another clip has this name with another suffix: rename one"}
     )
-    return _with_results(clips, targets, form, done)
+    return with_results(clips, targets, form, done)
 
 
-def _with_results(clips: pd.DataFrame, paths: pd.Series, form: str, done: pd.DataFrame) -> pd.DataFrame:
+def with_results(clips: pd.DataFrame, paths: pd.Series, form: str, done: pd.DataFrame) -> pd.DataFrame:
+    """The table of some clips after they were prepared: with `paths`, `form`, and the frames and error of `done`."""
     form = {"png": "folder", "mp4": "video"}[form]
     return clips.assign(path=paths, form=form, frames=done["frames"].astype(int), error=done["error"])
-
-
-def list_voxceleb(metadata: pd.DataFrame, videos: str | os.PathLike) -> pd.DataFrame:
-    """The clips of VoxCeleb's table, each once, with the user's own copies of their videos.
-
-    Args:
-        metadata: of `voxceleb.read_metadata`.
-        videos: folder of the copies.
-
-    Returns:
-        As `data.find_clips`: path is that of the whole video, error says which videos are gone.
-    """
-    found, _ = voxceleb.find_videos(videos, metadata["video_id"].unique())
-    rows = metadata.drop_duplicates("clip").sort_values(["partition", "clip"])
-    paths = rows["video_id"].map({name: path.relative_to(videos).as_posix() for name, path in found.items()})
-    table = rows.rename(columns={"person_id": "person", "video_id": "video"}).assign(
-        path=paths.fillna(""), form="video", error=np.where(paths.isna(), "gone: no file of this video", "")
-    )
-    return table[data.COLUMNS].reset_index(drop=True)
-
-
-def crop_voxceleb(
-    clips: pd.DataFrame,
-    metadata: pd.DataFrame,
-    videos: str | os.PathLike,
-    folder: str | os.PathLike,
-    *,
-    size: tuple[int, int],
-    form: str,
-    jobs: int | None = -1,
-) -> pd.DataFrame:
-    """Cut the clips of `list_voxceleb` out of the videos; arguments and result as in `prepare_all`."""
-    wanted = metadata[metadata["clip"].isin(clips["clip"])].drop_duplicates("clip")
-    made, gone = voxceleb.crop_all(wanted, videos, folder, size=size, form=form, jobs=jobs)
-    paths = clips["partition"] + "/" + clips["clip"]
-    states = dict(zip(made["clip"], made["state"], strict=True))
-    broken = dict(zip(gone["video_id"], gone["error"], strict=True))
-    rows = []
-    for name, video_id, path in zip(clips["clip"], clips["video"], paths, strict=True):
-        if states.get(name) in ("made", "there"):
-            rows.append((data.count_frames(Path(folder) / path), ""))
-        else:
-            rows.append((0, states.get(name) or broken[video_id]))
-    return _with_results(clips, paths, form, pd.DataFrame(rows, columns=["frames", "error"], index=clips.index))

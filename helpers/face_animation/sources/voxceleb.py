@@ -16,8 +16,10 @@ import pandas as pd
 
 from helpers import parallel, video
 from helpers.face_animation import data
+from helpers.face_animation.sources import local
 from helpers.workspace import disk
 
+METADATA = "vox-metadata.csv"
 COLUMNS = ["video_id", "start", "end", "bbox", "fps", "width", "height", "partition", "person_id"]
 BOX = ["left", "top", "right", "bottom"]
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
@@ -258,3 +260,47 @@ def crop_all(
 def _crop_item(item: tuple, folder: str, size: tuple[int, int], form: str) -> dict:
     _, path, rows = item
     return {"clips": crop_video(path, rows, folder, size=size, form=form)}
+
+
+def list_clips(metadata: pd.DataFrame, videos: str | os.PathLike) -> pd.DataFrame:
+    """The clips of VoxCeleb's table, each once, with the user's own copies of their videos.
+
+    Args:
+        metadata: of `read_metadata`.
+        videos: folder of the copies.
+
+    Returns:
+        As `data.find_clips`: path is that of the whole video, error says which videos are gone.
+    """
+    found, _ = find_videos(videos, metadata["video_id"].unique())
+    rows = metadata.drop_duplicates("clip").sort_values(["partition", "clip"])
+    paths = rows["video_id"].map({name: path.relative_to(videos).as_posix() for name, path in found.items()})
+    table = rows.rename(columns={"person_id": "person", "video_id": "video"}).assign(
+        path=paths.fillna(""), form="video", error=np.where(paths.isna(), "gone: no file of this video", "")
+    )
+    return table[data.COLUMNS].reset_index(drop=True)
+
+
+def crop_clips(
+    clips: pd.DataFrame,
+    metadata: pd.DataFrame,
+    videos: str | os.PathLike,
+    folder: str | os.PathLike,
+    *,
+    size: tuple[int, int],
+    form: str,
+    jobs: int | None = -1,
+) -> pd.DataFrame:
+    """Cut the clips of `list_clips` out of the videos; arguments and result as in `local.prepare_all`."""
+    wanted = metadata[metadata["clip"].isin(clips["clip"])].drop_duplicates("clip")
+    made, gone = crop_all(wanted, videos, folder, size=size, form=form, jobs=jobs)
+    paths = clips["partition"] + "/" + clips["clip"]
+    states = dict(zip(made["clip"], made["state"], strict=True))
+    broken = dict(zip(gone["video_id"], gone["error"], strict=True))
+    rows = []
+    for name, video_id, path in zip(clips["clip"], clips["video"], paths, strict=True):
+        if states.get(name) in ("made", "there"):
+            rows.append((data.count_frames(Path(folder) / path), ""))
+        else:
+            rows.append((0, states.get(name) or broken[video_id]))
+    return local.with_results(clips, paths, form, pd.DataFrame(rows, columns=["frames", "error"], index=clips.index))

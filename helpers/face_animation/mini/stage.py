@@ -8,7 +8,7 @@ and ears move against the outline as on a real head.
 import cv2
 import numpy as np
 
-from helpers.face_animation.mini_puppets import Color, Pose, Puppet, shade
+from helpers.face_animation.mini.puppets import Color, Pose, Puppet, shade
 
 FINER = 2  # pictures are drawn at twice their size, then averaged: smooth edges, and motion by parts of a pixel
 FRACTION = 16  # OpenCV takes corners in 1/16 of a pixel (a shift by 4 bits)

@@ -2,7 +2,7 @@
 
 Puppets instead of people: nobody's face is needed to learn how a face is animated. Every clip is one puppet that turns, nods,
 tilts and moves its head, talks, blinks and looks around before a wall that stands still. Puppets of the test are not in the
-training. Where ten points of each face are (`mini_puppets.POINTS`) is known exactly in every frame.
+training. Where ten points of each face are (`puppets.POINTS`) is known exactly in every frame.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ import pandas as pd
 from PIL import Image
 
 from helpers import video
-from helpers.face_animation.mini_originals import SCREEN, clip_box
-from helpers.face_animation.mini_puppets import (
+from helpers.face_animation.mini.originals import SCREEN, clip_box
+from helpers.face_animation.mini.puppets import (
     FPS,
     POINTS,
     Pose,
@@ -28,8 +28,8 @@ from helpers.face_animation.mini_puppets import (
     plan_motion,
     puppet_number,
 )
-from helpers.face_animation.mini_stage import draw_puppet, draw_room, puppet_points
-from helpers.face_animation.prepare import write_folder
+from helpers.face_animation.mini.stage import draw_puppet, draw_room, puppet_points
+from helpers.face_animation.sources.local import write_folder
 from helpers.parallel import failures, parallel, stop_at_disk_errors
 from helpers.workspace import disk
 
@@ -51,7 +51,7 @@ class Pair:
         driving: the clip whose motion it gets, (T, size, size, 3) uint8.
         truth: the source's puppet doing what the driving one does, relative to how both begin; its first frame is `source`,
             which looks ahead. Where both are the same puppet, it is `driving`.
-        source_points: (10, 2) float32, x, y in pixels, see `mini_puppets.POINTS`.
+        source_points: (10, 2) float32, x, y in pixels, see `puppets.POINTS`.
         driving_points, truth_points: (T, 10, 2) float32.
     """
 
@@ -238,7 +238,7 @@ def _metadata(table: pd.DataFrame, seed: int) -> pd.DataFrame:
 def read_points(folder: str | Path) -> dict[str, np.ndarray]:
     """The true points of every clip from `points.csv`, by its name: (T, 10, 2) float32, x, y in pixels of the clip.
 
-    The order is `mini_puppets.POINTS`; whole numbers are the middles of pixels. Points that cannot be seen are told too: pupils
+    The order is `puppets.POINTS`; whole numbers are the middles of pixels. Points that cannot be seen are told too: pupils
     behind lids, an ear behind the head.
 
     Raises:

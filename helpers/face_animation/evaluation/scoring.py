@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,12 +13,14 @@ import pandas as pd
 from keras import ops
 
 from helpers import video
-from helpers.face_animation import data, metrics, visualiser
+from helpers.face_animation import data, metrics
 from helpers.face_animation.animate import Animator
+from helpers.face_animation.evaluation import visualiser
 
 COPY = "copy of the source"  # the trivial drawer: nothing moves
 MEAN = "mean of training"  # the trivial finder of points
 SCORES = ("l1", "psnr", "ssim")
+BATCH = 16  # frames at a time
 TIMED = 32  # frames of a timing
 
 
@@ -133,7 +136,7 @@ def time_frames(animator: Animator, clip: np.ndarray) -> float:
 
 
 def count_products(network: keras.Model) -> int:
-    """Multiplications of all convolutions for one picture."""
+    """Multiplications of all convolutions for one picture, those of an `UpConv2D` counted at its enlarged size."""
     convs = (layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D))
     return sum(math.prod(conv.kernel.shape) * math.prod(conv.output.shape[1:3]) for conv in convs)
 
@@ -141,6 +144,12 @@ def count_products(network: keras.Model) -> int:
 def count_parameters(network: keras.Model) -> int:
     """Trained numbers; the moving statistics of normalisations are none, as in the original's counts."""
     return sum(math.prod(weight.shape) for weight in network.trainable_weights)
+
+
+def measure_all(animators: Mapping[str, Animator], clips: pd.DataFrame, root: Path) -> pd.DataFrame:
+    """`measure` of each animator on the first of the clips."""
+    clip = data.read_clip(root / clips["path"].iloc[0])
+    return pd.DataFrame([measure(name, animator, clip) for name, animator in animators.items()])
 
 
 def measure(variant: str, animator: Animator, clip: np.ndarray) -> dict:
@@ -157,16 +166,21 @@ def measure(variant: str, animator: Animator, clip: np.ndarray) -> dict:
 
 
 def animate_pairs(
-    config, pairs: pd.DataFrame, clips: pd.DataFrame, root: Path, animators: Mapping[str, Animator], folder: Path
+    pairs: pd.DataFrame,
+    clips: pd.DataFrame,
+    root: Path,
+    animators: Mapping[str, Animator],
+    folder: Path,
+    **options: Any,
 ) -> pd.DataFrame:
     """Write `<number>.mp4` for every pair: source, driving clip, and the source moved by each animator, side by side.
 
     Args:
-        config: gives relative, adapt_scale, start.
         pairs: source and driving, names of clips.
         clips, root: rows with clip, path; folder of the paths.
         animators: by name, in the order of the columns.
         folder: gets the files.
+        **options: relative, adapt_scale, start of `animate.animate`.
 
     Returns:
         The pairs with the column file.
@@ -178,7 +192,6 @@ def animate_pairs(
         if not (folder / files[-1]).exists():
             picture = data.read_frames(root / paths[source], [0])[0]
             moving = data.read_clip(root / paths[driving])
-            options = {"relative": config.relative, "adapt_scale": config.adapt_scale, "start": config.start}
             drawn = [animator.animate(picture, moving, **options) for animator in animators.values()]
             still = np.broadcast_to(picture, moving.shape)
             video.write_video(folder / files[-1], np.concatenate([still, moving, *drawn], axis=2), 25)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import ops
 
-from helpers.face_animation import losses, transform
+from helpers.face_animation import losses
+from helpers.face_animation.model import hourglass, transform
 
 POINTS = ("value", "jacobian")
 
@@ -60,7 +61,8 @@ class AnimationModel(keras.Model):
         inputs: dict with source and driving, (B, H, W, 3) in [0, 1].
 
     Returns:
-        dict with the generator's outputs, kp_source_value, kp_source_jacobian, kp_driving_value, kp_driving_jacobian.
+        dict with the generator's outputs, kp_source_value, kp_source_jacobian, kp_driving_value, kp_driving_jacobian; in training
+        also the parameters of a random `transform` and kp_transformed_... of the driving frames that it has bent.
 
     Raises:
         ValueError: networks that do not fit each other, or a discriminator whose judgement counts nothing.
@@ -101,11 +103,16 @@ class AnimationModel(keras.Model):
         return [name for name in names if self.loss_weights.by_term()[name]]
 
     def call(self, inputs, training=None):
-        points = {}
-        for who in ("source", "driving"):
-            found = self.kp_detector(inputs[who], training=training)
-            points |= {f"kp_{who}_{what}": found[what] for what in POINTS}
-        return {**self.generator({"source": inputs["source"], **points}, training=training), **points}
+        frames, bend = {who: inputs[who] for who in ("source", "driving")}, {}
+        if training and self._bends():
+            frames["transformed"], bend = self._transform(inputs["driving"])
+        # At once is quicker; each has statistics of its own, as in the original's calls one after the other.
+        with hourglass.together(len(frames)):
+            found = self.kp_detector(ops.concatenate(list(frames.values())), training=training)
+        parts = dict(zip(frames, _parts(found, len(frames)), strict=True))
+        points = {f"kp_{who}_{what}": part[what] for who, part in parts.items() for what in POINTS}
+        wanted = {name: points[name] for name in self.generator.input if name != "source"}
+        return {**self.generator({"source": inputs["source"], **wanted}, training=training), **points, **bend}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The sum of all weighted terms.
@@ -128,11 +135,10 @@ class AnimationModel(keras.Model):
     def compute_terms(self, driving, outputs: dict, *, training: bool = False) -> dict:
         """All terms of the loss, unweighted scalars by name; see `helpers.face_animation.losses`."""
         prediction = outputs["prediction"]
-        names = self.term_names()
         terms = {}
-        if "perceptual" in names:
+        if self.loss_weights.perceptual:
             terms["perceptual"] = losses.perceptual(self.features, prediction, driving, self.scales)
-        if "equivariance_value" in names or "equivariance_jacobian" in names:
+        if self._bends():
             terms |= self._equivariance(driving, outputs, training)
         if self.discriminator is not None:
             points = ops.stop_gradient(outputs["kp_driving_value"])
@@ -141,21 +147,33 @@ class AnimationModel(keras.Model):
 
     def _equivariance(self, driving, outputs, training):
         """A known transform of the frame must do to its keypoints what it does to all points."""
-        drawn = transform.draw(ops.shape(driving)[0], self.seed_generator, **self.transform_options)
-        frame = transform.warp_images(driving, drawn, align_corners=self.generator.get_layer("warp").align_corners)
-        found = self.kp_detector(frame, training=training)
-        slopes = transform.jacobian(found["value"], drawn), found["jacobian"]
+        if "kp_transformed_value" in outputs:
+            bend, found = outputs, {what: outputs[f"kp_transformed_{what}"] for what in POINTS}
+        else:
+            frame, bend = self._transform(driving)
+            found = self.kp_detector(frame, training=training)
+        slopes = transform.jacobian(found["value"], bend), found["jacobian"]
         return {
             "equivariance_value": losses.equivariance_value(
-                outputs["kp_driving_value"], transform.warp_points(found["value"], drawn)
+                outputs["kp_driving_value"], transform.warp_points(found["value"], bend)
             ),
             "equivariance_jacobian": losses.equivariance_jacobian(outputs["kp_driving_jacobian"], *slopes),
         }
 
+    def _bends(self) -> bool:
+        """Whether a term of the loss asks for transformed frames."""
+        return bool(self.loss_weights.equivariance_value or self.loss_weights.equivariance_jacobian)
+
+    def _transform(self, frames):
+        """Frames bent at random, and how: see `transform.draw`."""
+        drawn = transform.draw(ops.shape(frames)[0], self.seed_generator, **self.transform_options)
+        corners = self.generator.get_layer("warp").align_corners
+        return transform.warp_images(frames, drawn, align_corners=corners), drawn
+
     def _adversarial(self, driving, prediction, points, training):
         """The discriminator twice: to train it on a prediction that stands still, then to judge a moving one, standing still."""
         both = ops.concatenate([driving, ops.stop_gradient(prediction)])  # it has no statistics over the batch
-        real, old = _halves(self._judge(both, ops.concatenate([points, points]), training))
+        real, old = _parts(self._judge(both, ops.concatenate([points, points]), training), 2)
         frozen = [(variable, ops.stop_gradient(variable.value)) for variable in self.discriminator.variables]
         with keras.StatelessScope(state_mapping=frozen):
             new = self._judge(prediction, points, False)
@@ -187,10 +205,10 @@ class _Total(keras.losses.Loss):
         return y_pred
 
 
-def _halves(outputs):
-    """Outputs for two batches in one, taken apart."""
-    halves = keras.tree.map_structure(lambda x: ops.split(x, 2), outputs)
-    return [keras.tree.map_structure_up_to(outputs, lambda pair, i=i: pair[i], halves) for i in (0, 1)]
+def _parts(outputs, count: int) -> list:
+    """Outputs for several batches in one, taken apart."""
+    parts = keras.tree.map_structure(lambda x: ops.split(x, count), outputs)
+    return [keras.tree.map_structure_up_to(outputs, lambda part, i=i: part[i], parts) for i in range(count)]
 
 
 def _check(kp_detector, generator, discriminator, loss_weights) -> None:

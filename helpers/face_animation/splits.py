@@ -1,4 +1,4 @@
-"""The clips of a data set in exclusive groups, by a seed: drawn, written, read back; and pairs of clips to animate."""
+"""Which clips are for what: test and training, exclusive groups by a seed, sides, and pairs of clips to animate."""
 
 import hashlib
 import itertools
@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from helpers.batches import SIDES, stream
 from helpers.workspace import disk
 
+NO_GROUP = -1  # of clips of the test, and of those that drop_remainder leaves over
 COPY = re.compile(r" \(\d+\)(?=(\.[^.]*)?$)")  # what Google Drive appends to the name of a second copy
 
 
@@ -35,6 +37,20 @@ def drop_copies(names: Iterable[str]) -> tuple[list[str], list[str]]:
     for name in unique:
         kept.setdefault(COPY.sub("", name), name)
     return sorted(kept.values()), sorted(set(unique) - set(kept.values()))
+
+
+def split_names(names: Sequence[str], *, share: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Train and test names; whole persons until the test has its share, or single clips where there is one person only."""
+    names = sorted(names)
+    units = sorted({person_of(name) for name in names})
+    key = person_of if len(units) > 1 else str
+    units = units if len(units) > 1 else names
+    test: list[str] = []
+    for index in stream(seed, "choice").permutation(len(units))[:-1]:
+        if len(test) >= share * len(names):
+            break
+        test += [name for name in names if key(name) == units[index]]
+    return sorted(set(names) - set(test)), sorted(test)
 
 
 def sample_groups(
@@ -66,7 +82,7 @@ def sample_groups(
     if copies:
         print(f"{len(copies)} name(s) are second copies and left out, such as {copies[0]!r}")
     _check_sizes(group_size, n_groups, len(kept), by_person)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)  # no named stream: groups drawn with this seed have been published
     if by_person:
         groups = _by_person(kept, n_groups or max(1, round(len(kept) / group_size)), generator)
         group_size = min(map(len, groups))
@@ -217,3 +233,58 @@ def draw_pairs(names: Sequence[str], limit: int, *, seed: int = 0) -> pd.DataFra
     return pd.DataFrame(
         [(names[index % count], names[index // count]) for index in drawn], columns=["source", "driving"]
     )
+
+
+def choose_pairs(names: Sequence[str], count: int, *, seed: int) -> pd.DataFrame:
+    """Up to `count` of all ordered pairs of test clips, as `draw_pairs`; only those of two persons, where there are two."""
+    pairs = draw_pairs(names, len(names) ** 2, seed=seed)
+    other = pairs["source"].map(person_of) != pairs["driving"].map(person_of)
+    return (pairs[other] if other.any() else pairs).head(count).reset_index(drop=True)
+
+
+def pairs_among(path: str | os.PathLike, names: Sequence[str], *, limit: int) -> pd.DataFrame:
+    """The pairs of a CSV whose clips are both among `names`, at most `limit`; see `read_pairs`.
+
+    Raises:
+        ValueError: there is none, or a column is missing.
+    """
+    path = Path(path).expanduser()
+    found = read_pairs(path, names=names, limit=limit)
+    if found.empty:
+        raise ValueError(
+            f"{path.name}: not one pair of clips that are there; expected clips of the test, such as {names[0]!r}"
+        )
+    return found
+
+
+def assign_sides(clips: pd.DataFrame, groups: Sequence[Sequence[str]], *, chosen: int) -> pd.DataFrame:
+    """Tell each clip its group and its side.
+
+    Args:
+        clips: rows with clip and partition.
+        groups: of the training clips.
+        chosen: number of the group that is trained on.
+
+    Returns:
+        The clips of the training, then those of the test, with two columns more: group, `NO_GROUP` where it is in none; side,
+        of `SIDES`: "train" is the chosen group, "validation" are the others, "test" the test; "" for a clip left over.
+    """
+    member = {name: number for number, group in enumerate(groups) for name in group}
+    train, test = (clips[clips["partition"] == side] for side in ("train", "test"))
+    number = train["clip"].map(member).fillna(NO_GROUP).astype(int)
+    side = np.select([number == chosen, number != NO_GROUP], ["train", "validation"], "")
+    parts = [train.assign(group=number, side=side), test.assign(group=NO_GROUP, side="test")]
+    return pd.concat(parts, ignore_index=True)
+
+
+def clips_on(clips: pd.DataFrame, side: str) -> pd.DataFrame:
+    """The rows of `assign_sides` on a side; where all training clips are in one group the test is the validation too.
+
+    Raises:
+        ValueError: an unknown side.
+    """
+    if side not in SIDES:
+        raise ValueError(f"side must be one of {', '.join(SIDES)}. Received: side={side!r}")
+    if side == "validation" and not (clips["side"] == side).any():
+        side = "test"
+    return clips[clips["side"] == side].reset_index(drop=True)

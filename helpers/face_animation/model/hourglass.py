@@ -3,9 +3,13 @@
 Every layer is named after the PyTorch module that it stands for, with "_" for ".": see `helpers.face_animation.model`.
 """
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -51,14 +55,86 @@ class SpectralConv2D(keras.layers.Conv2D):
         return ops.reshape(ops.cast(kernel, self.u.dtype), (-1, self.filters))
 
 
+@keras.saving.register_keras_serializable("helpers")
+class UpConv2D(keras.layers.Conv2D):
+    """Every pixel four times, then a 3 x 3 convolution "same": the same numbers from 4/9 of the products.
+
+    Of the 3 x 3 enlarged pixels that each result looks at, several are copies. So 2 x 2 original ones with sums of the weights do,
+    which is a transposed convolution of 4 x 4 by steps of 2. The weights are those of the 3 x 3 convolution.
+    """
+
+    SUMS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], "float32")
+
+    def convolution_op(self, inputs, kernel):
+        sums = ops.convert_to_tensor(self.SUMS)
+        kernel = ops.einsum("ai,bj,ijcf->abfc", sums, sums, ops.cast(kernel, "float32"))
+        kernel = ops.cast(kernel, inputs.dtype)
+        return ops.conv_transpose(inputs, kernel, strides=2, padding="same", data_format="channels_last")
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return (batch, *(side if side is None else 2 * side for side in (height, width)), self.filters)
+
+
+TOGETHER = contextvars.ContextVar("batches that go through at once", default=1)
+
+
+@contextlib.contextmanager
+def together(count: int) -> Iterator[None]:
+    """Within it `BatchNorm` takes its inputs for `count` batches, one after the other: each has statistics of its own."""
+    token = TOGETHER.set(count)
+    try:
+        yield
+    finally:
+        TOGETHER.reset(token)
+
+
+@keras.saving.register_keras_serializable("helpers")
+class BatchNorm(keras.layers.BatchNormalization):
+    """Keras's layer over the last axis, with its gradient in closed form, half of the passes over the maps; see `together`."""
+
+    def call(self, inputs, training=None):
+        if not training or not self.trainable:
+            return super().call(inputs, training=False)
+        count, (*_, channels) = TOGETHER.get(), inputs.shape
+        x = ops.reshape(ops.cast(inputs, "float32"), (count, -1, channels))
+        mean, variance = ops.moments(ops.stop_gradient(x), axes=1, keepdims=True)
+        shares = (1 - self.momentum) * self.momentum ** np.arange(count - 1, -1, -1, dtype="float32")
+        for moving, found in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum**count + ops.sum(found[:, 0] * shares[:, None], axis=0))
+        gamma, beta = (ops.cast(weight, "float32") for weight in (self.gamma, self.beta))
+        found = _normalise(x, gamma, beta, mean, ops.rsqrt(variance + self.epsilon))
+        return ops.cast(ops.reshape(found, (-1, *inputs.shape[1:])), self.compute_dtype)
+
+
+@ops.custom_gradient
+def _normalise(x, gamma, beta, mean, scale):
+    """(x - mean) scale gamma + beta of (batches, N, C), whose gradient knows that mean and scale come from x itself."""
+
+    def gradient(*upstream):
+        (slope,) = upstream
+        count = ops.cast(ops.shape(x)[1], "float32")
+        by_beta = ops.sum(slope, axis=1, keepdims=True)
+        by_gamma = ops.sum(slope * (x - mean), axis=1, keepdims=True) * scale
+        by_x = (slope - (x - mean) * (scale * by_gamma / count) - by_beta / count) * (gamma * scale)
+        sums = (ops.sum(part, axis=(0, 1)) for part in (by_gamma, by_beta))
+        return by_x, *sums, ops.zeros_like(mean), ops.zeros_like(scale)
+
+    weight = gamma * scale
+    return x * weight + (beta - mean * weight), gradient
+
+
 def _unit(vector):
     return vector / ops.maximum(ops.sqrt(ops.sum(ops.square(vector))), 1e-12)
 
 
-def conv(x, filters: int, size: int, *, name: str, padding: str = "same", spectral_norm: bool = False, kernel=None):
+def conv(
+    x, filters: int, size: int, *, name: str, padding: str = "same", layer: type = keras.layers.Conv2D, kernel=None
+):
     """A convolution with bias that starts as in PyTorch: both uniform within 1 / sqrt(fan_in).
 
     Args:
+        layer: the kind of `Conv2D`.
         kernel: another initializer of the kernel.
     """
     limit = 1 / math.sqrt(size * size * x.shape[-1])
@@ -66,23 +142,29 @@ def conv(x, filters: int, size: int, *, name: str, padding: str = "same", spectr
         kernel or keras.initializers.RandomUniform(-limit, limit),
         keras.initializers.RandomUniform(-limit, limit),
     )
-    layer = SpectralConv2D if spectral_norm else keras.layers.Conv2D
     return layer(filters, size, padding=padding, kernel_initializer=kernel, bias_initializer=bias, name=name)(x)
 
 
 def norm(x, *, name: str):
     """Batch normalisation with PyTorch's constants (its momentum 0.1 is 0.9 here)."""
-    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+    return BatchNorm(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def relu(x, *, name: str):
     return keras.layers.ReLU(name=name)(x)
 
 
-def same_block(x, filters: int, size: int, *, name: str, convs: int = 1, kernel=None):
-    """Convolution, batch normalisation, ReLU; with `convs` 2 the first convolution is followed by the second at once."""
+def sigmoid(x, *, name: str):
+    return keras.layers.Activation("sigmoid", dtype="float32", name=name)(x)
+
+
+def same_block(
+    x, filters: int, size: int, *, name: str, convs: int = 1, first: type = keras.layers.Conv2D, kernel=None
+):
+    """Convolution of kind `first`, batch normalisation, ReLU; with `convs` 2 a second convolution follows the first at once."""
     for k in range(convs):
-        x = conv(x, filters, size, name=f"{name}_conv{k + 1 if convs > 1 else ''}", kernel=kernel)
+        layer = keras.layers.Conv2D if k else first
+        x = conv(x, filters, size, name=f"{name}_conv{k + 1 if convs > 1 else ''}", layer=layer, kernel=kernel)
     return relu(norm(x, name=f"{name}_norm"), name=f"{name}_relu")
 
 
@@ -94,8 +176,7 @@ def down_block(x, filters: int, *, name: str, convs: int = 1):
 
 def up_block(x, filters: int, *, name: str, convs: int = 1):
     """Every pixel four times, then `same_block` 3x3."""
-    x = keras.layers.UpSampling2D(name=f"{name}_up")(x)
-    return same_block(x, filters, 3, name=name, convs=convs)
+    return same_block(x, filters, 3, name=name, convs=convs, first=UpConv2D)
 
 
 def residual_block(x, *, name: str):
@@ -105,6 +186,22 @@ def residual_block(x, *, name: str):
         y = relu(norm(y, name=f"{name}_norm{k}"), name=f"{name}_relu{k}")
         y = conv(y, x.shape[-1], 3, name=f"{name}_conv{k}")
     return keras.layers.Add(name=f"{name}_add")([y, x])
+
+
+def check_size(size, *, scale: float, blocks: int, what: str) -> tuple[int, int]:
+    """(height, width) of an int or a pair.
+
+    Raises:
+        ValueError: the network cannot halve the sides so often.
+    """
+    sides = (size, size) if isinstance(size, int | np.integer) else tuple(size)
+    multiple = round(1 / scale) * 2**blocks
+    if len(sides) != 2 or any(side < multiple or side % multiple for side in sides):
+        raise ValueError(
+            f"size must be a multiple of {multiple} or a pair (height, width) of such for {what}: scale {scale:g} and "
+            f"{blocks} halvings. Received: size={size!r}; take another size or fewer blocks"
+        )
+    return sides
 
 
 def encoder(x, *, width: int, max_width: int, blocks: int, name: str, convs: int = 1) -> list:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from helpers import video
-from helpers.face_animation.mini_puppets import FPS, clip_poses, generator, make_puppet, puppet_number
-from helpers.face_animation.mini_stage import draw_puppet, draw_room
+from helpers.face_animation.mini.puppets import FPS, clip_poses, generator, make_puppet, puppet_number
+from helpers.face_animation.mini.stage import draw_puppet, draw_room
 from helpers.parallel import failures, parallel, stop_at_disk_errors
 
 SCREEN = (720, 1280)  # height and width to which the boxes of the metadata refer

@@ -1,12 +1,16 @@
 """The keypoint detector in its four variants: where the parts of a face are, and how the face is bent around each of them."""
 
+import cv2
 import keras
 import numpy as np
 from keras import ops
 
-from helpers.face_animation import hourglass, layers
+from helpers.face_animation import layers
+from helpers.face_animation.config import VARIANTS
+from helpers.face_animation.model import hourglass
 
-VARIANTS = ("fomm", "fomm_6b", "unet", "unet3plus")
+LEAST_AREA = 1e-6  # of a hull, in the unit of [-1, 1]: below it keypoints have no size that could be compared
+LEAST_DETERMINANT = 1e-4  # of a Jacobian that is inverted
 
 
 @keras.saving.register_keras_serializable("helpers")
@@ -54,22 +58,6 @@ class SoftHeatmaps(SoftKeypoints):
         return self.heatmaps(logits)
 
 
-def check_size(size, *, scale: float, blocks: int, what: str) -> tuple[int, int]:
-    """(height, width) of an int or a pair.
-
-    Raises:
-        ValueError: the network cannot halve the sides so often.
-    """
-    sides = (size, size) if isinstance(size, int | np.integer) else tuple(size)
-    multiple = round(1 / scale) * 2**blocks
-    if len(sides) != 2 or any(side < multiple or side % multiple for side in sides):
-        raise ValueError(
-            f"size must be a multiple of {multiple} or a pair (height, width) of such for {what}: scale {scale:g} and "
-            f"{blocks} halvings. Received: size={size!r}; take another size or fewer blocks"
-        )
-    return sides
-
-
 def build_keypoint_detector(
     variant: str = "fomm", size: int | tuple[int, int] = 256, num_keypoints: int = 10, num_blocks: int = 5,
     align_corners: bool = True, *, width: int = 32, max_width: int = 1024, scale: float = 0.25, temperature: float = 0.1,
@@ -97,7 +85,7 @@ def build_keypoint_detector(
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(VARIANTS)}. Received: variant={variant!r}")
     blocks = num_blocks + (variant == "fomm_6b")
-    height, side = check_size(size, scale=scale, blocks=blocks, what=f"the variant {variant}")
+    height, side = hourglass.check_size(size, scale=scale, blocks=blocks, what=f"the variant {variant}")
     images = keras.Input((height, side, 3), name="images")
     x = layers.AntiAlias(scale, name="down")(images)
     options = {"width": width, "max_width": max_width, "blocks": blocks, "name": "predictor"}
@@ -131,3 +119,54 @@ def build_heatmaps(detector: keras.Model) -> keras.Model:
     logits = detector.get_layer("kp").output
     temperature = detector.get_layer("keypoints").temperature
     return keras.Model(detector.input, SoftHeatmaps(temperature, name="heatmaps")(logits), name="heatmaps")
+
+
+def relative_motion(source: dict, driving: dict, initial: dict, *, adapt_scale: bool = True) -> dict:
+    """Carry a motion over: where the source's keypoints go when they move as the driving ones did since the initial frame.
+
+    value = (driving - initial) a + source, jacobian = J_driving J_initial^-1 J_source; a = sqrt(area of the source's hull / area
+    of the initial one's) adapts to a smaller or larger face. A hull without area gives a = 1, and where an initial Jacobian
+    cannot be inverted that of the source stays.
+
+    Args:
+        source, initial: dict of NumPy arrays value (1, K, 2) and jacobian (1, K, 2, 2).
+        driving: the same with T in place of 1.
+        adapt_scale: or a = 1.
+
+    Returns:
+        dict with value (T, K, 2) and jacobian (T, K, 2, 2), float32.
+    """
+    areas = [hull_area(part["value"][0]) for part in (source, initial)]
+    scale = np.sqrt(areas[0] / areas[1]) if adapt_scale and min(areas) > LEAST_AREA else 1.0
+    matrices = initial["jacobian"].astype(np.float64)
+    bad = np.abs(np.linalg.det(matrices)) < LEAST_DETERMINANT
+    turn = driving["jacobian"] @ np.linalg.inv(np.where(bad[..., None, None], np.eye(2), matrices))
+    turn = np.where(bad[..., None, None], np.eye(2), turn)
+    value = (driving["value"] - initial["value"]) * scale + source["value"]
+    return {"value": value.astype(np.float32), "jacobian": (turn @ source["jacobian"]).astype(np.float32)}
+
+
+def best_frame(source, driving) -> int:
+    """The driving frame whose pose is nearest to the source's.
+
+    Args:
+        source: (K, 2) keypoints.
+        driving: (T, K, 2).
+
+    Returns:
+        The frame with the least sum of squared differences of keypoints, each set moved to mean 0 and hull 1.
+    """
+    wanted = _normalised(source)
+    return int(np.argmin([np.square(_normalised(values) - wanted).sum() for values in driving]))
+
+
+def _normalised(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean(axis=0)) / np.sqrt(max(hull_area(values), LEAST_AREA))
+
+
+def hull_area(values) -> float:
+    """Area of the convex hull of points (K, 2); 0 where they lie on a line."""
+    values = np.asarray(values, np.float32)
+    if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
+        raise ValueError(f"values must be finite, (K, 2). Received: shape {values.shape}, {values.tolist()}")
+    return float(cv2.contourArea(cv2.convexHull(values)))

@@ -12,7 +12,8 @@ import pytest
 from keras import ops
 
 from helpers import training
-from helpers.face_animation import layers, losses, model, trainer, transform
+from helpers.face_animation import layers, losses, model
+from helpers.face_animation.model import animation, transform
 
 SIZE = {"size": 32, "num_keypoints": 3}
 DETECTOR = {**SIZE, "num_blocks": 1, "width": 4, "max_width": 8, "scale": 0.5}
@@ -43,7 +44,7 @@ def build(gan=True, *, optimizer=None, eager=True, seed=7, discriminator=None, *
             noise = rng.normal(size=weight.shape) * 0.05
             weight.assign(numpy(weight) * 0.5 + noise if len(weight.shape) == 1 else noise * 3)
     options = {"features": losses.build_stand_in(), "scales": SCALES, "seed": seed} | options
-    whole = trainer.AnimationModel(*networks, **options)
+    whole = animation.AnimationModel(*networks, **options)
     whole.compile(optimizer or keras.optimizers.Adam(2e-4, beta_1=0.5, epsilon=1e-8), run_eagerly=eager)
     return whole
 
@@ -87,21 +88,21 @@ JUDGES = {"use_keypoints": False, "scales": (1.0, 0.5)}
 def test_one_step_equals_two_optimisers(discriminator, eager, monkeypatch):
     """The original's order: a step for detector and generator, then one for the discriminator on the same prediction.
 
-    A graph rounds the prediction otherwise, by 1e-6, and this network is full of kinks: |a - b| of 100 000 features, ReLU, and
-    images that are sampled between pixels. Where one is crossed a gradient jumps, by some per cent on noise. So in graph mode
-    the images are smooth and (a - b)^2 stands for |a - b|.
+    Three batches at once, or a graph, round otherwise, by 1e-6, and this network is full of kinks: |a - b| of 100 000 features,
+    ReLU, and images that are sampled between pixels. Where one is crossed a gradient jumps, by some per cent on noise. So the
+    images are smooth and (a - b)^2 stands for |a - b|.
     """
     import tensorflow as tf
 
-    distance = tf.abs if eager else tf.square
+    distance = tf.square
     monkeypatch.setattr(losses, "mean_absolute", lambda a, b: tf.reduce_mean(distance(a - b)))
 
     # Some biases have no gradient but rounding, since a norm follows: an epsilon above that keeps Adam from following it.
-    # Others have gradients of 100, of which a graph rounds six digits.
-    adams = [keras.optimizers.Adam(1e-3, beta_1=0.5, epsilon=1e-2 if eager else 1.0) for _ in range(3)]
+    # Others have gradients of 100, of which six digits stand.
+    adams = [keras.optimizers.Adam(1e-3, beta_1=0.5, epsilon=1.0) for _ in range(3)]
     whole = build(discriminator=discriminator, optimizer=adams[2], eager=eager)
     by_hand = build(discriminator=discriminator)
-    images = batch() if eager else waves()
+    images = waves()
     logs = step(whole, data=images)
     source, driving = (tf.constant(images[0][name]) for name in ("source", "driving"))
     detector, generator, judge, features = (
@@ -154,9 +155,9 @@ def test_one_step_equals_two_optimisers(discriminator, eager, monkeypatch):
 def test_who_moves_whom():
     """With plain gradient steps of rate 1 a change of the weights is a gradient: compare them under other weights."""
     cases = {
-        "all": trainer.LossWeights(),
-        "disc": trainer.LossWeights(discriminator_gan=3.0),
-        "rest": trainer.LossWeights(perceptual=1.0, generator_gan=5.0, equivariance_value=0.0),
+        "all": animation.LossWeights(),
+        "disc": animation.LossWeights(discriminator_gan=3.0),
+        "rest": animation.LossWeights(perceptual=1.0, generator_gan=5.0, equivariance_value=0.0),
     }
     changes = {}
     for name, weights in cases.items():
@@ -183,7 +184,7 @@ def test_without_a_discriminator_and_without_features():
         features=None,
         sigma_affine=0.0,
         sigma_tps=0.0,
-        weights=trainer.LossWeights(perceptual=5.0),
+        weights=animation.LossWeights(perceptual=5.0),
     )
     logs = [step(whole, number) for number in range(3)][-1]
     assert set(logs) == {"loss", "perceptual", *EQUIVARIANCE}
@@ -287,13 +288,13 @@ def networks(**changes):
         ({"discriminator": {"num_keypoints": 4}}, {}, "keypoints. Received: .*discriminator 4"),
         ({"detector": {"size": 64}}, {}, r"one size of images. Received: kp_detector \(64, 64\)"),
         ({"discriminator": {"size": 64}}, {}, r"discriminator \(64, 64\)"),
-        ({}, {"weights": trainer.LossWeights(generator_gan=0.0)}, "leave the discriminator out"),
-        ({}, {"weights": trainer.LossWeights(discriminator_gan=0.0)}, "Received: 1.0 and 0.0"),
+        ({}, {"weights": animation.LossWeights(generator_gan=0.0)}, "leave the discriminator out"),
+        ({}, {"weights": animation.LossWeights(discriminator_gan=0.0)}, "Received: 1.0 and 0.0"),
     ],
 )
 def test_networks_that_do_not_fit(changes, options, words):
     with pytest.raises(ValueError, match=words):
-        trainer.AnimationModel(*networks(**changes), **options)
+        animation.AnimationModel(*networks(**changes), **options)
 
 
 @jax_twin.needs_jax
@@ -309,5 +310,5 @@ def test_the_same_on_jax():
         "stand_in",
     ]
     quick = "--xla_backend_optimization_level=0"  # less than half the time to compile
-    said = jax_twin.run(__file__, ["face_losses", "face_trainer"], names, XLA_FLAGS=quick)
+    said = jax_twin.run(__file__, ["face_losses", "face_animation_model"], names, XLA_FLAGS=quick)
     assert "\n12 passed" in said, said

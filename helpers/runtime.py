@@ -121,6 +121,20 @@ def devices() -> list[dict]:
     return _tensorflow_devices()
 
 
+def onednn() -> bool:
+    """Whether Keras computes by oneDNN on the CPU: TensorFlow alone has it, where its build and `TF_ENABLE_ONEDNN_OPTS` say so."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return False
+    try:
+        from tensorflow.python.util import _pywrap_util_port
+
+        return bool(_pywrap_util_port.IsMklEnabled())
+    except (ImportError, AttributeError):  # no public name tells it
+        return False
+
+
 def _cpu() -> list[dict]:
     memory = None
     with contextlib.suppress(ValueError, OSError, AttributeError):

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from helpers import config, parallel, runtime, video
-from helpers.lip_reading import clips, data, lips, mini
+from helpers.lip_reading import data, faces, lips
 from helpers.lip_reading.config import LipReadingConfig, LipSize
-from helpers.lip_reading.timing import frame_span, pick_frames
+from helpers.lip_reading.data import frame_span, pick_frames
+from helpers.lip_reading.mini import speech
 
 SHARED = runtime.repo_root().parent / "shared/data"
 YUNET = SHARED / "models/face_detection_yunet_2023mar.onnx"
@@ -65,7 +66,7 @@ def rates(tmp_path_factory):
     root = tmp_path_factory.mktemp("rates")
     points = {}
     for fps in (25, 30, 60):
-        clip = mini.plan_clip(NAME, fps=fps)
+        clip = speech.plan_clip(NAME, fps=fps)
         video.write_video(root / f"{fps}.mp4", clip.frames(), fps)
         points[f"{fps}.mp4"] = clip.points
     return root, points
@@ -73,7 +74,7 @@ def rates(tmp_path_factory):
 
 def prepare(root, folder, settings, points=None, paths=None, **more):
     table = pd.DataFrame([{"path": path, **WHOLE} for path in paths or sorted(points)])
-    return clips.prepare_all(table, root, folder, settings, points=points, jobs=1, **more)
+    return data.prepare_all(table, root, folder, settings, points=points, jobs=1, **more)
 
 
 @pytest.mark.parametrize("mode", ["resample", "pad", "center"])
@@ -101,7 +102,7 @@ def test_the_cache_holds_the_clip_and_is_not_made_twice(rates, tmp_path, monkeyp
     assert stored["frames"].shape == (count, 24, 40, 3) and stored["frames"].dtype == np.uint8
     assert stored["found"].shape == (count,) and stored["points"].shape == (count, 5, 2) and stored["fps"] == 30
     frames = list(video.read_frames(root / "30.mp4"))
-    expected = lips.crop_lips(frames, lips.track_points(points["30.mp4"]), (24, 40))
+    expected = lips.crop_lips(frames, faces.track_points(points["30.mp4"]), (24, 40))
     np.testing.assert_array_equal(stored["frames"], expected)
     monkeypatch.setattr(video, "scan_frames", None)  # a second call decodes nothing
     pd.testing.assert_frame_equal(prepare(root, tmp_path, settings, {"30.mp4": points["30.mp4"]}), done)
@@ -110,8 +111,8 @@ def test_the_cache_holds_the_clip_and_is_not_made_twice(rates, tmp_path, monkeyp
 def test_workers_give_the_same(rates, tmp_path):
     root, points = rates
     table = pd.DataFrame([{"path": path, **WHOLE} for path in sorted(points)])
-    one = clips.prepare_all(table, root, tmp_path / "a", MINI, points=points, jobs=1)
-    two = clips.prepare_all(table, root, tmp_path / "b", MINI, points=points, jobs=2)
+    one = data.prepare_all(table, root, tmp_path / "a", MINI, points=points, jobs=1)
+    two = data.prepare_all(table, root, tmp_path / "b", MINI, points=points, jobs=2)
     pd.testing.assert_frame_equal(one, two)
 
 
@@ -179,7 +180,7 @@ def test_fixed_windows_and_cuts_in_time(colors, tmp_path):
     settings = local(lips="fixed", window=(40, 8, 56, 24), channels_lips=3)
     spans = [(0.2, 0.32), ("", ""), (9.0, 9.5)]  # "" is what a table read from a CSV file may hold
     table = pd.DataFrame([{"path": "good.mp4", "start": start, "end": end} for start, end in spans])
-    done = clips.prepare_all(table, root, tmp_path, settings, jobs=1)
+    done = data.prepare_all(table, root, tmp_path, settings, jobs=1)
     assert done["frames"].tolist()[:2] == [3, 10] and done["cache"].nunique() == 3
     cut = data.read_clip(tmp_path, done["cache"][0])["frames"].astype(int)
     assert np.abs(cut - frames[5:8, 16:17, 48:49]).max() < 12
@@ -191,9 +192,9 @@ def test_fixed_windows_and_cuts_in_time(colors, tmp_path):
 def test_points_are_cut_with_the_clip(rates, tmp_path):
     root, points = rates
     table = pd.DataFrame([{"path": "25.mp4", "start": 0.4, "end": 1.0}])
-    done = clips.prepare_all(table, root, tmp_path, MINI, points=points, jobs=1)
+    done = data.prepare_all(table, root, tmp_path, MINI, points=points, jobs=1)
     stored = data.read_clip(tmp_path, done["cache"][0])
-    np.testing.assert_allclose(stored["points"], lips.track_points(points["25.mp4"][10:25]))
+    np.testing.assert_allclose(stored["points"], faces.track_points(points["25.mp4"][10:25]))
     frames = list(video.read_frames(root / "25.mp4"))[10:25]
     np.testing.assert_array_equal(stored["frames"], lips.to_grey(lips.crop_lips(frames, stored["points"], 32)))
 
@@ -205,7 +206,7 @@ def test_swapped_channels_are_warned_about_and_put_right(colors, tmp_path, swap)
     done = prepare(root, tmp_path, settings, paths=["good.mp4", "swapped.mp4"])
     good, swapped = (data.read_clip(tmp_path, name)["frames"].astype(int) for name in done["cache"])
     assert np.abs(good - swapped[..., ::-1]).mean() < 4
-    assert (done["redness"] < clips.SWAPPED).tolist() == [swap, not swap]
+    assert (done["redness"] < data.SWAPPED).tolist() == [swap, not swap]
     warnings = [data.check_channels(done.iloc[rows]) for rows in ([0], [1], [0, 1])]
     assert [bool(text) for text in warnings] == [swap, not swap, False]
     assert "1 of 1 clips" in "".join(warnings) and "swap_channels: true" in "".join(warnings)
@@ -233,7 +234,7 @@ def test_the_detector_finds_what_was_drawn(rates, tmp_path):
     assert done["error"][0] == "" and done["share"][0] == 1
     found = data.read_clip(tmp_path, done["cache"][0])["points"][:, 3:].mean(axis=1)
     truth = points["25.mp4"][:, 3:].mean(axis=1)
-    assert np.hypot(*(found - truth).T).mean() < 0.12 * mini.plan_clip(NAME).speaker.eyes
+    assert np.hypot(*(found - truth).T).mean() < 0.12 * speech.plan_clip(NAME).speaker.eyes
 
 
 @pytest.mark.skipif(
@@ -242,7 +243,7 @@ def test_the_detector_finds_what_was_drawn(rates, tmp_path):
 def test_a_real_word_is_cut(tmp_path):
     settings = local(size_lips=LipSize(64, 64))
     table = pd.DataFrame([{"path": "id2_vcd_swwp2s.mpg", "start": 33 / 25, "end": 46.25 / 25}])
-    done = clips.prepare_all(table, SHARED / "lips/grid", tmp_path, settings, model_path=YUNET, jobs=1)
+    done = data.prepare_all(table, SHARED / "lips/grid", tmp_path, settings, model_path=YUNET, jobs=1)
     assert done["error"][0] == "" and done["frames"][0] == done["found"][0] == 13
     mouths = prepare(SHARED / "lips/mouth_clips", tmp_path, local(lips="cropped"), paths=["cat/3_video.mp4"])
     assert "red and blue are exchanged" in data.check_channels(mouths)

@@ -1,6 +1,6 @@
-"""Draws a small lip-reading dataset as real videos, `<speaker>/<word>/<clip>.mp4`, from a seed, in seconds.
+"""What the faces of the mini dataset say: eight words, all made of the same four mouth shapes (visemes), each once.
 
-All eight words are made of the same four mouth shapes (visemes), each once, so that only their ORDER tells the word:
+So only their ORDER tells the word:
 
     closed  lips pressed: p, b, m        round  lips pushed forward: o, oo, w
     teeth   teeth together: t, l, n, s   wide   an open or spread vowel: a, e, i
@@ -17,19 +17,13 @@ backwards, so neither does the set of the transitions without their direction.
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from helpers import video
-from helpers.lip_reading.mini_faces import SIZE, Head, Mouth, Speaker, draw_face, draw_room, draw_speaker, face_points
-from helpers.parallel import failures, parallel, stop_at_disk_errors
-from helpers.workspace import disk
+from helpers.lip_reading.mini.faces import SIZE, Head, Mouth, Speaker, draw_face, draw_room, draw_speaker, face_points
 
 WORDS = {
     "about": ("wide", "closed", "round", "teeth"),
@@ -48,15 +42,12 @@ VISEMES = {
     "teeth": (1.04, 0.20, 0.85, 0.5, 0.42, 0.0),
     "wide": (1.12, 0.50, 0.90, 0.28, 0.0, 0.35),
 }
-TEST_SPEAKERS = ("s09", "s10", "s11", "s12")  # of the twelve that are drawn by default
 RATES = (25, 25, 30, 25, 25, 60)  # frames per second, dealt out in turn over speakers, words and repeats
 BROKEN = {  # drawn beside the others, for the steps to record, and to skip where nothing can be read
     "s01/about/s01_about_cut.mp4": "cut: the download ended halfway, nothing decodes",
     "s01/pony/s01_pony_away.mp4": "away: the face is out of the picture for about a third of the frames",
     "s02/opal/s02_opal_empty.mp4": "empty: an empty room, no face in any frame",
 }
-POINTS = ("right_eye", "left_eye", "nose", "right_mouth", "left_mouth")  # YuNet's order; right is the person's right
-COLUMNS = tuple(f"{name}_{axis}" for name in POINTS for axis in "xy")
 
 
 @dataclass(frozen=True)
@@ -97,7 +88,7 @@ def plan_clip(path: str, *, seed: int = 0, fps: int | None = None) -> Clip:
     Raises:
         ValueError: the path is of no clip of this dataset.
     """
-    name, word, take = _parse(path)
+    name, word, take = parse_path(path)
     number = int(name[1:]) - 1
     who, rng = draw_speaker(number, seed), _generator(seed, path)
     if fps is None:
@@ -113,11 +104,11 @@ def plan_clip(path: str, *, seed: int = 0, fps: int | None = None) -> Clip:
     return Clip(who, fps, mouths, heads, spans, points, draw_room(who, _generator(seed, name)))
 
 
-def _parse(path: str) -> tuple[str, str, str]:
+def parse_path(path: str) -> tuple[str, str, str]:
     """Speaker, word and take of a path; the file's name alone tells them, and the folders must agree."""
     name, word, take = (*Path(path).stem.split("_"), "", "", "")[:3]
     known = path in BROKEN or (re.fullmatch(r"s(0[1-9]|[1-9]\d+)", name) and re.fullmatch(r"[1-9]\d*", take))
-    if word not in WORDS or not known or path != _path(name, word, take):
+    if word not in WORDS or not known or path != clip_path(name, word, take):
         raise ValueError(
             "path must look like s01/about/s01_about_1.mp4, with speakers and takes from 1 and a word of "
             f"{', '.join(WORDS)}, or be one of {', '.join(BROKEN)}. Received: {path!r}"
@@ -125,7 +116,8 @@ def _parse(path: str) -> tuple[str, str, str]:
     return name, word, take
 
 
-def _path(speaker: str, word: str, take: int | str) -> str:
+def clip_path(speaker: str, word: str, take: int | str) -> str:
+    """Where a clip stands in the dataset."""
     return f"{speaker}/{word}/{speaker}_{word}_{take}.mp4"
 
 
@@ -177,80 +169,3 @@ def _wander(times: np.ndarray) -> np.ndarray:
     share = times / times[-1]
     step = np.clip((share - 0.3) / 0.08, 0, 1) - np.clip((share - 0.63) / 0.08, 0, 1)
     return 1.6 * SIZE[1] * (3 * step**2 - 2 * step**3)
-
-
-def make_dataset(
-    folder: str | Path, *, speakers: int = 12, repeats: int = 5, seed: int = 0, jobs: int | None = -1
-) -> pd.DataFrame:
-    """Write `<speaker>/<word>/<clip>.mp4` for all words, those of `BROKEN`, and `points.csv` (see `read_points`).
-
-    The same arguments give the same files, whatever the number of processes. A clip whose file stands already is left as it
-    is; so another seed belongs in another folder.
-
-    Args:
-        folder: made if it is not there.
-        speakers: number of speakers, at least 2; they are called s01, s02, ...
-        repeats: times that each says each word.
-        seed: of everything.
-        jobs: processes, see `helpers.parallel`.
-
-    Returns:
-        One row a clip, in order: path (relative to the folder, with slashes), label, speaker, frames (that decode), fps,
-        broken ("" or the reason).
-
-    Raises:
-        ValueError: fewer than 2 speakers or 1 repeat.
-        RuntimeError: clips that could not be written, with the first reason.
-        OSError: the disk is full or read-only.
-    """
-    if speakers < 2 or repeats < 1:
-        raise ValueError(f"speakers must be 2 or more, repeats 1 or more. Received: {speakers=}, {repeats=}")
-    names = [f"s{number:02d}" for number in range(1, speakers + 1)]
-    paths = [_path(name, word, take) for name in names for word in WORDS for take in range(1, repeats + 1)]
-    write = partial(_write_clip, folder=Path(folder), seed=seed)
-    table = parallel(write, sorted([*paths, *BROKEN]), jobs=jobs, label="drawing clips")
-    stop_at_disk_errors(table, "clips")
-    if len(failed := failures(table)):
-        raise RuntimeError(f"{len(failed)} of {len(table)} clips could not be drawn: {failed.iloc[0]['error']}")
-    _write_points(Path(folder) / "points.csv", table)
-    return table[["path", "label", "speaker", "frames", "fps", "broken"]]
-
-
-def _write_clip(path: str, folder: Path, seed: int) -> dict:
-    clip, (name, word, take) = plan_clip(path, seed=seed), _parse(path)
-    write = _write_half if take == "cut" else video.write_video
-    if not (folder / path).exists():  # a file under its own name is whole: it is renamed when done
-        write(folder / path, clip.frames(), clip.fps)
-    points = clip.points[: 0 if take == "cut" else None]
-    row = {"path": path, "label": word, "speaker": name, "frames": len(points), "fps": clip.fps}
-    return {**row, "broken": BROKEN.get(path, ""), "points": points}
-
-
-def _write_half(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
-    """Half a file, like a broken download: an MP4 has its index at the end, so nothing of it decodes."""
-    with tempfile.TemporaryDirectory() as folder:
-        video.write_video(Path(folder) / path.name, frames, fps)
-        content = (Path(folder) / path.name).read_bytes()
-    with disk.atomic_write(path) as file:
-        file.write(content[: len(content) // 2])
-
-
-def _write_points(path: Path, table: pd.DataFrame) -> None:
-    points = pd.DataFrame(np.concatenate(list(table["points"])).reshape(-1, len(COLUMNS)), columns=COLUMNS).round(2)
-    points.insert(0, "path", table["path"].repeat(table["frames"]).to_numpy())
-    points.insert(1, "frame", np.concatenate([np.arange(count) for count in table["frames"]]))
-    disk.write_table(path, points)
-
-
-def read_points(folder: str | Path) -> dict[str, np.ndarray]:
-    """The true face points of every clip from `points.csv`, by path: (T, 5, 2) float32, x, y in pixels.
-
-    The order is YuNet's (`POINTS`). A frame in which a point is out of the picture is NaN throughout. The file that is cut
-    has no frames, and so no entry.
-
-    Raises:
-        FileNotFoundError: the folder was not made by `make_dataset`.
-    """
-    table = pd.read_csv(Path(folder) / "points.csv", dtype=dict.fromkeys(COLUMNS, np.float32))
-    values = table[list(COLUMNS)].to_numpy().reshape(-1, len(POINTS), 2)
-    return {path: values[rows] for path, rows in table.groupby("path", sort=False).indices.items()}

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers.fetch import archives, downloads, manifests
-from helpers.lip_reading.sources import COLUMNS
+from helpers.lip_reading.sources.local import COLUMNS
 
 SITE = "https://zenodo.org"
 RECORD = 3625687
@@ -95,7 +95,7 @@ def read_table(root: str | os.PathLike, *, slot: str = "colour", margin: int = 3
         margin: frames kept before and after the word: lips move before one hears them.
 
     Returns:
-        The table of `sources.find_clips`, start and end with the margin, and a table of path and reason.
+        The table of `local.find_clips`, start and end with the margin, and a table of path and reason.
 
     Raises:
         ValueError: no such slot, or not one sentence can be used.

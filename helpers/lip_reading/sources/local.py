@@ -15,7 +15,7 @@ from helpers.parallel import parallel
 
 SUFFIXES = (".mp4", ".mov", ".webm", ".avi", ".mkv", ".mpg", ".mpeg")
 COLUMNS = ("path", "label", "speaker", "split", "frames", "fps", "start", "end")
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
 LAYOUTS = {  # what each folder between the root and a clip says
     "split/speaker/class": ("split", "speaker", "label"),
     "class/split": ("label", "split"),
@@ -39,7 +39,7 @@ def find_clips(root: str | os.PathLike, layout: str = "auto") -> pd.DataFrame:
 
     Returns:
         One row per clip, by path: path (from `root`, as on disk, with slashes), label (name of the class folder), speaker ("" if
-        no folder tells), split ("", "train", "val" or "test"), frames and fps (NaN: see `measure`), start and end (seconds
+        no folder tells), split ("" or one of `splits.SIDES`), frames and fps (NaN: see `measure`), start and end (seconds
         in the file; NaN is the whole clip).
 
     Raises:

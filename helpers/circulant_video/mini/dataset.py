@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers.circulant_video import data, records, youtube8m
+from helpers.circulant_video import data
+from helpers.circulant_video.formats import examples, tfrecord
+from helpers.circulant_video.sources.youtube8m import LETTERS
 from helpers.workspace import disk
 
 ENTITIES = {  # invented counts, plausible names; the most frequent first
@@ -122,10 +124,8 @@ def _draw_shard(
 
 def _name(number: int) -> str:
     """Four letters or digits that look like chance; no two numbers below 62**4 share them."""
-    mixed = number * 7_654_321 % len(youtube8m.LETTERS) ** 4
-    return "".join(
-        youtube8m.LETTERS[mixed // len(youtube8m.LETTERS) ** place % len(youtube8m.LETTERS)] for place in range(4)
-    )
+    mixed = number * 7_654_321 % len(LETTERS) ** 4
+    return "".join(LETTERS[mixed // len(LETTERS) ** place % len(LETTERS)] for place in range(4))
 
 
 def _write_shard(folder: Path, shard: str, videos: list[tuple]) -> None:
@@ -138,9 +138,9 @@ def _write_shard(folder: Path, shard: str, videos: list[tuple]) -> None:
         for name, labels, codes in videos:
             labels = None if shard.startswith("test") else labels
             means = {key: data.dequantize(value).mean(axis=0) for key, value in codes.items()}
-            encode = records.encode_frame_level if kind == "frame" else records.encode_video_level
+            encode = examples.encode_frame_level if kind == "frame" else examples.encode_video_level
             payloads.append(encode(name, labels, codes if kind == "frame" else means))
-        records.write_records(path, payloads)
+        tfrecord.write_records(path, payloads)
 
 
 def write_vocabulary(path: Path, *, classes: int = 24) -> None:
@@ -174,18 +174,18 @@ def damage_records(path: str | Path, target: str | Path, damages: Mapping[int, s
     Raises:
         ValueError: an unknown damage, or a record that is not there.
     """
-    payloads = [payload.tobytes() for _, payload in records.read_records(path, [])]
+    payloads = [payload for _, payload in tfrecord.read_records(path, [])]
     wrong = {record: kind for record, kind in damages.items() if kind not in DAMAGES or not 0 <= record < len(payloads)}
     if wrong:
         raise ValueError(f"damages: received {wrong}; allowed: records 0 to {len(payloads) - 1}, {', '.join(DAMAGES)}")
     for record, kind in damages.items():
         payloads[record] = _spoil(payloads[record], kind)
-    records.write_records(target, payloads)
+    tfrecord.write_records(target, payloads)
     content = bytearray(Path(target).read_bytes())
-    starts = np.cumsum([0, *(len(payload) + records.HEADER + records.FOOTER for payload in payloads)]).tolist()
+    starts = np.cumsum([0, *(len(payload) + tfrecord.HEADER + tfrecord.FOOTER for payload in payloads)]).tolist()
     for record, kind in damages.items():
         if kind == "checksum":
-            content[starts[record] + records.HEADER + len(payloads[record]) // 2] ^= 1
+            content[starts[record] + tfrecord.HEADER + len(payloads[record]) // 2] ^= 1
         elif kind == "length":
             content[starts[record]] ^= 1
     cuts = [(starts[record] + starts[record + 1]) // 2 for record, kind in damages.items() if kind == "cut"]
@@ -194,10 +194,8 @@ def damage_records(path: str | Path, target: str | Path, damages: Mapping[int, s
 
 
 def _spoil(payload: bytes, kind: str) -> bytes:
-    """The payload with a content that nobody can use; TensorFlow's reader finds nothing wrong with it."""
-    import tensorflow as tf
-
-    example = tf.train.SequenceExample.FromString(payload)
+    """The payload with a content that nobody can use; its checksum will be right."""
+    example = examples.messages().SequenceExample.FromString(payload)
     lists = example.feature_lists.feature_list
     if kind == "label":
         example.context.feature["labels"].int64_list.value.append(1_000_000)

@@ -1,26 +1,12 @@
-"""The layers of the project under one name: circulant, pooling of frames, and the classifier on top."""
+"""The classifier on top: a mixture of experts, and the gate that scales all probabilities by what they say together."""
 
 import math
 
 import keras
 from keras import ops
 
-from helpers.circulant_video.circulant import CirculantDense, RandomSigns, circulant_matrix, diagonal_circulant
-from helpers.circulant_video.pooling import MOMENTUM, DBoF, NetFV, NetVLAD, l2_normalize
-
-__all__ = [
-    "MOMENTUM",
-    "CirculantDense",
-    "ContextGating",
-    "DBoF",
-    "MixtureOfExperts",
-    "NetFV",
-    "NetVLAD",
-    "RandomSigns",
-    "circulant_matrix",
-    "diagonal_circulant",
-    "l2_normalize",
-]
+from helpers.circulant_video.circulant import CirculantDense
+from helpers.circulant_video.layers.pooling import MOMENTUM
 
 
 @keras.saving.register_keras_serializable("helpers")

@@ -1,95 +1,17 @@
-"""Videos as plain arrays on disk: made once from TFRecord files, then read at random without parsing, on any backend."""
+"""Videos out of the plain arrays that `data.convert_shard` left: read at random without parsing, on any backend."""
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from helpers.circulant_video import data
-from helpers.workspace import disk
+from helpers import batches
 
 OPEN_FILES = 100  # of frames, kept open at a time; a side has up to 7068 shards, and systems allow 256 or 1024
-
-
-def convert_shard(
-    path: str | os.PathLike,
-    folder: str | os.PathLike,
-    *,
-    shard: str | None = None,
-    feature_names: tuple[str, ...] = ("rgb", "audio"),
-    feature_sizes: tuple[int, ...] = (1024, 128),
-    classes: int = 3862,
-    max_frames: int = 300,
-) -> dict:
-    """Turn one frame-level TFRecord file into `<shard>.frames`, `.npz` and `.json`; a file that is done is not read again.
-
-    `<shard>.frames` holds the uint8 frames of all videos one after another, features side by side, and needs as many bytes as
-    the TFRecord file. The JSON file is written last.
-
-    Args:
-        path: TFRecord file.
-        folder: where the three files go.
-        shard: their name, which may have folders, such as "bal_train/00"; default the stem of `path`.
-        feature_names, feature_sizes, classes, max_frames: see `data.read_frame_level`.
-
-    Returns:
-        shard, videos, frames, bytes, problems (rows of file, record, reason: the records that were skipped).
-
-    Raises:
-        ValueError: no record of the file can be used; says what is wrong with the first.
-    """
-    layout = {
-        "feature_names": list(feature_names), "feature_sizes": list(feature_sizes),
-        "classes": classes, "max_frames": max_frames,
-    }  # fmt: skip
-    shard = Path(path).stem if shard is None else shard
-    target = Path(folder) / shard
-    done = target.with_name(target.name + ".json")
-    if done.is_file() and (found := json.loads(done.read_text(encoding="utf-8")))["layout"] == layout:
-        return found["shard"]
-    done.unlink(missing_ok=True)
-    problems: list[dict] = []
-    videos = data.read_frame_level(path, **layout, problems=problems)
-    ids, labels, counts = _write_frames(target, videos, feature_names)
-    if not ids:
-        reason = problems[0]["reason"] if problems else "it has none"
-        raise ValueError(f"{Path(path).name}: none of its {len(problems)} records can be used: {reason}")
-    _write_index(target, ids, labels, counts)
-    row = {"shard": shard, "videos": len(ids), "frames": int(sum(counts))}
-    row |= {"bytes": row["frames"] * sum(feature_sizes), "problems": problems}
-    disk.write_json(done, {"layout": layout, "shard": row})
-    return row
-
-
-def convert_row(row: dict, root: Path, folder: Path, layout: dict) -> dict:
-    """`convert_shard` for one row of the table of shards, for `video.parallel`: a worker needs this module, not Keras."""
-    return row | convert_shard(root / row["path"], folder / "frames", shard=str(row["shard"]), **layout)
-
-
-def _write_frames(target: Path, videos: Iterable[dict], names: Sequence[str]) -> tuple[list, list, list]:
-    """Write the frames one video at a time; ids, label indices and numbers of frames."""
-    ids, labels, counts = [], [], []
-    with disk.atomic_write(target.with_name(target.name + ".frames")) as file:
-        for video in videos:
-            file.write(np.concatenate([video[name] for name in names], axis=1).tobytes())
-            ids.append(video["id"])
-            labels.append(np.flatnonzero(video["labels"]))
-            counts.append(video["num_frames"])
-    return ids, labels, counts
-
-
-def _write_index(target: Path, ids: list[str], labels: list[np.ndarray], counts: list[int]) -> None:
-    with disk.atomic_write(target.with_name(target.name + ".npz")) as file:
-        np.savez(
-            file,
-            ids=np.array(ids),
-            counts=np.array(counts, np.int32),
-            labels=np.concatenate(labels).astype(np.int32),
-            labels_per_video=np.array([len(row) for row in labels], np.int32),
-        )
 
 
 def pad_videos(videos: Sequence[np.ndarray], length: int, *, halves: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -188,7 +110,29 @@ class Videos:
         return pad_videos([self.frames(row) for row in rows], length, halves=halves)
 
 
-class Batches:
+def open_side(folder: Path, shards: pd.DataFrame, side: str) -> Videos:
+    """The converted videos of one side of the split.
+
+    Args:
+        folder: of step preprocess.
+        shards: table of step split.
+        side: "train", "validation" or "test".
+
+    Raises:
+        ValueError: no shard is on that side.
+    """
+    names = shards.loc[shards["split"] == side, "shard"].tolist()
+    if not names:
+        raise ValueError(f"no shard is on the side {side}; expected train* and validate*, or bal_train/ and eval/")
+    return Videos(folder / "frames", names)
+
+
+def open_sides(folder: Path, shards: pd.DataFrame) -> tuple[Videos, Videos]:
+    """Videos to train with and videos held out, sides "train" and "validation" of `open_side`."""
+    return open_side(folder, shards, "train"), open_side(folder, shards, "validation")
+
+
+class Batches(batches.Batches):
     """Training batches that depend on (seed, step) alone; every epoch another order, its last partial batch left out.
 
     Args:
@@ -197,27 +141,17 @@ class Batches:
         length: frames to which a video is cropped or filled up.
         halves: the original's augmentation, see `pad_videos`.
         seed: of the order.
-
-    Attributes:
-        steps_per_epoch: whole batches.
-
-    Raises:
-        ValueError: a batch is larger than the data.
     """
 
     def __init__(
         self, videos: Videos, *, batch_size: int, length: int = 300, halves: bool = True, seed: int = 0
     ) -> None:
-        if not 1 <= batch_size <= len(videos):
-            raise ValueError(f"batch_size: received {batch_size}; allowed: 1 to {len(videos)}, the number of videos")
-        self.videos, self.batch_size, self.length, self.halves = videos, batch_size, length, halves
-        self.steps_per_epoch = len(videos) // batch_size
-        self._order = lru_cache(2)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(len(videos)))
+        super().__init__(len(videos), batch_size=batch_size, seed=seed, items="videos")
+        self.videos, self.length, self.halves = videos, length, halves
 
     def batch(self, step: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The batch of a step, from 0: {"frames", "num_frames"} and labels."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        rows = self._order(epoch)[place * self.batch_size :][: self.batch_size]
+        rows = self.rows(step)
         frames, counts = self.videos.padded(rows, self.length, halves=self.halves)
         labels = self.videos.labels(rows)
         return {"frames": frames, "num_frames": counts}, np.repeat(labels, 2, axis=0) if self.halves else labels

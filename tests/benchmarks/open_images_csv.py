@@ -25,7 +25,7 @@ os.environ["COURSE_PROGRESS"] = "0"
 import numpy as np
 import pandas as pd
 
-from helpers.boat_detection import open_images
+from helpers.boat_detection.sources import open_images
 
 BOAT, KINDS = "/m/019jd", ["/m/019jd", "/m/01btn", "/m/02068x", "/m/0ph39"]
 SHARE = 0.0054

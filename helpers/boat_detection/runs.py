@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import pandas as pd
 
-from helpers import config as configs
 from helpers import training
 from helpers.boat_detection import anchors, data, metrics, model
 from helpers.boat_detection.augment.chance import Augmentation
@@ -18,6 +17,7 @@ from helpers.boat_detection.formats.darknet.cfg_files import Cfg
 from helpers.boat_detection.formats.darknet.train_log import TrainLog
 from helpers.boat_detection.metrics.overlap import in_pixels
 from helpers.boat_detection.sources import published
+from helpers.config import values
 from helpers.training.remote_log import RemoteLog
 from helpers.workspace import disk
 
@@ -232,5 +232,5 @@ def train_one(
         callbacks=[TrainLog(folder, cfg, batch_size=config.batch_size, every=config.backup_every)],
         seed=config.seed,
         remote=remote,
-        config=configs.values(config, TRAIN),
+        config=values(config, TRAIN),
     )

@@ -74,7 +74,7 @@ def test_anchors_are_of_the_boxes_that_count(photos):
     boxes = boxes.assign(x2=np.linspace(0.3, 0.9, len(boxes)))
     found = runs.choose_anchors(change(anchors="kmeans"), pictures, boxes)
     assert found.shape == (6, 2) and (np.diff(found.prod(axis=1)) > 0).all()
-    assert found[:, 1] == pytest.approx(0.4 * 64) and found[:, 0].max() < 64 * 0.65
+    assert found[:, 1] == pytest.approx(0.4 * 64) and found[:, 0].max() <= 64 * 0.65
     wild = boxes.assign(x1=np.where(boxes["ignore"], 0.0, boxes["x1"]), y1=np.where(boxes["ignore"], 0.0, boxes["y1"]))
     assert np.array_equal(found, runs.choose_anchors(change(anchors="kmeans"), pictures, wild)), (
         "areas to ignore do not"
@@ -129,7 +129,7 @@ def test_sizes_of_the_batches(photos):
     assert runs.build_batches(CONFIG, *photos).size(0) == (64, 64)
     many = runs.build_batches(change(multi_scale=True, iterations=600, evaluate_every=60, subdivisions=2), *photos)
     sizes = {many.size(step) for step in range(0, 1200, 20)}
-    assert many.size(0) == many.size(1199) == (96, 96) == max(sizes) and len(sizes) > 2
+    assert many.size(0) == many.size(1199) == (128, 128) == max(sizes) and len(sizes) > 2
     assert many.size(20) == many.size(39), "ten iterations of two parts"
 
 

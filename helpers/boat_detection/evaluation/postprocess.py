@@ -3,6 +3,7 @@
 NumPy only, so that worker processes may import it. A box is (x1, y1, x2, y2) in any one unit, relative or pixels.
 """
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from helpers.boat_detection.metrics.overlap import COLUMNS, CORNERS, diou, iou
+
+BLOCK = 256  # boxes whose overlaps are computed at once: it bounds the memory
 
 
 def nms(
@@ -43,15 +46,20 @@ def nms(
     boxes, scores = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores)
     classes = np.zeros(len(boxes), int) if classes is None else np.asarray(classes)
     order = np.argsort(-scores, kind="stable")
-    stays = np.zeros(len(boxes), bool)
+    measure = iou if kind == "greedy" else functools.partial(diou, beta=beta)
+    gone = np.zeros(len(boxes), bool)
     for label in np.unique(classes):
-        rest = order[classes[order] == label]
-        while len(rest):
-            best, rest = rest[0], rest[1:]
-            stays[best] = True
-            overlap = iou(boxes[best], boxes[rest]) if kind == "greedy" else diou(boxes[best], boxes[rest], beta=beta)
-            rest = rest[overlap <= threshold]
-    return order[stays[order]]
+        own = order[classes[order] == label]
+        for start in range(0, len(own), BLOCK):
+            block = own[start : start + BLOCK]
+            block = block[~gone[block]]
+            later = own[start:]
+            near = measure(boxes[block, None], boxes[later]) > threshold
+            for best, overlapped in zip(block, near, strict=True):
+                if not gone[best]:
+                    gone[later[overlapped]] = True
+                    gone[best] = False
+    return order[~gone[order]]
 
 
 def candidates(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from helpers.boat_detection.metrics import tables
 from helpers.boat_detection.metrics.overlap import CORNERS, area, intersection, iou
 
 NONE, IGNORED = -1, -2  # a detection that found nothing; one that counts neither way
@@ -60,10 +61,10 @@ def pair_boxes(detections: pd.DataFrame, ground_truth: pd.DataFrame, *, floor: f
         ValueError: a missing column, a number that is not finite, corners in the wrong order, an `ignore` that is neither
             0 nor 1, names of images (or classes) that are text in one table and numbers in the other.
     """
-    boxes, truths = _corners(detections, "detections"), _corners(ground_truth, "ground_truth")
-    score, crowd = _numbers(detections, ["score"], "detections")[:, 0], _ignore(ground_truth)
-    images, _ = _codes(detections, ground_truth, "image")
-    labels, classes = _codes(detections, ground_truth, "class")
+    boxes, truths = tables.corners(detections, "detections"), tables.corners(ground_truth, "ground_truth")
+    score, crowd = tables.numbers(detections, ["score"], "detections")[:, 0], tables.ignore(ground_truth)
+    images, _ = tables.codes(detections, ground_truth, "image")
+    labels, classes = tables.codes(detections, ground_truth, "class")
     keys = images * len(classes) + labels
     row = np.lexsort((images[: len(boxes)], -score))  # stable
     key, boxes = keys[row], boxes[row]
@@ -213,7 +214,7 @@ def match_table(
     checked_iou(iou)
     if matching not in ("darknet", "coco"):
         raise ValueError(f"matching must be 'darknet' or 'coco'. Received: matching={matching!r}")
-    chosen = np.flatnonzero(_numbers(detections, ["score"], "detections")[:, 0] > confidence)
+    chosen = np.flatnonzero(tables.numbers(detections, ["score"], "detections")[:, 0] > confidence)
     pairs = pair_boxes(detections.iloc[chosen], ground_truth)
     match = match_darknet(pairs, iou) if matching == "darknet" else match_coco(pairs, [iou])[0]
     found, missed = _overlaps_of(pairs, match)
@@ -253,48 +254,3 @@ def checked_iou(iou: float) -> float:
     if not 0 < iou <= 1:
         raise ValueError(f"iou must be above 0 and at most 1. Received: iou={iou!r}")
     return iou
-
-
-def _numbers(table: pd.DataFrame, columns: list[str], name: str) -> np.ndarray:
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise ValueError(f"{name} lack the columns {missing}. Received: {list(table.columns)}")
-    values = table[columns].to_numpy(dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad):
-        raise ValueError(f"{name} must be finite in {columns}. Received: {len(bad)} rows that are not, first {bad[0]}")
-    return values
-
-
-def _corners(table: pd.DataFrame, name: str) -> np.ndarray:
-    boxes = _numbers(table, CORNERS, name)
-    bad = np.flatnonzero((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
-    if len(bad):
-        raise ValueError(
-            f"{name} need x1 <= x2 and y1 <= y2, not a centre and a size. Received: {len(bad)} rows that are not, "
-            f"first {bad[0]}: {boxes[bad[0]].tolist()}"
-        )
-    return boxes
-
-
-def _ignore(ground_truth: pd.DataFrame) -> np.ndarray:
-    if "ignore" not in ground_truth:
-        return np.zeros(len(ground_truth), bool)
-    if not ground_truth["ignore"].isin([0, 1]).all():  # Open Images writes -1 for unknown, and bool(-1) is True
-        raise ValueError(f"ignore must be 0 or 1. Received: {sorted(set(ground_truth['ignore']), key=str)}")
-    return ground_truth["ignore"].to_numpy(dtype=bool)
-
-
-def _codes(detections: pd.DataFrame, ground_truth: pd.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers for the values of a column in both tables, the detections' first, and the sorted values."""
-    values = []
-    for table, name in ((detections, "detections"), (ground_truth, "ground_truth")):
-        if column not in table:
-            raise ValueError(f"{name} lack the columns ['{column}']. Received: {list(table.columns)}")
-        values.append(table[column].to_numpy(dtype=object))
-    if any(pd.isna(value).any() for value in values):
-        raise ValueError(f"column {column} has empty values (NaN or None)")
-    kinds = {isinstance(value[0], str) for value in values if len(value)}
-    if len(kinds) > 1:
-        raise ValueError(f"column {column} is text in one table and numbers in the other: no row could ever match")
-    return pd.factorize(np.concatenate(values), sort=True)

@@ -55,10 +55,7 @@ def choose_anchors(config: BoatDetectionConfig, pictures: pd.DataFrame, boxes: p
 def write_cfg(config: BoatDetectionConfig, num_classes: int, found: np.ndarray | None) -> str:
     """Text of the .cfg file of a training; Darknet itself can train from it too.
 
-    Args:
-        config: gives the network, its size and the settings of the training.
-        num_classes: number of classes.
-        found: (N, 2) anchors, widths and heights in pixels; None for Darknet's.
+    `found` are (N, 2) anchors, widths and heights in pixels; None for Darknet's.
     """
     if config.network.endswith(".cfg"):
         return Path(config.network).read_text(encoding="utf-8")
@@ -96,10 +93,7 @@ def _lower_at(iterations: int) -> tuple[int, int]:
 def build_network(config: BoatDetectionConfig, cfg: Cfg, *, downloads: Path | None = None) -> keras.Model:
     """The network of a .cfg file with the first weights that `config.start` names.
 
-    Args:
-        config: gives network, start, seed and the momentum of batch normalisation.
-        cfg: parsed.
-        downloads: where fetched weights stand or go.
+    Weights that are fetched stand in `downloads`, or go there.
     """
     keras.utils.set_random_seed(config.seed)
     network = graph.build_from_cfg(cfg, momentum=config.batch_norm_momentum)

@@ -8,16 +8,14 @@ import hashlib
 import io
 import json
 
-import download_server
 import numpy as np
 import pandas as pd
 import pytest
-import requests
 from download_server import FAST, serve
 
 from helpers import runtime
-from helpers.boat_detection.sources import cleaning, csv_scan, open_images
-from helpers.fetch import manifests
+from helpers.boat_detection.sources import cleaning, open_images
+from helpers.fetch import manifests, streams
 
 REAL = runtime.repo_root().parent / "shared" / "data" / "boats" / "open_images"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the genuine files are not here")
@@ -135,7 +133,7 @@ def test_kinds_are_followed_to_any_depth_and_parts_are_not(tmp_path):
 @pytest.mark.parametrize("mids", [[BOAT], [BOAT, CANOE], ["/m/07yv9", PERSON, "/m/absent"], ["/m/absent"]])
 @pytest.mark.parametrize("block", [1 << 20, 1000, 1])
 def test_boxes_are_those_of_the_csv_module(monkeypatch, clicks, mids, block):
-    monkeypatch.setattr(csv_scan, "BLOCK", block)
+    monkeypatch.setattr(streams, "BLOCK", block)
     body = to_csv(box_rows(300, clicks=clicks))
     boxes = open_images.filter_boxes(io.BytesIO(body), mids)
     check(boxes, body, mids)
@@ -198,7 +196,7 @@ BAD = {
 
 @pytest.mark.parametrize("reason", BAD)
 def test_rows_that_cannot_be_used_are_named_and_the_rest_is_read(monkeypatch, reason):
-    monkeypatch.setattr(csv_scan, "BLOCK", 500)
+    monkeypatch.setattr(streams, "BLOCK", 500)
     for bad in BAD[reason]:
         body = to_csv([GOOD, ROWS[0], bad, GOOD])
         boxes = open_images.filter_boxes(io.BytesIO(body), [BOAT])
@@ -284,88 +282,17 @@ def test_genuine_rows_and_classes():
     assert {names[mid] for mid in craft} == {"Watercraft", "Boat", "Barge", "Gondola", "Canoe", "Jet ski", "Submarine"}
 
 
-# --- over HTTP ---
+# --- over HTTP: what breaks and what no patience mends, see test_streams ---
 
 
-@pytest.fixture
-def server(monkeypatch):
-    """Sends `BODY` with the MD5 that Google's storage sends."""
-    plain = download_server.Handler.head
-
-    def head(self, status, length, headers):
-        plain(self, status, length, headers | self.server.state.more)
-
-    monkeypatch.setattr(download_server.Handler, "head", head)
-    with serve(monkeypatch) as state:
-        md5 = base64.b64encode(hashlib.md5(BODY).digest()).decode()
-        state.body, state.more = BODY, {"x-goog-hash": f"crc32c=AAAAAA==, md5={md5}"}
-        yield state
-
-
-@pytest.mark.parametrize("no_ranges", [False, True])
-@pytest.mark.parametrize("etag", ['"one"', None])
-@pytest.mark.parametrize(
-    "plan", [[], ["truncate"], ["truncate"] * 4, ["stall"], ["status 503", "truncate", "silent"], ["truncate", "whole"]]
-)
-def test_a_stream_that_breaks_loses_and_doubles_no_row(server, plan, no_ranges, etag):
-    server.plan, server.no_ranges, server.etag = list(plan), no_ranges, etag
-    waits = {"stall", "silent"} & set(plan)
-    boxes = open_images.filter_boxes(server.url, [BOAT], **FAST | ({} if waits else {"timeout": 20.0}))
-    check(boxes, BODY, [BOAT])
-    assert (boxes.attrs["rows"], boxes.attrs["source"]) == (len(ROWS), server.url)
-    needed = len(plan) + (plan[-1:] != ["whole"])
-    assert len(server.requests) >= needed if waits else len(server.requests) == needed
-    if plan == ["truncate"] and not no_ranges:
-        assert server.requests[1]["range"].startswith("bytes=") and server.requests[1]["if_range"] == etag
-
-
-def test_an_end_that_comes_early_in_silence_is_noticed(server, monkeypatch):
-    """urllib3 2 says so itself; its predecessors do not."""
-    loud = requests.Response.iter_content
-
-    def silent(self, size):
-        with contextlib.suppress(requests.RequestException):
-            yield from loud(self, size)
-
-    monkeypatch.setattr(requests.Response, "iter_content", silent)
-    server.plan, server.more = ["truncate"], {}
-    check(open_images.filter_boxes(server.url, [BOAT], **FAST), BODY, [BOAT])
-    assert len(server.requests) == 2
-
-
-@pytest.mark.parametrize("count", range(7))
-def test_what_was_read_already_is_dropped(count):
-    assert b"".join(csv_scan._drop(iter([b"abc", b"", b"d", b"ef"]), count)) == b"abcdef"[count:]
-
-
-def test_a_gzip_over_http(server):
-    server.body, server.plan, server.more = gzip.compress(BODY), ["truncate"], {}
-    check(open_images.filter_boxes(server.url, [BOAT], **FAST), BODY, [BOAT])
-
-
-OTHER = BODY.replace(b",xclick,", b",yclick,")  # as long as the first
-
-
-@pytest.mark.parametrize(
-    ("plan", "more", "words"),
-    [
-        (["status 404"], {}, "HTTP 404"), (["status 503"] * 9, {}, "HTTP 503.*tried 3 times"),
-        (["html"], {}, "web page"), (["redirect"], {}, "not https"),
-        (["truncate", "change"], {}, "changed on the server"), (["truncate", "change carelessly"], {}, "changed on the server"),
-        (["truncate", "status 416"], {}, "changed on the server"),
-        ([], {"x-goog-hash": "md5=AAAAAAAAAAAAAAAAAAAAAA=="}, "found MD5 .* promised 0000"),
-    ],
-)  # fmt: skip
-def test_what_no_patience_mends(server, monkeypatch, plan, more, words):
-    server.plan = list(plan)
-    server.more |= more
-    monkeypatch.setattr(download_server, "OTHER", OTHER)
-    with pytest.raises(manifests.DownloadError, match=words) as caught:
-        open_images.filter_boxes(server.url, [BOAT], retries=2, **FAST)
-    assert server.url in str(caught.value)
-
-
-def test_no_other_address_than_https():
+@pytest.mark.parametrize("plan", [[], ["status 503", "truncate"]])
+def test_boxes_may_come_from_an_address(monkeypatch, plan):
+    with serve(monkeypatch) as server:
+        server.body, server.plan = BODY, list(plan)
+        boxes = open_images.filter_boxes(server.url, [BOAT], **FAST | {"timeout": 20.0})
+        check(boxes, BODY, [BOAT])
+        assert (boxes.attrs["rows"], boxes.attrs["source"]) == (len(ROWS), server.url)
+        assert len(server.requests) == 1 + len(plan)
     with pytest.raises(manifests.DownloadError, match="not https"):
         open_images.filter_boxes("http://example.com/boxes.csv", [BOAT])
 
@@ -407,7 +334,7 @@ IMAGES = [
 
 @pytest.mark.parametrize("block", [1 << 20, 200])
 def test_images_are_those_of_the_csv_module(monkeypatch, block):
-    monkeypatch.setattr(csv_scan, "BLOCK", block)
+    monkeypatch.setattr(streams, "BLOCK", block)
     wanted = ["abc", "00000000000001e5", "0000e123456789ab", "absent", "00000000000001e5"]
     images = open_images.filter_images(io.BytesIO(images_csv(IMAGES)), wanted)
     right = [row for row in IMAGES if row["ImageID"] in wanted]

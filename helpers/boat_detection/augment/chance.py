@@ -9,15 +9,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from helpers.boat_detection.augment.resizing import (
-    GREY,
-    Placement,
-    as_pair,
-    check_dialect,
-    draw_scale,
-    resize,
-    to_float,
-)
+from helpers.boat_detection.augment import resizing
+from helpers.boat_detection.augment.resizing import Placement, as_pair
 
 MIN_OFFSET = 0.2  # a mosaic's cross keeps this share of the sides away from the border
 
@@ -48,7 +41,7 @@ class Augmentation:
     letterbox: bool = False
 
     def __post_init__(self) -> None:
-        check_dialect(self.dialect)
+        resizing.check_dialect(self.dialect)
         allowed = {"jitter": (0, 0.499), "hue": (0, 0.5), "saturation": (1, 100), "exposure": (1, 100)}
         for name, (low, high) in allowed.items():
             if not low <= getattr(self, name) <= high:
@@ -85,12 +78,12 @@ def augment(
         picture, placement = _crop(image, margins, (height, width), flip)
         least = (1 / width, 1 / height)
     picture = shift_hsv(picture, *_draw_colours(generator, options))
-    return to_float(picture), placement.place(boxes, least=least)
+    return resizing.to_float(picture), placement.place(boxes, least=least)
 
 
 def _draw_colours(generator: np.random.Generator, options: Augmentation) -> tuple[float, float, float]:
     hue = float(generator.uniform(-options.hue, options.hue))
-    return hue, draw_scale(generator, options.saturation), draw_scale(generator, options.exposure)
+    return hue, resizing.draw_scale(generator, options.saturation), resizing.draw_scale(generator, options.exposure)
 
 
 def shift_hsv(image: np.ndarray, hue: float, saturation: float, exposure: float) -> np.ndarray:
@@ -135,7 +128,7 @@ def _crop(image: np.ndarray, margins: Sequence[int], size: tuple[int, int], flip
     added = [max(0, -margin) for margin in (top, bottom, left, right)]
     if any(added):
         inner = cv2.copyMakeBorder(inner, *added, cv2.BORDER_CONSTANT, value=cv2.mean(image))
-    picture = resize(inner, size)
+    picture = resizing.resize(inner, size)
     return (cv2.flip(picture, 1) if flip else picture), placement
 
 
@@ -148,9 +141,9 @@ def _paste(
     # Whole pixels, for the boxes too: Darknet rounds only where it paints.
     height, width = max(1, min(rows, int(columns / aspect))), max(1, min(columns, int(rows * aspect)))
     top, left = int(generator.uniform(0, rows - height)), int(generator.uniform(0, columns - width))
-    picture = np.full((rows, columns, 3), GREY, np.float32)
-    part = resize(image, (height, width))
-    picture[top : top + height, left : left + width] = to_float(cv2.flip(part, 1) if flip else part)
+    picture = np.full((rows, columns, 3), resizing.GREY, np.float32)
+    part = resizing.resize(image, (height, width))
+    picture[top : top + height, left : left + width] = resizing.to_float(cv2.flip(part, 1) if flip else part)
     return picture, Placement(left / columns, top / rows, width / columns, height / rows, flip)
 
 
@@ -193,7 +186,7 @@ def mosaic(
         within = (x / width, y / height, (x + columns) / width, (y + rows) / height)
         placed = placement._replace(left=left, top=top)
         found.append(placed.place(boxes, least=(1 / width, 1 / height), within=within))
-    return to_float(canvas), np.concatenate(found)
+    return resizing.to_float(canvas), np.concatenate(found)
 
 
 def _push_out(before: int, after: int, first: bool) -> tuple[int, int]:

@@ -86,12 +86,8 @@ class YoloLoss(keras.losses.Loss):
         if self.coordinates not in COORDINATES:
             raise ValueError(f"coordinates must be one of {COORDINATES}. Received: coordinates={self.coordinates!r}")
         used = [index for mask in self.masks for index in mask]
-        if (
-            not used
-            or not all(self.masks)
-            or not set(used) <= set(range(len(self.anchors)))
-            or len(set(used)) < len(used)
-        ):
+        known, twice = set(used) <= set(range(len(self.anchors))), len(set(used)) < len(used)
+        if not used or not all(self.masks) or not known or twice:
             raise ValueError(
                 f"masks must give each head its own indices of the {len(self.anchors)} anchors. Received: masks={self.masks}"
             )
@@ -152,8 +148,7 @@ class YoloLoss(keras.losses.Loss):
                 f"Received shapes: {received}"
             )
 
-    def _image_loss(self, match: assignment.Match) -> Tensor:
-        """(B,)"""
+    def _image_loss(self, match: assignment.Match) -> Tensor:  # (B,)
         objectness = _cross_entropy(match.chosen[..., 4], 1.0)
         classes = ops.sum(_cross_entropy(match.chosen[..., 5:], match.classes), axis=-1)
         weight = self.iou_normalizer * match.scale

@@ -14,9 +14,7 @@ from helpers.boat_detection.layers import Tensor
 
 IGNORE_AREA = -2  # the class of an area in which nothing counts as a false alarm
 CLASS_THRESH = 0.25  # AlexeyAB overlooks a false alarm only if some class is at least this likely
-MAX_EXPONENT = (
-    10.0  # exp(10) anchors are wider than any image; beyond it float32 would overflow in an untrained network
-)
+MAX_EXPONENT = 10.0  # exp(10) anchors are wider than any image; far beyond, an untrained network would overflow float32
 
 
 class HeadSpec(NamedTuple):
@@ -94,21 +92,19 @@ def match(truths: Truths, raw: Tensor, head: HeadSpec, size: Tensor) -> Match:
     fixed = ops.stop_gradient(logits)
     boxes = predicted_boxes(fixed, cells, anchors, cells_across, size, head.stretch)
     same = ops.cast(same, "float32")
+    places, counted = truths.box[..., :2] * cells_across - cell, here if head.dialect == "alexeyab" else last
     return Match(
         logits=logits,
         negative=find_negatives(truths, slot, fixed, boxes, head),
         chosen=chosen,
         predicted=predicted_boxes(chosen, cell, anchor, cells_across, size, head.stretch),
         box=truths.box,
-        target=ops.concatenate(
-            [truths.box[..., :2] * cells_across - cell, ops.log(truths.box[..., 2:] * size / anchor)], axis=-1
-        ),
+        target=ops.concatenate([places, ops.log(truths.box[..., 2:] * size / anchor)], axis=-1),
         classes=ops.cast(ops.matmul(same, truths.classes) > 0.5, "float32"),
         same=same,
         here=ops.cast(here, "float32"),
         last=ops.cast(last, "float32"),
-        scale=(2.0 - ops.prod(truths.box[..., 2:], axis=-1))
-        * ops.cast(here if head.dialect == "alexeyab" else last, "float32"),
+        scale=(2.0 - ops.prod(truths.box[..., 2:], axis=-1)) * ops.cast(counted, "float32"),
         size=size,
         stretch=head.stretch,
     )

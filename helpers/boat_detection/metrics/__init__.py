@@ -11,19 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from helpers.boat_detection.metrics.matching import (
-    IGNORED,
-    NONE,
-    Pairs,
-    checked_iou,
-    match_coco,
-    match_darknet,
-    match_table,
-    pair_boxes,
-)
+from helpers.boat_detection.metrics import matching
+from helpers.boat_detection.metrics.matching import IGNORED, NONE, Pairs, match_table, pair_boxes
 from helpers.boat_detection.metrics.overlap import CORNERS
 
 METHODS = ("area", "11", "101", "coco")
+CURVE = ["class", "score", "tp", "fp", "precision", "recall", "envelope"]
 COCO_IOU = np.linspace(0.5, 0.95, 10)
 COCO_RECALL = np.linspace(0, 1, 101)
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # square pixels, both ends included
@@ -35,18 +28,12 @@ def average_precision(
     """Mean over the classes of `average_precision_by_class`: mAP@0.5 as `darknet detector map` prints it, by default.
 
     Classes without a truth that counts are left out, as in COCO (Darknet divides by all classes of its cfg; `map_lines`
-    does too). NaN where no class has any.
-
-    Args:
-        detections, ground_truth: tables.
-        iou: overlap that makes a find.
-        method: of `average_precision_by_class`.
+    does too). NaN where no class has any. Arguments as there.
 
     Raises:
         ValueError: unknown method, iou outside (0, 1], or tables that `pair_boxes` refuses.
     """
-    each = average_precision_by_class(detections, ground_truth, iou, method)
-    return float(each.mean())
+    return float(average_precision_by_class(detections, ground_truth, iou, method).mean())
 
 
 def average_precision_by_class(
@@ -70,8 +57,8 @@ def average_precision_by_class(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}. Received: method={method!r}")
-    pairs = pair_boxes(detections, ground_truth, floor=checked_iou(iou))
-    match = match_coco(pairs, [iou])[0] if method == "coco" else match_darknet(pairs, iou)
+    pairs = pair_boxes(detections, ground_truth, floor=matching.checked_iou(iou))
+    match = matching.match_coco(pairs, [iou])[0] if method == "coco" else matching.match_darknet(pairs, iou)
     return pd.Series(_by_class(pairs, match, method), index=pd.Index(pairs.classes, name="class"))
 
 
@@ -88,8 +75,7 @@ def _average(hits: np.ndarray, truths: int, method: str) -> float:
     """Average precision of one class from its detections, best first: was it a hit?"""
     if not truths:
         return np.nan
-    precision, recall = _curve(hits, truths)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    _, recall, envelope = _curve(hits, truths)
     if method == "area":
         return float((np.diff(recall, prepend=0) * envelope).sum())
     # Darknet divides where COCO's linspace multiplies: the last bit decides whether 35 of 100 reach a recall of 0.35.
@@ -97,10 +83,11 @@ def _average(hits: np.ndarray, truths: int, method: str) -> float:
     return float(np.append(envelope, 0)[np.searchsorted(recall, points)].mean())
 
 
-def _curve(hits: np.ndarray, truths: int) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall after each detection: (D,) and (D,)."""
+def _curve(hits: np.ndarray, truths: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """After each detection (D,): precision, recall, and the best precision from this recall on."""
     found = np.cumsum(hits)
-    return found / np.arange(1, len(hits) + 1), found / truths
+    precision = found / np.arange(1, len(hits) + 1)
+    return precision, found / truths, np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def precision_recall(detections: pd.DataFrame, ground_truth: pd.DataFrame, iou: float = 0.5) -> pd.DataFrame:
@@ -113,31 +100,19 @@ def precision_recall(detections: pd.DataFrame, ground_truth: pd.DataFrame, iou: 
     Raises:
         ValueError: as `average_precision`.
     """
-    pairs = pair_boxes(detections, ground_truth, floor=checked_iou(iou))
-    match = match_darknet(pairs, iou)
+    pairs = pair_boxes(detections, ground_truth, floor=matching.checked_iou(iou))
+    match = matching.match_darknet(pairs, iou)
     truths = np.bincount(pairs.truth_label[~pairs.crowd], minlength=len(pairs.classes))
     parts = []
     for name, rows, count in zip(pairs.classes, pairs.by_class(), truths, strict=True):
         rows = rows[match[rows] != IGNORED]
         if not count or not len(rows):
             continue
-        precision, recall = _curve(match[rows] >= 0, count)
-        found = np.cumsum(match[rows] >= 0)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "class": name,
-                    "score": pairs.score[rows],
-                    "tp": found,
-                    "fp": np.arange(1, len(rows) + 1) - found,
-                    "precision": precision,
-                    "recall": recall,
-                    "envelope": np.maximum.accumulate(precision[::-1])[::-1],
-                }
-            )
-        )
-    columns = ["class", "score", "tp", "fp", "precision", "recall", "envelope"]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+        hits = match[rows] >= 0
+        found, (precision, recall, envelope) = np.cumsum(hits), _curve(hits, count)
+        columns = (name, pairs.score[rows], found, np.cumsum(~hits), precision, recall, envelope)
+        parts.append(pd.DataFrame(dict(zip(CURVE, columns, strict=True))))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=CURVE)
 
 
 def summary(
@@ -162,11 +137,11 @@ def summary(
         raise ValueError(
             "sizes are told in pixels, and these boxes look relative (no corner above 2): pass in_pixels(table, sizes)"
         )
-    matches = match_coco(pairs, COCO_IOU)
+    matches = matching.match_coco(pairs, COCO_IOU)
     each = np.array([_by_class(pairs, match, "coco") for match in matches])  # (10, classes)
     columns = {
         "truths": np.bincount(pairs.truth_label[~pairs.crowd], minlength=len(pairs.classes)),
-        "AP50 (Darknet)": _by_class(pairs, match_darknet(pairs, 0.5), "area"),
+        "AP50 (Darknet)": _by_class(pairs, matching.match_darknet(pairs, 0.5), "area"),
         "AP50": each[0],
         "AP75": each[5],
         "AP50:95": each.mean(axis=0),
@@ -181,7 +156,7 @@ def _by_size(pairs: Pairs, low: float, high: float) -> np.ndarray:
     """AP50:95 of each class over the truths of one size; what was found and lost outside of it counts neither way."""
     ignored = pairs.crowd | (pairs.truth_area < low) | (pairs.truth_area > high)
     outside = (pairs.area < low) | (pairs.area > high)
-    matches = match_coco(pairs, COCO_IOU, ignored=ignored)
+    matches = matching.match_coco(pairs, COCO_IOU, ignored=ignored)
     each = [_by_class(pairs, np.where((m == NONE) & outside, IGNORED, m), "coco", ignored) for m in matches]
     return np.mean(each, axis=0)
 

@@ -70,20 +70,10 @@ def pair_boxes(detections: pd.DataFrame, ground_truth: pd.DataFrame, *, floor: f
     key, boxes = keys[row], boxes[row]
     parts = list(_overlaps(key, boxes, keys[len(row) :], truths, crowd, floor))
     detection, truth, overlap = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Pairs(
-        classes=classes,
-        score=score[row],
-        label=labels[row],
-        area=area(boxes),
-        row=row,
-        place=pd.Series(key).groupby(key).cumcount().to_numpy(),
-        truth_label=labels[len(row) :],
-        truth_area=area(truths),
-        crowd=crowd,
-        detection=detection,
-        truth=truth,
-        overlap=overlap,
-    )
+    place = pd.Series(key).groupby(key).cumcount().to_numpy()
+    found = {"score": score[row], "label": labels[row], "area": area(boxes), "row": row, "place": place}
+    wanted = {"truth_label": labels[len(row) :], "truth_area": area(truths), "crowd": crowd}
+    return Pairs(classes, **found, **wanted, detection=detection, truth=truth, overlap=overlap)
 
 
 def _overlaps(

@@ -54,11 +54,7 @@ def diou(boxes: ArrayLike, others: ArrayLike, *, beta: float = 1.0) -> np.ndarra
 
 
 def in_pixels(boxes: pd.DataFrame, pictures: pd.DataFrame) -> pd.DataFrame:
-    """A table of relative boxes in pixels of their pictures.
-
-    Args:
-        boxes: columns `image, x1, y1, x2, y2`, relative.
-        pictures: columns `image, width, height`.
+    """A table of relative boxes (`image, x1, y1, x2, y2`) in pixels of their pictures (`image, width, height`).
 
     Raises:
         ValueError: an image without a size.

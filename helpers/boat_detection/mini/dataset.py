@@ -92,9 +92,8 @@ def make_dataset(
     folder = Path(folder)
     (folder / "images" / "train").mkdir(parents=True, exist_ok=True)
     albums = _albums(images, seed)
-    table = parallel.parallel(
-        partial(_draw_album, folder=folder, seed=seed, size=tuple(size)), albums, jobs=jobs, label="drawing harbours"
-    )
+    draw = partial(_draw_album, folder=folder, seed=seed, size=tuple(size))
+    table = parallel.parallel(draw, albums, jobs=jobs, label="drawing harbours")
     parallel.stop_at_disk_errors(table, "albums of harbours")
     if len(failed := parallel.failures(table)):
         raise RuntimeError(f"{len(failed)} of {len(albums)} albums could not be drawn: {failed.iloc[0]['error']}")
@@ -106,9 +105,8 @@ def make_dataset(
 
 
 def _write_tables(folder: Path, rows: list[dict], seed: int) -> None:
-    _write_csv(
-        folder / open_images.BOXES, (*open_images.BOX_COLUMNS, *CLICKS), (box for row in rows for box in row["boxes"])
-    )
+    boxes = (box for row in rows for box in row["boxes"])
+    _write_csv(folder / open_images.BOXES, (*open_images.BOX_COLUMNS, *CLICKS), boxes)
     shuffled = np.random.default_rng([seed, 3]).permutation(len(rows))  # the official table is in no order
     _write_csv(folder / open_images.IMAGES, open_images.IMAGE_COLUMNS, (_image_row(rows[k], seed) for k in shuffled))
     _write_csv(folder / open_images.CLASSES, None, ((mid, name) for name, mid in MIDS.items()))
@@ -163,17 +161,11 @@ def _draw_image(image: str, author: int, place: harbour.Place, folder: Path, see
     (folder / "images" / "train" / f"{image}.jpg").write_bytes(damaged)
     rows = [_box_row(image, box, picture.shape, active=rng.random() < 0.08) for box in boxes]
     if image == DEGENERATE:
-        rows.append(
-            [image, "xclick", MIDS["Boat"], 1, *["0.250000"] * 2, "0.500000", "0.562500", *[0] * 5, *["0.250000"] * 8]
-        )
-    return {
-        "image": image,
-        "author": author,
-        "rotation": float("nan") if 0.03 <= chance < 0.045 else 90.0 * turns,
-        "bytes": len(content),
-        "md5": base64.b64encode(hashlib.md5(content).digest()).decode(),
-        "boxes": rows,
-    }
+        edges = [*["0.250000"] * 2, "0.500000", "0.562500"]
+        rows.append([image, "xclick", MIDS["Boat"], 1, *edges, *[0] * 5, *["0.250000"] * 8])
+    rotation, md5 = float("nan") if 0.03 <= chance < 0.045 else 90.0 * turns, hashlib.md5(content).digest()
+    known = {"image": image, "author": author, "rotation": rotation, "bytes": len(content)}
+    return {**known, "md5": base64.b64encode(md5).decode(), "boxes": rows}
 
 
 def _box_row(image: str, box: scenes.Box, shape: tuple[int, ...], *, active: bool) -> list:
@@ -202,26 +194,12 @@ def _image_row(row: dict, seed: int) -> list:
     host, profile = f"https://farm{1 + author % 9}.photos.example", f"{author:05d}@N00"
     page = f"https://www.photos.example/photos/{profile}/{photo}"
     rotation = "" if np.isnan(row["rotation"]) else row["rotation"]
-    people, license_url = (
-        f"https://www.photos.example/people/{profile}/",
-        "https://creativecommons.org/licenses/by/2.0/",
-    )
+    people = f"https://www.photos.example/people/{profile}/"
+    rights = "https://creativecommons.org/licenses/by/2.0/"
     thumbnail = f"{host}/{author}/{photo}_{image[:6]}_z.jpg" if numbers[3] > 0.025 else ""
     original = f"{host}/{author}/{photo}_{image[:10]}_o.jpg"
-    return [
-        image,
-        "train",
-        original,
-        page,
-        license_url,
-        people,
-        name,
-        title,
-        row["bytes"],
-        row["md5"],
-        thumbnail,
-        rotation,
-    ]
+    address = [image, "train", original, page, rights, people]
+    return [*address, name, title, row["bytes"], row["md5"], thumbnail, rotation]
 
 
 def make_clip(

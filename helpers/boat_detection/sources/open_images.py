@@ -16,8 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from helpers.boat_detection.sources import csv_scan
-from helpers.fetch import manifests
+from helpers.fetch import manifests, streams
 from helpers.workspace import disk
 
 FLAGS = ("IsOccluded", "IsTruncated", "IsGroupOf", "IsDepiction", "IsInside")  # 1 yes, 0 no, -1 unknown
@@ -92,7 +91,7 @@ def _below(node: dict, *relations: str) -> Iterator[dict]:
             yield from _below(child, *relations)
 
 
-def filter_boxes(csv: csv_scan.Csv, mids: str | Iterable[str], **options: float) -> pd.DataFrame:
+def filter_boxes(csv: streams.Csv, mids: str | Iterable[str], **options: float) -> pd.DataFrame:
     """The boxes of some classes, read in one pass and constant memory; nothing is stored.
 
     Args:
@@ -115,8 +114,8 @@ def filter_boxes(csv: csv_scan.Csv, mids: str | Iterable[str], **options: float)
         raise ValueError(f"mids: received {mids}; allowed: class ids such as '/m/019jd' (see find_class)")
     wanted = {mid.encode() for mid in mids}
     text = re.compile(b",(?:" + b"|".join(map(re.escape, wanted)) + b"),")
-    lines, found = csv_scan.collect(
-        csv, BOX_COLUMNS, partial(csv_scan.lines_with, text), partial(_parse_box, wanted), options
+    lines, found = streams.collect(
+        csv, BOX_COLUMNS, partial(streams.lines_with, text), partial(_parse_box, wanted), options
     )
     types = dict.fromkeys(BOX_COLUMNS, "float32") | dict.fromkeys(BOX_COLUMNS[:3], str) | dict.fromkeys(FLAGS, "int8")
     table = b"\n".join([",".join(BOX_COLUMNS).encode(), *lines])
@@ -125,7 +124,7 @@ def filter_boxes(csv: csv_scan.Csv, mids: str | Iterable[str], **options: float)
     return boxes
 
 
-def filter_images(csv: csv_scan.Csv, ids: Iterable[str], **options: float) -> pd.DataFrame:
+def filter_images(csv: streams.Csv, ids: Iterable[str], **options: float) -> pd.DataFrame:
     """Address, author, licence and rotation of some images; like `filter_boxes`, from an images file.
 
     Returns:
@@ -133,8 +132,8 @@ def filter_images(csv: csv_scan.Csv, ids: Iterable[str], **options: float) -> pd
         original had vanished). `.attrs` as in `filter_boxes`, and `missing`: ids that the file does not have.
     """
     wanted = {name.encode() for name in ids}
-    rows, found = csv_scan.collect(
-        csv, IMAGE_COLUMNS, partial(csv_scan.lines_beginning_with, wanted), _parse_image, options
+    rows, found = streams.collect(
+        csv, IMAGE_COLUMNS, partial(streams.lines_beginning_with, wanted), _parse_image, options
     )
     images = pd.DataFrame(rows, columns=list(IMAGE_COLUMNS), dtype=str)
     images["OriginalSize"] = pd.to_numeric(images["OriginalSize"], errors="coerce").astype("Int64")
@@ -147,14 +146,14 @@ def _parse_box(wanted: set[bytes], width: int, line: bytes) -> bytes | None:
     """The 13 columns of a line of `width` columns; None where it is of another class."""
     match = BOX.fullmatch(line)
     if match is None or match[7].count(b",") != width - len(BOX_COLUMNS):
-        raise csv_scan.Refused("malformed")
+        raise streams.Refused("malformed")
     if match[2] not in wanted:  # the text stands in another column
         return None
     x1, x2, y1, y2 = map(float, match.group(3, 4, 5, 6))
     if min(x1, y1) < 0 or max(x2, y2) > 1:
-        raise csv_scan.Refused("outside 0..1")
+        raise streams.Refused("outside 0..1")
     if x2 <= x1 or y2 <= y1:
-        raise csv_scan.Refused("no area")
+        raise streams.Refused("no area")
     return match[1]
 
 
@@ -163,7 +162,7 @@ def _parse_image(width: int, line: bytes) -> list[str]:
         row = next(reader([line.decode()], strict=True))
         if len(row) == width and re.fullmatch(r"\d*,(|nan|(0|90|180|270)(\.0)?)", f"{row[8]},{row[11]}"):
             return row[: len(IMAGE_COLUMNS)]
-    raise csv_scan.Refused("malformed")
+    raise streams.Refused("malformed")
 
 
 def choose(ids: Iterable[str], count: int) -> list[str]:

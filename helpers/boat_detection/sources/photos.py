@@ -4,8 +4,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +60,7 @@ def fetch_images(
     with downloads.Session(patience.timeout) as session, runtime.quiet_stderr():
         session.mount(base_url, requests.adapters.HTTPAdapter(pool_maxsize=workers))
         one = partial(_fetch_one, session, f"{base_url.rstrip('/')}/{subset}", folder, patience, stop)
-        rows = _in_threads(one, ids, workers, stop)
+        rows = downloads.in_threads(one, ids, jobs=workers, label="images", unit="image", stop=stop)
     return pd.DataFrame(rows, columns=["image", "outcome", "bytes", "detail"])
 
 
@@ -70,19 +69,6 @@ def _check(ids: list[str], subset: str) -> None:
         raise ValueError(f"subset: received {subset!r}; allowed: {', '.join(SUBSETS)}")
     if wrong := [name for name in ids if not (isinstance(name, str) and ID.fullmatch(name))]:
         raise ValueError(f"ids: received {wrong[:3]}; allowed: image ids such as '000002b66c9c498e', without .jpg")
-
-
-def _in_threads(one: Callable[[str], tuple], ids: list[str], workers: int, stop: threading.Event) -> list[tuple]:
-    """`one` of each id; an error or Ctrl-C lets the images under way end, and begins no other."""
-    executor = ThreadPoolExecutor(workers)
-    try:
-        futures = [executor.submit(one, name) for name in ids]
-        for future in runtime.progress(as_completed(futures), total=len(futures), label="images", unit="image"):
-            future.result()
-        return [future.result() for future in futures]
-    finally:
-        stop.set()
-        executor.shutdown(cancel_futures=True)
 
 
 def _fetch_one(

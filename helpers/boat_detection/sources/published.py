@@ -17,13 +17,9 @@ def fetch_published(name: str, downloads: Path) -> Path:
 
 
 def load_published(network: keras.Model, name: str, start: str, downloads: Path) -> None:
-    """Load weights of Darknet's authors.
+    """Load weights of Darknet's authors into the network called `name`, one of `BACKBONES`.
 
-    Args:
-        network: takes them.
-        name: "yolov3", "yolov3-tiny" or "yolov3-spp".
-        start: "backbone", which saw ImageNet, or "coco": COCO's network reduced to its class boat.
-        downloads: folder of the files.
+    `start` is "backbone", which saw ImageNet, or "coco": COCO's network reduced to its class boat.
     """
     tiny = name == "yolov3-tiny"
     whole = "yolov3-tiny.weights" if tiny else "yolov3.weights"  # yolov3-spp begins as yolov3

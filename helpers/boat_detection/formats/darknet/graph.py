@@ -41,20 +41,19 @@ def build_from_cfg(
     inputs = keras.Input((None, None, cfg.channels), name="image")
     outputs: dict[int, keras.KerasTensor] = {-1: inputs}
     for layer in cfg.layers:
-        options = {"epsilon": epsilon, "momentum": momentum} if layer.kind == "convolutional" else {}
-        outputs[layer.index] = BUILDERS[layer.kind](layer, [outputs[index] for index in layer.inputs], **options)
+        read = [outputs[index] for index in layer.inputs]
+        if layer.kind in SIMPLE:
+            outputs[layer.index] = SIMPLE[layer.kind](**layer.values, name=f"{layer.kind}_{layer.index}")(read[0])
+        else:
+            options = {"epsilon": epsilon, "momentum": momentum} if layer.kind == "convolutional" else {}
+            outputs[layer.index] = COMPOSED[layer.kind](layer, read, **options)
     found = [outputs[head.index] for head in cfg.yolo]
     name = name or "".join(c if c.isalnum() else "_" for c in Path(cfg.source).stem)
     return keras.Model(inputs, found if len(found) > 1 else found[0], name=name)
 
 
 def heads(model: keras.Model, images: Tensor) -> list:
-    """The raw heads of a batch as a list, also where the network has only one; batch normalisation by running statistics.
-
-    Args:
-        model: of `build_from_cfg`.
-        images: (B, H, W, 3) RGB in [0, 1].
-    """
+    """The raw heads of images (B, H, W, 3), RGB in [0, 1], always a list; batch normalisation by running statistics."""
     found = model(ops.convert_to_tensor(images), training=False)
     return list(found) if isinstance(found, list | tuple) else [found]
 
@@ -88,7 +87,6 @@ def decode(heads: list, cfg: str | os.PathLike | Cfg, input_size: int | tuple[in
 
 
 def _decode_head(head: Tensor, spec: cfg_files.Head, size: tuple[int, int]) -> tuple:
-    """The three tensors of one head."""
     anchors, depth = len(spec.mask), 5 + spec.classes
     if head.shape[-1] != anchors * depth:
         raise ValueError(
@@ -123,8 +121,7 @@ def _activate(x: Tensor, name: str, index: int) -> Tensor:
     return layers.Activation({"logistic": "sigmoid", "swish": "silu"}.get(name, name), name=f"{name}_{index}")(x)
 
 
-def _convolve(layer: Layer, inputs: list, *, epsilon: float, momentum: float) -> Tensor:
-    """Convolution, batch normalisation, activation."""
+def _convolutional(layer: Layer, inputs: list, *, epsilon: float, momentum: float) -> Tensor:
     values, x = layer.values, inputs[0]
     size, stride, padding, groups = (values[key] for key in ("size", "stride", "padding", "groups"))
     same = stride == 1 and size % 2 and padding == size // 2
@@ -149,22 +146,6 @@ def _convolve(layer: Layer, inputs: list, *, epsilon: float, momentum: float) ->
     return _activate(x, values["activation"], layer.index)
 
 
-def _maxpool(layer: Layer, inputs: list) -> Tensor:
-    return DarknetMaxPool(**layer.values, name=f"maxpool_{layer.index}")(inputs[0])
-
-
-def _avgpool(layer: Layer, inputs: list) -> Tensor:
-    return layers.GlobalAveragePooling2D(keepdims=True, name=f"avgpool_{layer.index}")(inputs[0])
-
-
-def _upsample(layer: Layer, inputs: list) -> Tensor:
-    return layers.UpSampling2D(layer.values["stride"], name=f"upsample_{layer.index}")(inputs[0])
-
-
-def _dropout(layer: Layer, inputs: list) -> Tensor:
-    return layers.Dropout(layer.values["probability"], name=f"dropout_{layer.index}")(inputs[0])
-
-
 def _shortcut(layer: Layer, inputs: list) -> Tensor:
     return _activate(Shortcut(name=f"shortcut_{layer.index}")(inputs), layer.values["activation"], layer.index)
 
@@ -177,17 +158,11 @@ def _route(layer: Layer, inputs: list) -> Tensor:
     return inputs[0] if len(inputs) == 1 else layers.Concatenate(name=f"route_{layer.index}")(inputs)
 
 
-def _yolo(layer: Layer, inputs: list) -> Tensor:
-    return YoloHead(len(layer.values["mask"]), layer.values["classes"], name=f"yolo_{layer.index}")(inputs[0])
-
-
-BUILDERS: dict[str, Callable] = {
-    "convolutional": _convolve,
-    "maxpool": _maxpool,
-    "avgpool": _avgpool,
-    "upsample": _upsample,
-    "dropout": _dropout,
-    "shortcut": _shortcut,
-    "route": _route,
-    "yolo": _yolo,
+SIMPLE: dict[str, Callable] = {  # layers without an activation that read one map
+    "maxpool": DarknetMaxPool,
+    "avgpool": lambda name: layers.GlobalAveragePooling2D(keepdims=True, name=name),
+    "upsample": lambda stride, name: layers.UpSampling2D(stride, name=name),
+    "dropout": lambda probability, name: layers.Dropout(probability, name=name),
+    "yolo": lambda mask, classes, name, **_: YoloHead(len(mask), classes, name=name),
 }
+COMPOSED: dict[str, Callable] = {"convolutional": _convolutional, "shortcut": _shortcut, "route": _route}

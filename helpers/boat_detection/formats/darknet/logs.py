@@ -29,14 +29,8 @@ def _pattern(text: str) -> re.Pattern:
 
 ITERATION = _pattern(r"^ (\d+) : # , # avg(?: loss)? , # rate , # seconds , (\d+) images")
 REGION = _pattern(r"Region (\d+) Avg \(? IOU : #")
-REGION_VALUES = {
-    "count": _pattern("count : #"),
-    "obj": _pattern(", Obj : #"),
-    "no_obj": _pattern("No Obj : #"),
-    "class_loss": _pattern("class_loss = #"),
-    "iou_loss": _pattern("iou_loss = #"),
-    "total_loss": _pattern("total_loss = #"),
-}
+REGION_VALUES = {"count": _pattern("count : #"), "obj": _pattern(", Obj : #"), "no_obj": _pattern("No Obj : #")}
+REGION_VALUES |= {name: _pattern(f"{name} = #") for name in ("class_loss", "iou_loss", "total_loss")}
 MAP = _pattern(r"mean[_\s]average[_\s]precision \(mAP@(\d*\.?\d+)\) = #")
 POINT_VALUES = [
     (_pattern("for conf_thresh = # , precision = # , recall = # , F1-score = #"), "conf_thresh precision recall f1"),
@@ -46,15 +40,11 @@ CLASS = _pattern(r"class_id = (\d+) , name = (.*?) , ap = # %(?:.*?\(TP = (\d+) 
 
 
 class TrainingLog(NamedTuple):
-    """The tables of `parse_log`."""
-
     iterations: pd.DataFrame
     regions: pd.DataFrame
 
 
 class MapLog(NamedTuple):
-    """The tables of `parse_map`."""
-
     points: pd.DataFrame
     classes: pd.DataFrame
 
@@ -77,9 +67,6 @@ def read_lines(path: str | os.PathLike) -> Iterator[str]:
 
 def parse_log(path: str | os.PathLike) -> TrainingLog:
     """Read the log of a training by pjreddie/darknet, AlexeyAB/darknet of 2019 and 2020 or of today, or by this package.
-
-    Args:
-        path: the file.
 
     Returns:
         iterations: `ITERATION_COLUMNS`, one row per iteration line.
@@ -133,9 +120,6 @@ def _table(rows: list, columns: Sequence[str], whole: Sequence[str] = ()) -> pd.
 def parse_map(path: str | os.PathLike) -> MapLog:
     """Read the evaluations in a log: the output of `darknet detector map`, or of a training with `-map`.
 
-    Args:
-        path: the file.
-
     Returns:
         points: `POINT_COLUMNS`, one row per evaluation: its last iteration (NaN outside a training), mean average precision, the
             threshold of IoU, and at `conf_thresh` precision, recall, F1, counts, and the average IoU; all from 0 to 1.
@@ -170,16 +154,11 @@ def parse_map(path: str | os.PathLike) -> MapLog:
 def iou_by_iteration(regions: pd.DataFrame) -> pd.Series:
     """Mean IoU of the objects of each iteration, over all heads and mini-batches; heads without an object do not count.
 
-    Args:
-        regions: of `parse_log`.
-
-    Returns:
-        Series by iteration; an iteration without any object has no entry.
+    `regions` are those of `parse_log`; an iteration without any object has no entry.
     """
     empty = regions["iou"].isna() | (regions["count"] == 0) | ((regions["iou"] == 0) & (regions["iou_loss"] == 0))
-    sums = (
-        regions[~empty].assign(total=regions["iou"] * regions["count"]).groupby("iteration")[["total", "count"]].sum()
-    )
+    regions = regions[~empty].assign(total=regions["iou"] * regions["count"])
+    sums = regions.groupby("iteration")[["total", "count"]].sum()
     return (sums["total"] / sums["count"]).rename("iou")
 
 

@@ -13,52 +13,25 @@ ANCHORS = ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90
 TINY_ANCHORS = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
 STAGES = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))  # filters and residual blocks of Darknet-53
 NET = {
-    "batch": 64,
-    "subdivisions": 16,
-    "width": 416,
-    "height": 416,
-    "channels": 3,
-    "momentum": 0.9,
-    "decay": 0.0005,
-    "angle": 0,
-    "saturation": 1.5,
-    "exposure": 1.5,
-    "hue": 0.1,
-    "learning_rate": 0.001,
-    "burn_in": 1000,
-    "max_batches": 500200,
-    "policy": "steps",
-    "steps": (400000, 450000),
-    "scales": (0.1, 0.1),
-}
+    "batch": 64, "subdivisions": 16, "width": 416, "height": 416, "channels": 3, "momentum": 0.9, "decay": 0.0005, "angle": 0,
+    "saturation": 1.5, "exposure": 1.5, "hue": 0.1, "learning_rate": 0.001, "burn_in": 1000, "max_batches": 500200,
+    "policy": "steps", "steps": (400000, 450000), "scales": (0.1, 0.1),
+}  # fmt: skip
 YOLO = {"jitter": 0.3, "ignore_thresh": 0.7, "truth_thresh": 1, "random": 1}
 # read by our own training or AlexeyAB's, absent from the original files
 MORE = {
     "net": {"letter_box", "mosaic", "max_chart_loss", "power", "flip"},
-    "yolo": {
-        "resize",
-        "max",
-        "iou_loss",
-        "iou_normalizer",
-        "cls_normalizer",
-        "obj_normalizer",
-        "iou_thresh",
-        "scale_x_y",
-    },
+    "yolo": {"resize", "max", "scale_x_y", "iou_thresh", "iou_loss"}
+    | {f"{of}_normalizer" for of in ("iou", "cls", "obj")},
 }
+Size = int | tuple[int, int]
+Anchors = Sequence[tuple[float, float]]  # widths and heights
 
 
 class _Writer:
     """Collects sections; every method gives Darknet's number of the layer that it wrote."""
 
-    def __init__(
-        self,
-        num_classes: int,
-        size: int | tuple[int, int],
-        anchors: Sequence[tuple[float, float]],
-        width: float,
-        options: dict[str, Any],
-    ) -> None:
+    def __init__(self, num_classes: int, size: Size, anchors: Anchors, width: float, options: dict[str, Any]) -> None:
         height, across = (size, size) if isinstance(size, int) else size
         options = {**options, "height": height, "width": across}
         allowed = {"net": NET.keys() | MORE["net"], "yolo": YOLO.keys() | MORE["yolo"]}
@@ -146,12 +119,7 @@ def _yolov3(net: _Writer, middle: Callable[[_Writer], None] | None = None) -> st
 
 
 def yolov3_cfg(
-    num_classes: int,
-    *,
-    size: int | tuple[int, int] = 416,
-    anchors: Sequence[tuple[float, float]] = ANCHORS,
-    width: float = 1.0,
-    **training: Any,
+    num_classes: int, *, size: Size = 416, anchors: Anchors = ANCHORS, width: float = 1.0, **training: Any
 ) -> str:
     """The text of yolov3.cfg: Darknet-53, three heads at strides 32, 16 and 8.
 
@@ -169,24 +137,14 @@ def yolov3_cfg(
 
 
 def yolov3_spp_cfg(
-    num_classes: int,
-    *,
-    size: int | tuple[int, int] = 608,
-    anchors: Sequence[tuple[float, float]] = ANCHORS,
-    width: float = 1.0,
-    **training: Any,
+    num_classes: int, *, size: Size = 608, anchors: Anchors = ANCHORS, width: float = 1.0, **training: Any
 ) -> str:
     """The text of yolov3-spp.cfg: `yolov3_cfg` with a spatial pyramid pooling before the first head. Arguments as there."""
     return _yolov3(_Writer(num_classes, size, anchors, width, training), _spp)
 
 
 def yolov3_tiny_cfg(
-    num_classes: int,
-    *,
-    size: int | tuple[int, int] = 416,
-    anchors: Sequence[tuple[float, float]] = TINY_ANCHORS,
-    width: float = 1.0,
-    **training: Any,
+    num_classes: int, *, size: Size = 416, anchors: Anchors = TINY_ANCHORS, width: float = 1.0, **training: Any
 ) -> str:
     """The text of yolov3-tiny.cfg: seven convolutions and pools, two heads at strides 32 and 16. Arguments as `yolov3_cfg`."""
     net = _Writer(num_classes, size, anchors, width, training)

@@ -81,11 +81,7 @@ class Layer:
 
 
 def make_plan(sections: Sequence[Section], channels: int = 3) -> list[Layer]:
-    """Check the sections after `[net]` and say what each of them does.
-
-    Args:
-        sections: in the order of the file, without `[net]`.
-        channels: of the image.
+    """Check the sections after `[net]` and say what each of them does to an image of so many channels.
 
     Raises:
         ValueError: a section, option or value that is not known, a reference to a layer that is not there, or shapes that do
@@ -246,13 +242,5 @@ def _yolo(section: Section, context: _Context) -> Layer:
     return layer
 
 
-KINDS: dict[str, Callable[[Section, _Context], Layer]] = {
-    "convolutional": _convolutional,
-    "maxpool": _maxpool,
-    "avgpool": _avgpool,
-    "upsample": _upsample,
-    "dropout": _dropout,
-    "shortcut": _shortcut,
-    "route": _route,
-    "yolo": _yolo,
-}
+MAKERS = (_convolutional, _maxpool, _avgpool, _upsample, _dropout, _shortcut, _route, _yolo)
+KINDS: dict[str, Callable[[Section, _Context], Layer]] = {make.__name__[1:]: make for make in MAKERS}

@@ -191,8 +191,7 @@ def write_data(path: str | os.PathLike, *, classes: int, names: str | os.PathLik
     """Write a `.data` file, atomically; `more` is train, valid, backup and the like."""
     values = {"classes": classes, **more, "names": names}
     _write_lines(
-        path,
-        (f"{key} = {value.as_posix() if isinstance(value, Path) else value}" for key, value in values.items()),
+        path, (f"{key} = {value.as_posix() if isinstance(value, Path) else value}" for key, value in values.items())
     )
 
 

@@ -12,6 +12,13 @@ from matplotlib.figure import Figure
 DPI = 80  # a committed notebook carries its pictures
 
 
+def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure, closed so that a notebook does not show it twice, and its (rows, columns) axes; sizes in inches."""
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), dpi=DPI, squeeze=False, layout="constrained")
+    plt.close(figure)
+    return figure, axes
+
+
 def as_jpeg(figure: Figure) -> Image:
     """A figure made of photos as a JPEG, a fifth of its size as PNG; shown when it ends a cell."""
     plt.close(figure)
@@ -27,22 +34,12 @@ def plot_frames(
 
     Args:
         frames: (H, W, 3) uint8 RGB or float in [0, 1]; or (H, W), drawn from dark to bright.
-        titles: one line above each.
-        columns: frames in a row.
         width: of the figure, inches.
     """
     rows = -(-len(frames) // columns)
     height, wide = np.asarray(frames[0]).shape[:2]
-    side = width / columns
     title = 0.24 if titles else 0.0
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(width, rows * (side * height / wide + title)),
-        dpi=DPI,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure, axes = _grid(rows, columns, width, rows * (width / columns * height / wide + title))
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     for index, axis in enumerate(axes.flat):
         axis.axis("off")
@@ -64,9 +61,7 @@ def plot_curves(
         x: column of the horizontal axis.
         titles: above the plots, default the columns' names.
     """
-    figure, axes = plt.subplots(
-        1, len(columns), figsize=(3.1 * len(columns), 2.5), dpi=DPI, squeeze=False, layout="constrained"
-    )
+    figure, axes = _grid(1, len(columns), 3.1 * len(columns), 2.5)
     for axis, column, title in zip(axes[0], columns, titles or columns, strict=True):
         for name, table in tables.items():
             if column in table:
@@ -76,7 +71,6 @@ def plot_curves(
         axis.spines[["top", "right"]].set_visible(False)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].legend(fontsize=8, frameon=False)
-    plt.close(figure)
     return figure
 
 
@@ -98,7 +92,7 @@ def plot_matrix(
     """
     matrix = np.asarray(matrix)
     height = 1.0 + width * 0.75 * len(rows) / max(len(columns), len(rows))
-    figure, axis = plt.subplots(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure, ((axis,),) = _grid(1, 1, width, height)
     axis.imshow(matrix, cmap="Blues", aspect="auto")
     for (row, column), value in np.ndenumerate(matrix):
         if value:
@@ -107,7 +101,6 @@ def plot_matrix(
     axis.set_xticks(range(len(columns)), columns, fontsize=8)
     axis.set_yticks(range(len(rows)), rows, fontsize=8)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    plt.close(figure)
     return figure
 
 
@@ -119,9 +112,7 @@ def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence], 
         groupings: title -> (N,) what to colour by.
         legend_up_to: groupings with more values than this get no legend.
     """
-    figure, axes = plt.subplots(
-        1, len(groupings), figsize=(4.2 * len(groupings), 4.0), dpi=DPI, squeeze=False, layout="constrained"
-    )
+    figure, axes = _grid(1, len(groupings), 4.2 * len(groupings), 4.0)
     for axis, (title, values) in zip(axes[0], groupings.items(), strict=True):
         names = sorted(set(values))
         colors = plt.get_cmap("tab10" if len(names) <= 10 else "nipy_spectral", len(names))
@@ -131,10 +122,8 @@ def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence], 
         axis.set_title(title, fontsize=10)
         axis.set(xticks=[], yticks=[])
         if len(names) <= legend_up_to:
-            axis.legend(
-                fontsize=7, frameon=False, markerscale=1.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0)
-            )
-    plt.close(figure)
+            place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2}
+            axis.legend(fontsize=7, frameon=False, markerscale=1.5, **place)
     return figure
 
 
@@ -147,9 +136,8 @@ def plot_thumbnails(
         x, y: (N,) coordinates.
         frames: N pictures (H, W, 3).
         side: of a thumbnail, as a share of the figure.
-        width: of the figure, inches.
     """
-    figure, axis = plt.subplots(figsize=(width, 0.8 * width), dpi=DPI, layout="constrained")
+    figure, ((axis,),) = _grid(1, 1, width, 0.8 * width)
     half = (side * np.ptp(x), side * np.ptp(y))
     for left, top, frame in zip(x, y, frames, strict=True):
         axis.imshow(frame, extent=(left - half[0], left + half[0], top - half[1], top + half[1]), zorder=2)

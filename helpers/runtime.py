@@ -4,13 +4,11 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-import random
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "opencv-python", "pandas", "scikit-learn")
 
@@ -49,7 +47,7 @@ def where() -> str:
 
 
 @contextlib.contextmanager
-def quiet_stderr():
+def quiet_stderr() -> Iterator[None]:
     """Redirect file descriptor 2 while the body runs; what was written is shown again only if the body raises.
 
     TensorFlow 2.21 writes its first lines before it reads TF_CPP_MIN_LOG_LEVEL, from C++, so neither the variable
@@ -116,9 +114,7 @@ def devices() -> list[dict]:
     """GPUs of this process, else its CPU: a list of `{"kind", "name", "memory_gib", "compute_capability"}` (None if unknown)."""
     import keras
 
-    if keras.backend.backend() == "jax":
-        return _jax_devices()
-    return _tensorflow_devices()
+    return _jax_devices() if keras.backend.backend() == "jax" else _tensorflow_devices()
 
 
 def onednn() -> bool:
@@ -135,12 +131,16 @@ def onednn() -> bool:
         return False
 
 
+def _device(kind: str, name: str, memory: float | None, capability: tuple | None) -> dict:
+    return {"kind": kind, "name": name, "memory_gib": memory, "compute_capability": capability}
+
+
 def _cpu() -> list[dict]:
     memory = None
     with contextlib.suppress(ValueError, OSError, AttributeError):
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     name = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    return [{"kind": "CPU", "name": name, "memory_gib": memory, "compute_capability": None}]
+    return [_device("CPU", name, memory, None)]
 
 
 def _jax_devices() -> list[dict]:
@@ -154,9 +154,7 @@ def _jax_devices() -> list[dict]:
         memory = round(stats["bytes_limit"] / 2**30, 1) if "bytes_limit" in stats else None
         capability = getattr(device, "compute_capability", None)
         capability = tuple(int(part) for part in str(capability).split(".")) if capability else None
-        found.append(
-            {"kind": "GPU", "name": device.device_kind, "memory_gib": memory, "compute_capability": capability}
-        )
+        found.append(_device("GPU", device.device_kind, memory, capability))
     return found or _cpu()
 
 
@@ -166,14 +164,8 @@ def _tensorflow_devices() -> list[dict]:
     found = []
     for device in tf.config.list_physical_devices("GPU"):
         details = tf.config.experimental.get_device_details(device)
-        found.append(
-            {
-                "kind": "GPU",
-                "name": details.get("device_name", device.name),
-                "memory_gib": _nvidia_memory(len(found)),
-                "compute_capability": details.get("compute_capability"),
-            }
-        )
+        name, capability = details.get("device_name", device.name), details.get("compute_capability")
+        found.append(_device("GPU", name, _nvidia_memory(len(found)), capability))
     return found or _cpu()
 
 
@@ -212,8 +204,9 @@ def require_gpu(config) -> None:
     )
 
 
-def set_precision(wanted: str) -> str:
-    """Set Keras's dtype policy and return its name.
+@contextlib.contextmanager
+def precision(wanted: str) -> Iterator[str]:
+    """Keras's dtype policy for the length of a `with` block; yields its name.
 
     Args:
         wanted: "float32", or "mixed": bfloat16 on GPUs of compute capability 8.0 and up and off GPUs, float16 on
@@ -224,18 +217,10 @@ def set_precision(wanted: str) -> str:
     if wanted == "mixed":
         capability = devices()[0]["compute_capability"]
         wanted = "mixed_float16" if capability and tuple(capability) < (8, 0) else "mixed_bfloat16"
-    keras.config.set_dtype_policy(wanted)
-    return wanted
-
-
-@contextlib.contextmanager
-def precision(wanted: str):
-    """`set_precision` for the length of a `with` block; yields the policy's name."""
-    import keras
-
     before = keras.config.dtype_policy()
     try:
-        yield set_precision(wanted)
+        keras.config.set_dtype_policy(wanted)
+        yield wanted
     finally:
         keras.config.set_dtype_policy(before)
 
@@ -244,8 +229,6 @@ def set_seeds(seed: int) -> None:
     """Seed Python, NumPy and the Keras backend in one call; the numbers of one machine repeat, across machines they need not."""
     import keras
 
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
     keras.utils.set_random_seed(seed)
 
 
@@ -269,16 +252,8 @@ def progress(iterable=None, *, total: int | None = None, label: str = "", unit: 
     """A tqdm bar on standard output (notebooks here keep standard error clean); silent when COURSE_PROGRESS=0."""
     from tqdm import tqdm
 
-    return tqdm(
-        iterable,
-        total=total,
-        desc=label,
-        unit=unit,
-        file=sys.stdout,
-        leave=False,
-        disable=os.environ.get("COURSE_PROGRESS") == "0",
-        **options,
-    )
+    options |= {"file": sys.stdout, "leave": False, "disable": os.environ.get("COURSE_PROGRESS") == "0"}
+    return tqdm(iterable, total=total, desc=label, unit=unit, **options)
 
 
 def versions() -> dict[str, str]:

@@ -24,20 +24,7 @@ import cv2
 import numpy as np
 
 from helpers import runtime
-from helpers.parallel import failures, parallel
-
-__all__ = [
-    "clip_html",
-    "count_frames",
-    "failures",
-    "header_info",
-    "parallel",
-    "read_frames",
-    "scan_frames",
-    "show_clip",
-    "tile",
-    "write_video",
-]
+from helpers.parallel import parallel as parallel
 
 CODECS = {".avi": ("XVID", "MJPG"), ".mp4": ("mp4v",), ".webm": ("VP80",)}  # the first that opens is taken
 _OPENING = threading.Lock()  # two threads that silence at once could leave it silent for good
@@ -137,9 +124,7 @@ def count_frames(path: str | os.PathLike) -> int:
         FileNotFoundError, ValueError: as `read_frames`.
     """
     capture = _open(path)
-    count = 0
-    while capture.grab():  # decodes, and skips the conversion to BGR
-        count += 1
+    count = sum(1 for _ in iter(capture.grab, False))  # decodes, and skips the conversion to BGR
     capture.release()
     if not count:
         raise ValueError(_no_video(path))
@@ -266,8 +251,8 @@ def clip_html(
     frames = list(_checked(frames))
     if not frames:
         raise ValueError("a clip needs at least one frame. Received: 0 frames")
-    height = frames[0].shape[0] * (width or frames[0].shape[1]) / frames[0].shape[1]
     width = width or frames[0].shape[1]
+    height = frames[0].shape[0] * width / frames[0].shape[1]
     alt = html.escape(alt or f"a moving clip of {len(frames)} frames", quote=True)
     for every in (1, 2, 4):
         for scale, crf in ((1, 16), (1, 40), (1, 56), (0.75, 48), (0.5, 40), (0.5, 56), (0.35, 40), (0.25, 40)):

@@ -171,7 +171,7 @@ def test_a_killed_download_continues(server, tmp_path):
     server.pause = 0.02
     code = f"""
         from helpers.fetch import manifests
-        file = manifests.File("data.bin", (manifests.Source(url={server.url!r}),), {len(BODY)}, {sha(BODY)!r})
+        file = manifests.File("data.bin", (manifests.Source(url={server.url!r}),), size={len(BODY)}, sha256={sha(BODY)!r})
         manifests.fetch(file, {str(tmp_path)!r})
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=runtime.repo_root())

@@ -38,8 +38,8 @@ def test_rows_in_order_and_errors_beside_them(backend):
     assert failed["item"].tolist() == [2, 3, 4] and list(failed.columns) == ["item", "error"]
 
 
-def test_video_offers_the_same_functions():
-    assert video.parallel is parallel and video.failures is failures
+def test_video_offers_the_same_function():
+    assert video.parallel is parallel
 
 
 def test_no_items_and_names_that_belong_to_the_table():

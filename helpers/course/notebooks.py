@@ -129,19 +129,16 @@ def rewrite_addresses(*, check: bool = False) -> list[str]:
     texts += [cell.source for notebook in notebooks.values() for cell in notebook.cells if cell.cell_type == "markdown"]
     links = re.findall(rf"{COLAB}/github/([\w.-]+/[\w.-]+)/blob/", "\n".join(texts))
     old = sorted(set(links) - {address()[1]})
-    changed = []
-    for path, text in zip(readmes, texts, strict=False):
-        if (new := _readdress(text, old)) != text:
-            changed.append(path.relative_to(root).as_posix())
-            if not check:
-                with atomic_write(path, "w") as file:
-                    file.write(new)
-    for path, notebook in notebooks.items():
-        if _rewrite_notebook(notebook, path, old):
-            changed.append(path.relative_to(root).as_posix())
-            if not check:
-                write(notebook, path)
-    return changed
+    new = {path: _readdress(text, old) for path, text in zip(readmes, texts, strict=False)}
+    changed = [path for path, text in zip(readmes, texts, strict=False) if new[path] != text]
+    changed += [path for path, notebook in notebooks.items() if _rewrite_notebook(notebook, path, old)]
+    for path in [] if check else changed:
+        if path in notebooks:
+            write(notebooks[path], path)
+        else:
+            with atomic_write(path, "w") as file:
+                file.write(new[path])
+    return [path.relative_to(root).as_posix() for path in changed]
 
 
 def _readdress(text: str, old: list[str]) -> str:
@@ -269,8 +266,8 @@ def page(title: str, body: str, *, formulas: bool = False) -> str:
     if formulas:
         script = (
             '<script type="text/x-mathjax-config">MathJax.Hub.Config({tex2jax: {inlineMath: [["$", "$"]]}})</script>'
-            f'<script async src="{MATHJAX}"></script>'
         )
+        script += f'<script async src="{MATHJAX}"></script>'
         body = f'<p class="note">Formulas are typeset over the network; offline they read as LaTeX.</p>\n{body}'
     css = HtmlFormatter().get_style_defs(".highlight")
     return PAGE.format(title=html.escape(title), css=css, script=script, body=body)

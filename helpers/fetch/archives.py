@@ -64,12 +64,8 @@ def _check_name(name: str) -> PurePosixPath:
         raise ArchiveError(f"refused a member: {error}; fetch the archive again from its official host") from error
 
 
-def check_names(names: Iterable[str]) -> list[PurePosixPath]:
-    """The names as safe relative paths.
-
-    Raises:
-        ArchiveError: a name would leave the folder, or two are one on a file system that ignores case.
-    """
+def _check_names(names: Iterable[str]) -> list[PurePosixPath]:
+    """The names as safe relative paths; ArchiveError also where two are one on a file system that ignores case."""
     seen: dict[str, str] = {}
     paths = []
     for name in names:
@@ -82,27 +78,24 @@ def check_names(names: Iterable[str]) -> list[PurePosixPath]:
     return paths
 
 
-def selector(wanted: Wanted) -> Callable[[str], bool]:
-    """The test that `wanted` stands for: None takes all, a collection takes its names, a function decides itself."""
+def _selector(wanted: Wanted) -> Callable[[str], bool]:
     if wanted is None:
         return lambda name: True
     return wanted if callable(wanted) else frozenset(wanted).__contains__
 
 
-def require_all(wanted: Wanted, found: Iterable[str]) -> None:
-    """Raise ArchiveError if `wanted` is a collection with names that are not in `found`."""
+def _require_all(wanted: Wanted, found: Iterable[str]) -> None:
     missing = [] if wanted is None or callable(wanted) else sorted(set(wanted) - set(found))
     if missing:
-        raise ArchiveError(
-            f"the archive lacks {len(missing)} of the members asked for, such as {missing[0]!r}: check their spelling"
-        )
+        much = f"{len(missing)} of the members asked for, such as {missing[0]!r}"
+        raise ArchiveError(f"the archive lacks {much}: check their spelling")
 
 
 def _choose(members: list[Any], wanted: Wanted) -> list[tuple[Any, PurePosixPath | None]]:
     """Members, which have a `filename`, with their safe paths; None for those that are not wanted, which are checked as well."""
-    names, chosen = [member.filename for member in members], selector(wanted)
-    paths = check_names(names)
-    require_all(wanted, names)
+    names, chosen = [member.filename for member in members], _selector(wanted)
+    paths = _check_names(names)
+    _require_all(wanted, names)
     return [(member, path if chosen(member.filename) else None) for member, path in zip(members, paths, strict=True)]
 
 
@@ -117,7 +110,7 @@ def extract(
     Args:
         archive: the file; its kind is told from its content.
         folder: must not exist, or be empty.
-        members: names, or a test of a name; default all. Names have forward slashes.
+        members: names, or a test of a name; default all.
         max_bytes: how many bytes may be written; the bytes are counted, a header's claim is not believed.
 
     Returns:
@@ -188,14 +181,8 @@ class _Budget:
                 out.write(chunk)
 
 
-def check_zip(archive: zipfile.ZipFile, wanted: Wanted) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
-    """The wanted files of an open zip with their safe paths.
-
-    All members are checked, wanted or not: an archive that tries a trick is not to be trusted.
-
-    Raises:
-        ArchiveError: a bad name, a link, an encrypted member, or a wanted name that is missing.
-    """
+def _check_zip(archive: zipfile.ZipFile, wanted: Wanted) -> list[tuple[zipfile.ZipInfo, PurePosixPath]]:
+    """The wanted files with their safe paths. All are checked: an archive that tries a trick is not to be trusted."""
     files = [info for info in archive.infolist() if not info.is_dir()]
     for info in files:
         _require_plain(info.filename, stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG))
@@ -207,7 +194,7 @@ def check_zip(archive: zipfile.ZipFile, wanted: Wanted) -> list[tuple[zipfile.Zi
 def _extract_zip(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
     budget = _Budget(archive, max_bytes)
     with zipfile.ZipFile(archive) as opened:
-        chosen = check_zip(opened, members)
+        chosen = _check_zip(opened, members)
         for info, path in chosen:
             with opened.open(info) as source:
                 budget.copy(source, scratch / path)
@@ -217,7 +204,7 @@ def _extract_zip(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
 def _extract_tar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
     # One pass in stream order, so that a compressed tar is unpacked once. `filter="data"` would keep harmless links and
     # strip leading slashes; data sets need neither, so both are refused, and the bytes are counted on the way.
-    budget, chosen = _Budget(archive, max_bytes), selector(members)
+    budget, chosen = _Budget(archive, max_bytes), _selector(members)
     names, paths = [], []
     with tarfile.open(archive) as opened:
         for member in opened:
@@ -229,8 +216,8 @@ def _extract_tar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
             if chosen(member.name):
                 budget.copy(opened.extractfile(member), scratch / path)
                 paths.append(path)
-    check_names(names)
-    require_all(members, names)
+    _check_names(names)
+    _require_all(members, names)
     return paths
 
 
@@ -334,7 +321,6 @@ def fetch_members(
         file: a zip of a manifest; its https sources are tried in order.
         folder: members go to `folder / name`.
         wanted: names, or a test of a name.
-        jobs: downloads at the same time.
         **options: retries, timeout, backoff, max_wait of `downloads.Patience`.
 
     Returns:
@@ -353,7 +339,7 @@ def fetch_members(
     with disk.explain_disk_errors(folder / file.name), downloads.Session(patience.timeout) as session:
         folder.mkdir(parents=True, exist_ok=True)
         remote = _first_remote(file, folder, session, patience)
-        chosen = check_zip(remote.zip(), wanted)
+        chosen = _check_zip(remote.zip(), wanted)
         total = sum(info.file_size for info, _ in chosen)
         if file.unpacked_size is not None and total > file.unpacked_size:
             raise ArchiveError(f"{file.name}: the members hold {total} bytes, allowed are {file.unpacked_size}")
@@ -365,10 +351,14 @@ class _Remote:
     """A zip on a server. A RemoteZip has one position, so each thread opens its own; one that failed is dropped."""
 
     def __init__(
-        self, url: str, file: manifests.File, session: downloads.Session, patience: downloads.Patience
+        self,
+        url: str,
+        file: manifests.File,
+        session: downloads.Session,
+        patience: downloads.Patience,
+        digest: str | None,
     ) -> None:
-        self.url, self.file, self.session, self.patience = url, file, session, patience
-        self.digest: str | None = None
+        self.url, self.file, self.session, self.patience, self.digest = url, file, session, patience, digest
         self._local = threading.local()
 
     def zip(self) -> zipfile.ZipFile:
@@ -376,8 +366,7 @@ class _Remote:
         if getattr(self._local, "zip", None) is None:
             with _remote_errors():
                 opened = remotezip.RemoteZip(self.url, session=self.session)
-            if self.file.size is not None and opened.size() != self.file.size:
-                raise downloads.SourceFailed(f"found {opened.size()} bytes, expected {self.file.size}")
+            self.file.check_size(opened.size())
             digest = directory_digest(opened)
             if self.digest not in (None, digest):
                 raise downloads.SourceFailed(f"found a directory of sha256 {digest}, expected {self.digest}")
@@ -420,8 +409,7 @@ def _first_remote(
         if not source.url or source.tls == "pinned":
             reasons.append(f"{source}: parts of a file need an https address with a verified certificate")
             continue
-        remote = _Remote(source.url, file, session, patience)
-        remote.digest = expected
+        remote = _Remote(source.url, file, session, patience, expected)
         try:
             patience.insist(remote.zip)
         except downloads.SourceFailed as error:
@@ -458,8 +446,8 @@ def _fetch_member(remote: _Remote, folder: Path, member: tuple[zipfile.ZipInfo, 
 def _is_complete(path: Path, info: zipfile.ZipInfo) -> bool:
     if not path.is_file() or path.stat().st_size != info.file_size:
         return False
-    crc = 0
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            crc = zlib.crc32(chunk, crc)
-    return crc == info.CRC
+        piece = _Piece(file, info.file_size)
+        while piece.read(CHUNK):
+            pass
+    return piece.crc == info.CRC

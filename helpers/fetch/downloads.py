@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import requests
 import urllib3
 
-from helpers import runtime
+from helpers import config, runtime
 from helpers.workspace import disk
 
 Item = TypeVar("Item")
@@ -92,7 +92,6 @@ def in_threads(
     """`function` of each item, in their order; an error or Ctrl-C begins no other item, and those under way end.
 
     Args:
-        function, items: what to call on what.
         jobs: threads.
         label, unit: of the progress bar.
         stop: set at the end, before the items under way are waited for, so that they need not insist any longer.
@@ -104,9 +103,10 @@ def in_threads(
             future.result()
         return [future.result() for future in futures]
     finally:
+        executor.shutdown(wait=False, cancel_futures=True)  # before `stop`, with which those under way end
         if stop:
             stop.set()
-        executor.shutdown(cancel_futures=True)
+        executor.shutdown()
 
 
 @contextlib.contextmanager
@@ -118,14 +118,6 @@ def network_errors() -> Iterator[None]:
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
             raise SourceFailed(f"the certificate of the host is not valid: {error}") from error
         raise TryAgain(f"{type(error).__name__}: {error}") from error
-
-
-@contextlib.contextmanager
-def _quiet_insecure() -> Iterator[None]:
-    """No warning for what `pinned` asks for; not for use in several threads, as filters belong to the process."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-        yield
 
 
 def retry_after(value: str | None) -> float:
@@ -151,7 +143,9 @@ class Session(requests.Session):
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", self.timeout)
-        with network_errors(), _quiet_insecure() if kwargs.get("verify") is False else contextlib.nullcontext():
+        with network_errors(), warnings.catch_warnings() if kwargs.get("verify") is False else contextlib.nullcontext():
+            if kwargs.get("verify") is False:  # `pinned` asks for it; never in several threads, whose filters are one
+                warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
             response = super().request(*args, **kwargs)
         status = f"HTTP {response.status_code} {response.reason}"
         if response.status_code in TRANSIENT:
@@ -163,7 +157,7 @@ class Session(requests.Session):
         return response
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Expected:
     """What a file must be; None where it is not known.
 
@@ -173,24 +167,23 @@ class Expected:
         md5: 32 of them, for servers that tell no better sum.
     """
 
-    size: int | None = None
+    size: int | None = config.option(None, low=1)
     sha256: str | None = None
     md5: str | None = None
 
     def check_size(self, found: int) -> None:
         """SourceFailed where the size is another."""
-        if self.size is not None and found != self.size:
+        if self.size not in (None, found):
             raise SourceFailed(f"found {found} bytes, expected {self.size}")
 
-    def check_sha256(self, found: str) -> None:
-        """SourceFailed where the sha256 is another."""
-        if self.sha256 is not None and found != self.sha256:
-            raise SourceFailed(f"found sha256 {found}, expected {self.sha256}")
-
-    def check_md5(self, path: Path) -> None:
-        """SourceFailed where the MD5 of the file is another."""
-        if self.md5 is not None and (found := _hash(path, "md5").hexdigest()) != self.md5:
-            raise SourceFailed(f"found MD5 {found}, expected {self.md5}")
+    def check_sums(self, path: Path) -> None:
+        """SourceFailed where a checksum of the file is another."""
+        for kind, expected in (("sha256", self.sha256), ("MD5", self.md5)):
+            if expected is not None:
+                with path.open("rb") as file:
+                    found = hashlib.file_digest(file, kind.lower()).hexdigest()
+                if found != expected:
+                    raise SourceFailed(f"found {kind} {found}, expected {expected}")
 
     def check(self, path: Path) -> None:
         """SourceFailed where there is no file, a web page in its place, or another file."""
@@ -200,18 +193,11 @@ class Expected:
             if _is_html(opened.read(64)):
                 raise SourceFailed(HTML_PAGE)
         self.check_size(path.stat().st_size)
-        if self.sha256 is not None:
-            self.check_sha256(_hash(path).hexdigest())
-        self.check_md5(path)
+        self.check_sums(path)
 
 
 def _is_html(start: bytes) -> bool:
     return start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
-
-
-def _hash(path: Path, kind: str = "sha256") -> Any:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, kind)
 
 
 class Download:
@@ -250,21 +236,20 @@ class Download:
         """Once: bring the part to its full, verified length."""
         notes = self._notes()
         offset = self.size() if notes else 0
-        if notes and offset == notes["total"]:
-            digest = _hash(self.path).hexdigest()
-        else:
-            with self._open(session, offset, notes) as response:
+        if not notes or offset != notes["total"]:
+            headers = {"Range": f"bytes={offset}-", "If-Range": notes["validator"]} if notes else {}
+            options = {"verify": False, "allow_redirects": False} if self.pinned else {}
+            with session.get(self.url, headers=headers, stream=True, **options) as response:
                 if response.status_code == 200:  # all of it: new, or changed, or a server that knows no ranges
                     offset, notes = 0, self._start(response)
                 else:
                     self._check_range(response, notes, offset)
-                digest = self._append(response, notes["total"])
+                self._append(response, notes["total"])
         if notes["total"] is not None and self.size() < notes["total"]:
             raise TryAgain(f"the connection ended after {self.size()} of {notes['total']} bytes")
         try:
             self.expected.check_size(self.size())
-            self.expected.check_sha256(digest)
-            self.expected.check_md5(self.path)
+            self.expected.check_sums(self.path)
         except SourceFailed as error:
             self._discard()
             if offset:  # perhaps the pieces were of two versions: once more, from the start
@@ -278,11 +263,6 @@ class Download:
             if notes["url"] == self.url and notes["validator"] and 0 < self.size() <= notes["total"]:
                 return notes
         return None
-
-    def _open(self, session: Session, offset: int, notes: dict[str, Any] | None) -> requests.Response:
-        headers = {"Range": f"bytes={offset}-", "If-Range": notes["validator"]} if notes else {}
-        options = {"verify": False, "allow_redirects": False} if self.pinned else {}
-        return session.get(self.url, headers=headers, stream=True, **options)
 
     def _start(self, response: requests.Response) -> dict[str, Any]:
         """Empty the part, then note what it will be: notes must never speak of other bytes, wherever a kill falls."""
@@ -309,9 +289,8 @@ class Download:
             self._discard()
             raise TryAgain("the file changed on the server between two requests")
 
-    def _append(self, response: requests.Response, total: int | None) -> str:
-        """Write the body after the bytes that are here; the sha256 of the whole."""
-        digest = _hash(self.path)
+    def _append(self, response: requests.Response, total: int | None) -> None:
+        """Write the body after the bytes that are here."""
         bar = runtime.progress(total=total, initial=self.size(), label=self.target.name, unit="B", unit_scale=True)
         with network_errors(), bar, self.path.open("ab") as out:
             for chunk in response.iter_content(CHUNK):
@@ -320,9 +299,7 @@ class Download:
                 if total is not None and out.tell() + len(chunk) > total:
                     raise SourceFailed(f"sends more than the {total} bytes expected")
                 out.write(chunk)
-                digest.update(chunk)
                 bar.update(len(chunk))
-        return digest.hexdigest()
 
     def _discard(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -69,17 +69,12 @@ class Source:
         given = [name for name in ("url", "gdrive", "python") if getattr(self, name) is not None]
         _require("place", given, len(given) == 1, "exactly one of url, gdrive, python")
         value = getattr(self, given[0])
-        good = {
-            "url": downloads.is_safe_url(value),
-            "gdrive": re.fullmatch(r"[\w-]{8,}", str(value)),
-            "python": re.fullmatch(r"[\w.]+:\w+", str(value)),
-        }
-        allowed = {
-            "url": "an https:// address (http:// only on this machine itself)",
-            "gdrive": "the id of a file, which its link shows",
-            "python": "package.module:function",
-        }
-        _require(given[0], value, good[given[0]], allowed[given[0]])
+        good, allowed = {
+            "url": (downloads.is_safe_url(value), "an https:// address (http:// only on this machine itself)"),
+            "gdrive": (re.fullmatch(r"[\w-]{8,}", str(value)), "the id of a file, which its link shows"),
+            "python": (re.fullmatch(r"[\w.]+:\w+", str(value)), "package.module:function"),
+        }[given[0]]
+        _require(given[0], value, good, allowed)
         _require("tls", self.tls, self.tls == "verified" or self.url, "pinned only together with url")
 
     def __str__(self) -> str:
@@ -87,32 +82,26 @@ class Source:
 
 
 @dataclasses.dataclass(frozen=True)
-class File:
-    """One file of a data set.
+class File(downloads.Expected):
+    """One file of a data set; `size` is null only where a checksum is given or python makes it, `sha256` where TLS is verified.
 
     Attributes:
         name: path relative to the destination folder, with forward slashes.
         sources: tried in order.
-        size: bytes; null only where a checksum is given or python makes the file.
-        sha256: null only where TLS is verified.
         kind: "file", or the archive it is: "zip", "rar", "tar".
         unpacked_size: most bytes that unpacking may write.
         directory_sha256: `directory_digest` of a zip, for `fetch_members`.
         instead_of: name of the file that this one replaces when that one cannot be had.
         by_hand: what a person should do when every source fails.
-        md5: for servers that tell no better sum.
     """
 
     name: str
     sources: tuple[Source, ...]
-    size: int | None = config.option(None, low=1)
-    sha256: str | None = None
     kind: str = config.option("file", choices=("file", "zip", "rar", "tar"))
     unpacked_size: int | None = config.option(None, low=1)
     directory_sha256: str | None = None
     instead_of: str | None = None
     by_hand: str = ""
-    md5: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -202,19 +191,14 @@ def _find(name_or_path: str | os.PathLike) -> Path:
     folder = runtime.repo_root() / "data_manifests"
     known = sorted(file.stem for file in folder.glob("*.yaml"))
     if str(name_or_path) not in known:
-        raise ValueError(
-            f"no manifest called {str(name_or_path)!r}; there are: {', '.join(known)}, or give a .yaml file"
-        )
+        there = ", ".join(known)
+        raise ValueError(f"no manifest called {str(name_or_path)!r}; there are: {there}, or give a .yaml file")
     return folder / f"{name_or_path}.yaml"
 
 
 def verify(path: Path, file: File) -> None:
     """Compare a local file with its entry; `SourceFailed` says what was found and what was expected."""
-    _expected(file).check(path)
-
-
-def _expected(file: File) -> downloads.Expected:
-    return downloads.Expected(file.size, file.sha256, file.md5)
+    file.check(path)
 
 
 def _announce(file: File, source: Source, folder: Path, here: int = 0) -> None:
@@ -229,7 +213,7 @@ def _announce(file: File, source: Source, folder: Path, here: int = 0) -> None:
 
 
 def _from_url(source: Source, file: File, target: Path, patience: Patience) -> None:
-    download = downloads.Download(source.url, target, _expected(file), pinned=source.tls == "pinned")
+    download = downloads.Download(source.url, target, file, pinned=source.tls == "pinned")
     _announce(file, source, target.parent, download.size())
     download.bring(patience)
 
@@ -239,7 +223,7 @@ def _through(write: Callable[[Path], object], file: File, target: Path) -> None:
     temporary = target.with_name(target.name + ".unverified")
     try:
         write(temporary)
-        verify(temporary, file)
+        file.check(temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -266,29 +250,22 @@ def _from_maker(source: Source, path: Path) -> None:
 
 
 def _ways(file: File, target: Path, cache: Path | None, patience: Patience) -> Iterator[tuple[str, Callable[[], None]]]:
-    yield str(target), partial(verify, target, file)
+    yield str(target), partial(file.check, target)
     if cache is not None:
-        yield str(cache / file.name), partial(_from_cache, cache / file.name, file, target)
+        copy = cache / file.name
+        yield str(copy), partial(_through, lambda path: copy.is_file() and shutil.copyfile(copy, path), file, target)
     for source in file.sources:
         if source.url:
             yield str(source), partial(_from_url, source, file, target, patience)
-        elif source.gdrive:
-            yield str(source), partial(_through, partial(_from_drive, source, file), file, target)
         else:
-            yield str(source), partial(_through, partial(_from_maker, source), file, target)
-
-
-def _from_cache(path: Path, file: File, target: Path) -> None:
-    if not path.is_file():
-        raise SourceFailed("no such file")
-    _through(partial(shutil.copyfile, path), file, target)
+            write = partial(_from_drive, source, file) if source.gdrive else partial(_from_maker, source)
+            yield str(source), partial(_through, write, file, target)
 
 
 def fetch(file: File, folder: str | os.PathLike, *, cache: str | os.PathLike | None = None, **options: float) -> Path:
     """Make sure that `file` lies in `folder`, verified; from there, from `cache`, or from its sources in order.
 
     Args:
-        file: an entry of a manifest.
         folder: where it belongs; an interrupted download waits there as `<name>.part`.
         cache: a folder that may hold a copy, such as one on Google Drive; only read.
         **options: retries, timeout, backoff, max_wait of `Patience`.
@@ -297,10 +274,8 @@ def fetch(file: File, folder: str | os.PathLike, *, cache: str | os.PathLike | N
         DownloadError: no source gave the right file; says why of each, and what to do by hand.
         OSError: the disk is full or read-only.
     """
-    folder = Path(folder)
+    folder, patience, reasons = Path(folder), Patience(**options), []
     target = folder / file.name
-    patience = Patience(**options)
-    reasons = []
     with disk.explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         for label, bring in _ways(file, target, None if cache is None else Path(cache), patience):
@@ -330,8 +305,6 @@ def fetch_url(url: str, path: Path, *, by_hand: str = "", **options: float) -> P
     """Fetch a large file of which only the address is known: the server tells its size first, which is checked in the end.
 
     Args:
-        url: https address.
-        path: where it goes.
         by_hand: what a person should do when it fails.
         **options: those of `fetch`.
 
@@ -346,20 +319,13 @@ def fetch_url(url: str, path: Path, *, by_hand: str = "", **options: float) -> P
 
 def explain(file: File, folder: Path, reasons: list[str]) -> str:
     """The text of a DownloadError: every source with its reason, then what to fetch by hand and where to put it."""
-    urls = [source.url for source in file.sources if source.url]
-    by_hand = " ".join(file.by_hand.split()) or (
-        f"open {urls[0]} in a browser" if urls else "ask the makers of the data"
-    )
+    urls = [f"open {source.url} in a browser" for source in file.sources if source.url]
+    by_hand = " ".join(file.by_hand.split()) or (urls or ["ask the makers of the data"])[0]
     size = "unknown" if file.size is None else f"{file.size} bytes"
-    return "\n".join(
-        [
-            f"{file.name} could not be had from any source:",
-            *(f"  - {reason}" for reason in reasons),
-            f"By hand: {by_hand}",
-            f"Put it at {file.name} in the folder {folder}, then run again.",
-            f"Size {size}, sha256 {file.sha256 or 'unknown'}{f', MD5 {file.md5}' if file.md5 else ''}.",
-        ]
-    )
+    md5 = f", MD5 {file.md5}" if file.md5 else ""
+    lines = [f"{file.name} could not be had from any source:", *(f"  - {reason}" for reason in reasons)]
+    lines += [f"By hand: {by_hand}", f"Put it at {file.name} in the folder {folder}, then run again."]
+    return "\n".join([*lines, f"Size {size}, sha256 {file.sha256 or 'unknown'}{md5}."])
 
 
 def fetch_all(
@@ -368,8 +334,6 @@ def fetch_all(
     """Fetch the files of a manifest; one with `instead_of` is fetched only when the file it replaces cannot be had.
 
     Args:
-        manifest: from `load_manifest`.
-        folder: where the files belong.
         names: the files wanted; default all that replace no other.
         **options: those of `fetch`.
 

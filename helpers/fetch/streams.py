@@ -136,7 +136,6 @@ class Stream(io.RawIOBase):
         self._md5, self._promised_md5, self._validator = hashlib.md5(usedforsecurity=False), None, None
 
     def readable(self) -> bool:
-        """It is."""
         return True
 
     def readinto(self, buffer: memoryview) -> int:
@@ -152,7 +151,6 @@ class Stream(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the connection."""
         for part in (self._session, self._bar):
             if part is not None:
                 part.close()

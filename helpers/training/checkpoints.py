@@ -33,11 +33,7 @@ def scope(model: keras.Model) -> contextlib.AbstractContextManager:
 
 def variables(model: keras.Model, groups: Sequence[str]) -> dict[str, list]:
     """Variables in a fixed order of the groups `model` (with its seed generators), `optimizer`, `metrics`."""
-    found = {
-        "model": model.variables,
-        "optimizer": model.optimizer.variables,
-        "metrics": model.metrics_variables,
-    }
+    found = {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": model.metrics_variables}
     return {group: found[group] for group in groups}
 
 
@@ -52,10 +48,8 @@ def capture(model: keras.Model, groups: Sequence[str] = WEIGHTS) -> Arrays:
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()  # within an epoch the JAX trainer keeps the values outside the variables
     with scope(model):
-        return {
-            group: [_numpy(variable).copy() for variable in members]
-            for group, members in variables(model, groups).items()
-        }
+        found = variables(model, groups)
+        return {group: [_numpy(variable).copy() for variable in members] for group, members in found.items()}
 
 
 def _numpy(variable) -> np.ndarray:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import types
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -56,9 +57,8 @@ def strategy(devices: Sequence[str] | None = None) -> Any:
         if len(names) > 1:
             # Each process hands over its own share of a batch (see `share`), so nothing is left to be divided.
             parallel = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
-            return types.SimpleNamespace(
-                scope=lambda: contextlib.nullcontext(keras.distribution.set_distribution(parallel))
-            )
+            distribute = partial(keras.distribution.set_distribution, parallel)
+            return types.SimpleNamespace(scope=lambda: contextlib.nullcontext(distribute()))
     return types.SimpleNamespace(scope=contextlib.nullcontext)
 
 

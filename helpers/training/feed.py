@@ -37,9 +37,8 @@ def prefetch(
             try:
                 batch = future.result()
             except Exception as error:
-                raise RuntimeError(
-                    f"making the batch of step {step} failed: {type(error).__name__}: {error}"
-                ) from error
+                reason = f"{type(error).__name__}: {error}"
+                raise RuntimeError(f"making the batch of step {step} failed: {reason}") from error
             following = next(steps)
             pending.append((following, pool.submit(make_batch, following)))
             yield batch
@@ -137,10 +136,11 @@ def share(batch: Any) -> Any:
         return batch
 
     def cut(array):
-        if len(array) % count:
+        size, rest = divmod(len(array), count)
+        if rest:
             raise ValueError(
                 f"a batch of {len(array)} cannot be shared by {count} processes: use a multiple of {count}"
             )
-        return array[index * len(array) // count : (index + 1) * len(array) // count]
+        return array[index * size : (index + 1) * size]
 
     return keras.tree.map_structure(cut, batch)

@@ -9,12 +9,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import keras
 import pandas as pd
+from tqdm import tqdm
 
 from helpers.training import checkpoints, devices
 from helpers.training.feed import Feed
@@ -75,16 +77,8 @@ def fit(
     """
     _check_arguments(model, epochs, steps_per_epoch, checkpoint_every, save_every, keep)
     keras.utils.set_random_seed(seed)
-    run = _Run(
-        model,
-        Path(run_dir),
-        identity={"seed": seed, "steps_per_epoch": steps_per_epoch},
-        epochs=epochs,
-        checkpoint_every=checkpoint_every,
-        save_every=save_every,
-        keep=keep,
-        remote=remote,
-    )
+    identity = {"seed": seed, "steps_per_epoch": steps_per_epoch}
+    run = _Run(model, Path(run_dir), identity, epochs, checkpoint_every, save_every, keep, remote)
     run.say(devices.device_line(model))
     if run.restore():
         run.say(f"finished before: {run.step} steps, nothing to train; raise epochs to go on")
@@ -92,7 +86,8 @@ def fit(
             model.optimizer.finalize_variable_values(model.trainable_variables)  # as Keras's fit does at its end
     else:
         run.begin(config)
-        _train(run, train_data, [_Validation(run, validation), *callbacks, run])  # run saves what the others changed
+        watch = keras.callbacks.LambdaCallback(on_epoch_end=partial(run.validate, validation))
+        _train(run, train_data, [watch, *callbacks, run])  # all see watch's numbers; run saves what the others changed
     run.finish()
     return pd.DataFrame(run.rows)
 
@@ -118,7 +113,9 @@ def _train(run: "_Run", train_data: Callable[[int], Iterable], callbacks: list[k
                 raise
         if run.stopped:
             return
-        run.undo_averaging()
+        if run.raw is not None:  # Keras ends each call of fit with moving averages (`use_ema`) in place of the weights
+            checkpoints.assign(run.model, run.raw)
+            run.raw = None
 
 
 def _parts(step: int, epochs: int, steps_per_epoch: int) -> Iterator[tuple[int, int, int]]:
@@ -145,9 +142,8 @@ def _check_arguments(model, epochs, steps_per_epoch, checkpoint_every, save_ever
     counts = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "save_every": save_every, "keep": keep}
     if checkpoint_every is not None:
         counts["checkpoint_every"] = checkpoint_every
-    problems = [
-        f"{name} must be an int of at least 1, received {n!r}" for name, n in counts.items() if not _is_count(n)
-    ]
+    wrong = {key: n for key, n in counts.items() if not isinstance(n, int) or isinstance(n, bool) or n < 1}
+    problems = [f"{name} must be an int of at least 1, received {n!r}" for name, n in wrong.items()]
     if not (model.built and model.compiled and model.optimizer):
         problems.append("the model must be built (called on a batch) and compiled with an optimizer")
     elif not problems and steps_per_epoch % model.steps_per_execution:
@@ -159,10 +155,6 @@ def _check_arguments(model, epochs, steps_per_epoch, checkpoint_every, save_ever
         raise ValueError("; ".join(problems))
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _check_identity(info: Mapping, identity: Mapping, run_dir: Path) -> None:
     changed = [f"{key} was {info[key]}, now {value}" for key, value in identity.items() if info[key] != value]
     if changed:
@@ -172,27 +164,11 @@ def _check_identity(info: Mapping, identity: Mapping, run_dir: Path) -> None:
         )
 
 
-class _Validation(keras.callbacks.Callback):
-    """First of the callbacks: adds the numbers of `validation` to the logs, where all others see them."""
-
-    def __init__(self, run: "_Run", validation: Callable[[], Mapping[str, float]] | None) -> None:
-        super().__init__()
-        self.run, self.validation = run, validation
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.run.stop_watch()
-        if self.validation:
-            numbers = {name: float(value) for name, value in self.validation().items()}
-            if taken := sorted(numbers.keys() & (logs.keys() | set(COLUMNS))):
-                raise ValueError(f"validation returned names that the log uses already: {taken}; rename them")
-            logs.update(numbers)
-
-
 class _Run(keras.callbacks.Callback):
     """State of one call of `fit`, and the callback that saves, logs, prints and stops."""
 
     def __init__(
-        self, model, run_dir: Path, *, identity: dict, epochs: int, checkpoint_every, save_every, keep, remote
+        self, model, run_dir: Path, identity: dict, epochs, checkpoint_every, save_every, keep, remote
     ) -> None:
         super().__init__()
         self.set_model(model)
@@ -233,9 +209,9 @@ class _Run(keras.callbacks.Callback):
     def begin(self, config: Mapping[str, Any] | None) -> None:
         """Clear what a kill left, write the config, and save step 0, so that even an unseeded model resumes exactly."""
         if self.index == 0:
-            leftovers = [*self.folder.glob(".state-*"), *self.run_dir.glob(".final-*"), *self.run_dir.glob(".log-*")]
-            for leftover in leftovers:
-                leftover.unlink(missing_ok=True)
+            for pattern in ("checkpoints/.state-*", ".final-*", ".log-*"):
+                for leftover in self.run_dir.glob(pattern):
+                    leftover.unlink(missing_ok=True)
             if config is not None:
                 disk.write_json(self.run_dir / "config.json", dict(config))
         if self.source:
@@ -261,6 +237,14 @@ class _Run(keras.callbacks.Callback):
         devices.wait("final weights")
 
     # --- called by Keras ---
+
+    def validate(self, validation: Callable[[], Mapping[str, float]] | None, epoch: int, logs: dict) -> None:
+        """Add the numbers of `validation` to the logs."""
+        self.stop_watch()
+        numbers = {name: float(value) for name, value in validation().items()} if validation else {}
+        if taken := sorted(numbers.keys() & (logs.keys() | set(COLUMNS))):
+            raise ValueError(f"validation returned names that the log uses already: {taken}; rename them")
+        logs.update(numbers)
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.source and self.step % self.steps_per_epoch:  # after Keras reset them
@@ -315,11 +299,9 @@ class _Run(keras.callbacks.Callback):
         return self.hours_before + (time.perf_counter() - self.started) / 3600
 
     def row(self, epoch: int, logs: Mapping[str, float], *, saved: bool) -> dict[str, Any]:
-        numbers = {
-            **_loss_first(logs),
-            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "steps_per_second": (self.step - self.epoch_step) / self.seconds,
-        }
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        speed = (self.step - self.epoch_step) / self.seconds
+        numbers = {**_loss_first(logs), "learning_rate": rate, "steps_per_second": speed}
         return {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "epoch": epoch + 1,
@@ -346,12 +328,6 @@ class _Run(keras.callbacks.Callback):
         devices.wait(f"state {self.step}")
         return path
 
-    def undo_averaging(self) -> None:
-        """Keras ends each call of fit with moving averages (`use_ema`) in place of the weights; take those back."""
-        if self.raw is not None:
-            checkpoints.assign(self.model, self.raw)
-            self.raw = None
-
     def failure(self, what: str) -> RuntimeError:
         if self.step == 0:
             return RuntimeError(f"{what} before the first step: look at the weights that training starts from")
@@ -373,9 +349,9 @@ class _Run(keras.callbacks.Callback):
     def report(self, place: str, logs: Mapping[str, float]) -> None:
         self.spoken = time.perf_counter()
         speed = (self.step - self.first_step) / (self.spoken - self.started)
-        left = (self.epochs * self.steps_per_epoch - self.step) / speed
+        clock = tqdm.format_interval((self.epochs * self.steps_per_epoch - self.step) / speed)
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in itertools.islice(_loss_first(logs).items(), 5))
-        self.say(f"epoch {self.epoch + 1}/{self.epochs}  {place}{numbers}  {speed:.3g} steps/s  {_clock(left)} left")
+        self.say(f"epoch {self.epoch + 1}/{self.epochs}  {place}{numbers}  {speed:.3g} steps/s  {clock} left")
 
     def remotely(self, method: str, argument: Any) -> None:
         if self.remote is None or self.index:
@@ -388,12 +364,6 @@ class _Run(keras.callbacks.Callback):
 
 def _loss_first(logs: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(logs.items(), key=lambda item: item[0] != "loss"))
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from helpers.config import BaseConfig
 from helpers.fetch import downloads
@@ -42,20 +42,6 @@ _SECRETS = (
     (r"\?[^\s'\"<>)]+", "?***"),  # the query string of an address
     (r"(ya29\.|1//|AIza|eyJ|GOCSPX-)[\w./-]+", "***"),  # how Google's tokens, keys and JWTs begin
 )
-
-
-class RowSink(Protocol):
-    """Where rows go. Both methods may raise anything."""
-
-    def append_rows(self, rows: list[list]) -> Any: ...
-    def reauthorise(self) -> None: ...
-
-
-class FileSink(Protocol):
-    """Where files go; `upload` returns the address or id of the copy. Both methods may raise anything."""
-
-    def upload(self, path: Path) -> str: ...
-    def reauthorise(self) -> None: ...
 
 
 def clean(error: object) -> str:
@@ -99,10 +85,7 @@ def _judge(error: BaseException) -> tuple[str, float]:
 
 @dataclass
 class _Pace:
-    """When a sink is tried next: back-off with full jitter inside a round of tries, a circuit breaker over the rounds.
-
-    `breaker_failures` rounds in a row open the breaker: nothing is tried for `breaker_pause` seconds, then one probe is.
-    """
+    """When a sink is tried next: back-off with full jitter inside a round of tries, a circuit breaker over the rounds."""
 
     max_tries: int = 5
     base_delay: float = 1.0
@@ -159,21 +142,15 @@ class RemoteLog:
 
     Args:
         folder: receives `rows.jsonl` (every row), `sent.json` (the cursor) and `errors.jsonl`.
-        rows: sink of the rows, such as `sinks.SheetsRows`; None keeps rows locally only.
-        files: sink of the uploads, such as `sinks.DriveFiles`; None ignores uploads.
+        rows: has `append_rows(rows)` and `reauthorise()`, as `sinks.SheetsRows`; None keeps rows locally only.
+        files: has `upload(path)` and `reauthorise()`, as `sinks.DriveFiles`; None ignores uploads.
         queue_size: most uploads that wait; beyond it the oldest goes.
-        pace: `max_tries` (5), `base_delay` (1), `max_delay` (60), `breaker_failures` (3), `breaker_pause` (300).
+        pace: the five numbers named above.
     """
 
     def __init__(
-        self,
-        folder: str | os.PathLike,
-        *,
-        rows: RowSink | None = None,
-        files: FileSink | None = None,
-        queue_size: int = 256,
-        **pace: float,
-    ):
+        self, folder: str | os.PathLike, *, rows: Any = None, files: Any = None, queue_size: int = 256, **pace: float
+    ) -> None:
         self._folder, self._queue_size = Path(folder), queue_size
         self._sinks = {name: sink for name, sink in (("rows", rows), ("files", files)) if sink is not None}
         self._paces = {name: _Pace(**pace) for name in self._sinks}
@@ -203,18 +180,15 @@ class RemoteLog:
 
     @_safe
     def upload(self, path: str | os.PathLike) -> None:
-        """Have a file sent; one that waits already is sent once, as it is then. Without a file sink nothing happens."""
+        """Have a file sent; one that waits already is sent once, as it is then."""
         if "files" in self._sinks:
             with self._lock:
                 self._enqueue(Path(path).absolute())
             self._news.set()
 
     def status(self) -> dict[str, Any]:
-        """What happened so far; a snapshot that waits for nothing.
-
-        Returns:
-            Rows `sent` and files `uploaded` by this object, `queued`, `dropped` uploads, `failures` of services and of
-            the disk, `breaker` ("closed" or "open" for each sink) and `last_error` (text or None).
+        """A snapshot: rows `sent` and files `uploaded` by this object, `queued`, `dropped` uploads, `failures` of services
+        and of the disk, `breaker` ("closed" or "open" for each sink) and `last_error` (text or None).
         """
         with self._lock:
             breaker = {name: "open" if pace.open else "closed" for name, pace in self._paces.items()}
@@ -373,7 +347,7 @@ class RemoteLog:
             if pace.tries == 0 and path in self._uploads:  # the round is over: another file has the next one
                 self._uploads[path] = self._uploads.pop(path)
 
-    def _send_rows(self, sink: RowSink) -> None:
+    def _send_rows(self, sink: Any) -> None:
         lines, rows = self._backlog()
         columns = self._columns or (_columns(rows[0]) if rows else None)
         if rows:
@@ -395,7 +369,7 @@ class RemoteLog:
                 rows += [row] if isinstance(row, dict) and "id" in row else []
         return len(lines) or end - self._cursor, rows  # no lines: somebody emptied the file while we ran
 
-    def _send_file(self, sink: FileSink, path: Path) -> None:
+    def _send_file(self, sink: Any, path: Path) -> None:
         queued = self._uploads.get(path)
         self._save_cursor()  # killed in a long upload, the next run knows of it
         sink.upload(path)
@@ -441,13 +415,13 @@ def from_config(
 
     Args:
         folder: local folder of the log.
-        sheet: address or key of a Google Sheet.
-        drive_folder: address or id of a Drive folder, or the path of a mounted one (with a `/`, or one that exists).
+        sheet, drive_folder: address or key of a Google Sheet; address or id of a Drive folder, or the path of a mounted
+            one (with a `/`, or one that exists).
     """
     if not sheet and not drive_folder:
         return None
     rows = sinks.SheetsRows(sheet) if sheet and _installed("gspread", "gspread") else None
-    files: FileSink | None = None
+    files = None
     if drive_folder:
         address = drive_folder.startswith("http")
         if not address and ("/" in drive_folder or Path(drive_folder).is_dir()):

@@ -8,7 +8,6 @@ import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -75,11 +74,7 @@ class Animator:
     def keypoints(
         self, frames: Iterable[np.ndarray], *, total: int | None = None, progress: bool = False
     ) -> dict[str, np.ndarray]:
-        """Keypoints of frames of any size: value (T, K, 2) in [-1, 1], jacobian (T, K, 2, 2); one batch is held at a time.
-
-        Raises:
-            ValueError: no frames, a frame that is no picture, or a network that gives no numbers.
-        """
+        """Keypoints of frames of any size: value (T, K, 2) in [-1, 1], jacobian (T, K, 2, 2); one batch is held at a time."""
         frames = runtime.progress(frames, total=total, label="keypoints", unit="frame") if progress else frames
         resized = (data.resize(as_rgb(frame), self.size) for frame in frames)
         parts = []
@@ -141,12 +136,12 @@ class Animator:
         options = {"relative": relative, "adapt_scale": adapt_scale, "start": start, "progress": progress}
         return np.stack(list(self.frames(source, driving, **options)))
 
-    def reconstruct(self, clip: np.ndarray, *, progress: bool = False) -> np.ndarray:
-        """See `reconstruct`."""
+    def reconstruct(self, clip: np.ndarray) -> np.ndarray:
+        """Redraw a clip (T, H, W, 3) uint8 from its first frame and the keypoints of all: how the model is measured."""
         _check_clip(clip)
         if not len(clip):
             raise ValueError("clip must have at least one frame. Received: none")
-        return self.animate(clip[0], clip, relative=False, progress=progress)
+        return self.animate(clip[0], clip, relative=False)
 
 
 def _padded(batch: np.ndarray, size: int) -> np.ndarray:
@@ -213,24 +208,6 @@ def animate(
     return animator.animate(source, driving, relative, adapt_scale, start=start, progress=progress)
 
 
-def reconstruct(
-    clip: np.ndarray, kp_detector: keras.Model, generator: keras.Model, *, batch_size: int = 4,
-    jit_compile: bool | str = "auto", progress: bool = False,
-) -> np.ndarray:  # fmt: skip
-    """Redraw a clip from its first frame and the keypoints of all frames: how the model is measured, see `metrics`.
-
-    Args:
-        clip: (T, H, W, 3) uint8.
-        kp_detector, generator, batch_size, jit_compile, progress: as in `animate`.
-
-    Returns:
-        (T, height, width, 3) uint8.
-    """
-    return Animator(kp_detector, generator, batch_size=batch_size, jit_compile=jit_compile).reconstruct(
-        clip, progress=progress
-    )
-
-
 def animate_file(
     source: str | os.PathLike, driving: str | os.PathLike, out: str | os.PathLike, animator: Animator, *,
     relative: bool = True, adapt_scale: bool = True, start: str | int = "first", fps: float | None = None,
@@ -253,13 +230,10 @@ def animate_file(
     Raises:
         FileNotFoundError, ValueError: nothing there, or not readable.
     """
-    picture = _read_source(Path(source))
+    still = data.form_of(source) == "strip"
+    picture = data.read_picture(source) if still else next(iter(data.stream(source)))
     options = {"relative": relative, "adapt_scale": adapt_scale, "start": start, "progress": progress}
     frames = animator.frames(picture, data.stream(driving), **options)
     if beside:
         frames = visualiser.side_by_side(picture, data.stream(driving), frames)
     return video.write_video(out, frames, fps or data.frame_rate(driving))
-
-
-def _read_source(path: Path) -> np.ndarray:
-    return data.read_picture(path) if data.form_of(path) == "strip" else next(iter(data.stream(path)))

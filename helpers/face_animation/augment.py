@@ -5,14 +5,9 @@ from PIL import Image, ImageEnhance
 
 
 def augment(
-    pair: np.ndarray,
-    generator: np.random.Generator,
-    *,
-    brightness: float = 0.1,
-    contrast: float = 0.1,
-    saturation: float = 0.1,
-    hue: float = 0.1,
-) -> np.ndarray:
+    pair: np.ndarray, generator: np.random.Generator, *, brightness: float = 0.1, contrast: float = 0.1,
+    saturation: float = 0.1, hue: float = 0.1,
+) -> np.ndarray:  # fmt: skip
     """Change both frames alike, as the original does: half of the pairs are swapped in time, half of the others mirrored.
 
     Then brightness, contrast and saturation by factors up to 1 - x to 1 + x and the hue by up to x of the colour circle, in

@@ -25,7 +25,6 @@ class Batches(batches.Batches):
         repeats: how often a clip (or person) comes in an epoch.
         by_person: an epoch goes over persons, and each time one of their clips is drawn (the original's id_sampling).
         augmentation: see `augment.augment`.
-        frame_shape: of strips, see `data.read_clip`.
         keep: clips held in memory, whole and resized; sensible for videos, which decode up to the frame that is needed.
         seed: of everything that is drawn.
 
@@ -37,19 +36,9 @@ class Batches(batches.Batches):
     """
 
     def __init__(
-        self,
-        clips: pd.DataFrame,
-        root: str | os.PathLike,
-        *,
-        batch_size: int,
-        size: tuple[int, int] = (256, 256),
-        repeats: int = 1,
-        by_person: bool = False,
-        augmentation: bool = True,
-        frame_shape: tuple[int, int] | None = None,
-        keep: int = 0,
-        seed: int = 0,
-    ) -> None:
+        self, clips: pd.DataFrame, root: str | os.PathLike, *, batch_size: int, size: tuple[int, int] = (256, 256),
+        repeats: int = 1, by_person: bool = False, augmentation: bool = True, keep: int = 0, seed: int = 0,
+    ) -> None:  # fmt: skip
         if (clips["frames"] < 1).any():
             worst = clips.loc[clips["frames"] < 1, "clip"].iloc[0]
             raise ValueError(
@@ -61,10 +50,8 @@ class Batches(batches.Batches):
         self.units = [units[key] for key in sorted(units)]
         super().__init__(len(self.units), batch_size=batch_size, seed=seed, repeats=repeats, items="pairs")
         self.root, self.size, self.keep = Path(root), tuple(size), keep
-        self.augmentation, self.frame_shape = augmentation, frame_shape
-        self._clip = lru_cache(keep or 1)(
-            lambda path: self._resized(data.read_clip(self.root / path, frame_shape=frame_shape))
-        )
+        self.augmentation = augmentation
+        self._clip = lru_cache(keep or 1)(lambda path: self._resized(data.read_clip(self.root / path)))
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
         """The batch of a training step, from 0: source and driving, (B, height, width, 3) float32 in [0, 1]."""
@@ -80,10 +67,7 @@ class Batches(batches.Batches):
         clips = self.units[unit]
         path, frames = clips[generator.integers(len(clips))]
         numbers = np.sort(generator.integers(frames, size=2))
-        if self.keep:
-            pair = self._clip(path)[numbers]
-        else:
-            pair = self._resized(data.read_frames(self.root / path, numbers, frame_shape=self.frame_shape))
+        pair = self._clip(path)[numbers] if self.keep else self._resized(data.read_frames(self.root / path, numbers))
         return augment.augment(pair, generator) if self.augmentation else pair
 
     def _resized(self, frames: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import video
+from helpers import parallel, video
 from helpers.face_animation.splits import COPY, person_of, sample_groups, split_names
 
 __all__ = ["sample_groups"]  # its place for others
@@ -52,13 +52,12 @@ def form_of(path: str | os.PathLike) -> str | None:
     return FORMS.get(path.suffix.lower()) if path.is_file() else None
 
 
-def find_clips(root: str | os.PathLike, *, count: bool = True, jobs: int = 1, seed: int = 0) -> pd.DataFrame:
+def find_clips(root: str | os.PathLike, *, jobs: int = 1, seed: int = 0) -> pd.DataFrame:
     """List the clips below `root/train` and `root/test`, or below `root` itself, of which a fifth then becomes the test.
 
     Args:
         root: folder.
-        count: count frames by decoding; without, `frames` is 0.
-        jobs: processes for that.
+        jobs: processes that count the frames, by decoding.
         seed: of the split where there are no two folders; persons stay together if there are two or more.
 
     Returns:
@@ -71,9 +70,8 @@ def find_clips(root: str | os.PathLike, *, count: bool = True, jobs: int = 1, se
     root = Path(root)
     sides = [side for side in ("train", "test") if (root / side).is_dir()]
     if not root.is_dir() or len(sides) == 1:
-        raise FileNotFoundError(
-            f"{root}: expected a folder with train/ and test/, or with clips. Found: {sides or 'none'}"
-        )
+        wanted = "a folder with train/ and test/, or with clips"
+        raise FileNotFoundError(f"{root}: expected {wanted}. Found: {sides or 'none'}")
     found = [(side, path) for side in sides or [""] for path in sorted((root / side).iterdir()) if form_of(path)]
     if not found:
         raise FileNotFoundError(f"no clip in {root.name}: expected folders of pictures, {', '.join(FORMS)}")
@@ -85,10 +83,9 @@ def find_clips(root: str | os.PathLike, *, count: bool = True, jobs: int = 1, se
     if not sides:
         test = set(split_names(table["clip"], seed=seed)[1])
         table["partition"] = ["test" if name in test else "train" for name in table["clip"]]
-    if count:
-        counted = video.parallel(partial(_count, root=root), table["path"], jobs=jobs, label="counting")
-        table["error"] = counted["error"].to_numpy()
-        table["frames"] = counted["frames"].fillna(0).astype(int).to_numpy() if "frames" in counted else 0
+    counted = parallel.parallel(partial(_count, root=root), table["path"], jobs=jobs, label="counting")
+    table["error"] = counted["error"].to_numpy()
+    table["frames"] = counted["frames"].fillna(0).astype(int).to_numpy() if "frames" in counted else 0
     return table
 
 

@@ -20,13 +20,9 @@ def coordinate_grid(height: int, width: int) -> np.ndarray:
 
 
 def inverse_2x2(matrices, epsilon: float = 1e-6):
-    """The inverse in closed form; a determinant nearer to 0 than `epsilon` counts as `epsilon` with its sign, so all is finite.
+    """Inverses (..., 2, 2) in closed form, exact wherever |determinant| >= epsilon.
 
-    Args:
-        matrices: (..., 2, 2).
-
-    Returns:
-        (..., 2, 2), exact wherever |determinant| >= epsilon.
+    A determinant nearer to 0 counts as `epsilon` with its sign, so all is finite.
     """
     a, b, c, d = (matrices[..., i, j] for i in (0, 1) for j in (0, 1))
     determinant = a * d - b * c
@@ -42,14 +38,7 @@ def matmul_2x2(left, right):
 
 
 def gaussian_maps(points, height: int, width: int, variance: float = 0.01):
-    """exp(-|z - point|^2 / (2 variance)) at every pixel z.
-
-    Args:
-        points: (B, K, 2).
-
-    Returns:
-        (B, height, width, K).
-    """
+    """exp(-|z - point|^2 / (2 variance)) at every pixel z: points (B, K, 2) -> (B, height, width, K)."""
     offset = ops.convert_to_tensor(coordinate_grid(height, width)[:, :, None]) - points[:, None, None]
     return ops.exp(ops.sum(ops.square(offset), axis=-1) * (-0.5 / variance))
 

@@ -15,9 +15,7 @@ from helpers.face_animation import layers
 
 SCALES = (1.0, 0.5, 0.25, 0.125)
 VGG_MEAN = (103.939, 116.779, 123.68)  # blue, green, red of ImageNet in 0..255
-VGG_UNIT = (
-    57.4  # 255 * 0.225: torchvision's VGG, for which the weights were tuned, sees colours this many times smaller
-)
+VGG_UNIT = 57.4  # 255 * 0.225: torchvision's VGG, for which the weights were tuned, sees colours so many times smaller
 
 
 def image_pyramid(images, scales: Sequence[float] = SCALES) -> list:
@@ -57,11 +55,7 @@ def pixels(images):
 
 
 def equivariance_value(driving, moved):
-    """Mean |d - T(t)|: keypoints of the driving frame, and those of the transformed frame moved back by the transform.
-
-    Args:
-        driving, moved: (B, K, 2).
-    """
+    """Mean |d - T(t)| of keypoints (B, K, 2): the driving frame's, and the transformed one's moved back by the transform."""
     return mean_absolute(driving, moved)
 
 
@@ -78,20 +72,12 @@ def equivariance_jacobian(driving_jacobian, transform_jacobian, transformed_jaco
 
 
 def generator_gan(fake: Sequence):
-    """Sum over the discriminator's scales of the mean (1 - D(fake))^2.
-
-    Args:
-        fake: judgements (B, h, w, 1), one per scale.
-    """
+    """Sum of the mean (1 - D(fake))^2 over the discriminator's judgements (B, h, w, 1), one per scale."""
     return sum(ops.mean(ops.square(1 - ops.cast(one, "float32"))) for one in fake)
 
 
 def discriminator_gan(real: Sequence, fake: Sequence):
-    """Sum over the discriminator's scales of the mean (1 - D(real))^2 + D(fake)^2.
-
-    Args:
-        real, fake: judgements (B, h, w, 1), one per scale.
-    """
+    """Sum of the mean (1 - D(real))^2 + D(fake)^2 over the discriminator's judgements (B, h, w, 1), one per scale."""
     return generator_gan(real) + sum(ops.mean(ops.square(ops.cast(one, "float32"))) for one in fake)
 
 
@@ -137,7 +123,7 @@ def build_vgg19(weights: str | os.PathLike | None = "imagenet", *, blocks: int =
     images = keras.Input((None, None, 3), name="images")
     scaled = keras.layers.Rescaling(1 / VGG_UNIT, name="to_torchvision")
     features = [scaled(level) for level in keras.Model(vgg.input, levels)(ToCaffe(name="to_caffe")(images))]
-    return _frozen(keras.Model(images, features, name="vgg19_features"))
+    return keras.Model(images, features, name="vgg19_features", trainable=False)
 
 
 def build_stand_in(seed: int = 0, *, filters: Sequence[int] = (16, 32)) -> keras.Model:
@@ -155,15 +141,8 @@ def build_stand_in(seed: int = 0, *, filters: Sequence[int] = (16, 32)) -> keras
     features = [x]
     for i, count in enumerate(filters):
         kernel = keras.initializers.Orthogonal(gain=2.0**0.5, seed=seed + i)
-        conv = keras.layers.Conv2D(
-            count, 3, padding="same", activation="relu", kernel_initializer=kernel, name=f"level{i}"
-        )
-        x = conv(x)
+        options = {"padding": "same", "activation": "relu", "kernel_initializer": kernel}
+        x = keras.layers.Conv2D(count, 3, **options, name=f"level{i}")(x)
         features.append(x)
         x = keras.layers.AveragePooling2D(2, name=f"half{i}")(x) if i + 1 < len(filters) else x
-    return _frozen(keras.Model(images, features, name="stand_in_features"))
-
-
-def _frozen(model):
-    model.trainable = False
-    return model
+    return keras.Model(images, features, name="stand_in_features", trainable=False)

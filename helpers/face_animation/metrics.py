@@ -3,7 +3,7 @@
 Frames are (T, H, W, 3) uint8, or floats in [0, 1]; all results are per frame, so that clips can be weighed by their length.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -96,39 +96,14 @@ def keypoint_error(points, truth, *, euclidean: bool = False) -> np.ndarray:
     Raises:
         ValueError: other shapes.
     """
-    points, truth = _points(points, truth)
+    points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
+    if points.shape != truth.shape or points.ndim != 3 or points.shape[2] != 2 or not points.size:
+        raise ValueError(f"points and truth must both be (T, N, 2). Received: shapes {points.shape} and {truth.shape}")
     error = np.abs(points - truth)
     return np.linalg.norm(error, axis=-1).mean(axis=1) if euclidean else error.mean(axis=(1, 2))
 
 
-def _points(points, truth) -> tuple[np.ndarray, np.ndarray]:
-    points, truth = np.asarray(points, np.float64), np.asarray(truth, np.float64)
-    if points.shape != truth.shape or points.ndim != 3 or points.shape[2] != 2 or not points.size:
-        raise ValueError(f"points and truth must both be (T, N, 2). Received: shapes {points.shape} and {truth.shape}")
-    return points, truth
-
-
-@dataclass(frozen=True)
-class PointMap:
-    """A linear map from a detector's own keypoints to points with a meaning; see `regress_points`.
-
-    Attributes:
-        weights: (2 K, 2 N).
-        bias: (2 N,).
-    """
-
-    weights: np.ndarray
-    bias: np.ndarray
-
-    def __call__(self, values) -> np.ndarray:
-        """(T, K, 2) keypoints in [-1, 1] -> (T, N, 2) points."""
-        values = np.asarray(values, np.float64)
-        if values.ndim != 3 or values.shape[1] * values.shape[2] != len(self.weights):
-            raise ValueError(f"values must be (T, {len(self.weights) // 2}, 2). Received: shape {values.shape}")
-        return (values.reshape(len(values), -1) @ self.weights + self.bias).reshape(len(values), -1, 2)
-
-
-def regress_points(values, truth, *, alpha: float = 1e-4) -> PointMap:
+def regress_points(values, truth, *, alpha: float = 1e-4) -> Callable[[np.ndarray], np.ndarray]:
     """Learn which points a detector's keypoints stand for, as such detectors are scored (Jakab et al., NeurIPS 2018).
 
     Keypoints that were learnt without labels have no names: a ridge regression on training frames gives them some, and
@@ -139,14 +114,22 @@ def regress_points(values, truth, *, alpha: float = 1e-4) -> PointMap:
         truth: (T, N, 2) known points of the same frames.
         alpha: of the ridge per frame, in the keypoints' squared unit.
 
+    Returns:
+        A linear map from (T, K, 2) keypoints in [-1, 1] to (T, N, 2) points; a ValueError where it gets other shapes.
+
     Raises:
         ValueError: other shapes, or numbers that are not finite.
     """
     values, truth = np.asarray(values, np.float64), np.asarray(truth, np.float64)
     if values.ndim != 3 or truth.ndim != 3 or len(values) != len(truth) or not len(values):
-        raise ValueError(
-            f"values must be (T, K, 2) and truth (T, N, 2). Received: shapes {values.shape} and {truth.shape}"
-        )
+        raise ValueError(f"values must be (T, K, 2) and truth (T, N, 2). Received: {values.shape} and {truth.shape}")
     count = len(values)
     found = Ridge(alpha=alpha * count).fit(values.reshape(count, -1), truth.reshape(count, -1))
-    return PointMap(found.coef_.T, found.intercept_)
+
+    def point_map(values) -> np.ndarray:
+        values = np.asarray(values, np.float64)
+        if values.ndim != 3 or values.shape[1] * values.shape[2] != found.n_features_in_:
+            raise ValueError(f"values must be (T, {found.n_features_in_ // 2}, 2). Received: shape {values.shape}")
+        return found.predict(values.reshape(len(values), -1)).reshape(len(values), -1, 2)
+
+    return point_map

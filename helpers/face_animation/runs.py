@@ -25,26 +25,24 @@ TRAIN = (
     *("spectral_norm", "epochs", "repeats", "draw_persons", "batch_size", "learning_rate", "milestones", "augment"),
     *("watch_pairs", "precision", "seed"),
 )
+WEIGHTS = ("equivariance_value", "equivariance_jacobian", "generator_gan", "feature_matching")
 PARTS = ("kp_detector", "generator")  # what playing a face needs
 SHOWN = 4  # pairs drawn after each epoch
 COLUMNS = ("source", "driving", "deformed", "prediction", "occlusion")
 
+
+def _narrow(num_keypoints: int, width: int, max_width: int, num_blocks: int, **generator: float) -> dict:
+    side = {"width": width, "max_width": max_width, "num_blocks": num_blocks}
+    drawing = {"width": 2 * width, "max_width": max_width}
+    drawing |= {f"motion_{name}": value for name, value in drawing.items()}
+    parts = {"detector": side | {"scale": 0.5}, "generator": drawing | generator, "discriminator": side}
+    return {"num_keypoints": num_keypoints, **parts}
+
+
 # The widths of `model.build_*`; vox256 is the original's. The two small ones are for two cores and for small frames.
 WIDTHS = {
-    "tiny64": {
-        "num_keypoints": 5,
-        "detector": {"width": 8, "max_width": 64, "num_blocks": 3, "scale": 0.5},
-        "generator": {"width": 16, "max_width": 64, "num_downs": 1, "num_residuals": 2}
-        | {"motion_width": 16, "motion_max_width": 64, "motion_blocks": 2, "scale": 0.25},
-        "discriminator": {"width": 8, "max_width": 64, "num_blocks": 3},
-    },
-    "small128": {
-        "num_keypoints": 10,
-        "detector": {"width": 16, "max_width": 256, "num_blocks": 4, "scale": 0.5},
-        "generator": {"width": 32, "max_width": 256, "num_downs": 2, "num_residuals": 4}
-        | {"motion_width": 32, "motion_max_width": 256, "motion_blocks": 4, "scale": 0.5},
-        "discriminator": {"width": 16, "max_width": 256, "num_blocks": 4},
-    },
+    "tiny64": _narrow(5, 8, 64, 3, num_downs=1, num_residuals=2, motion_blocks=2, scale=0.25),
+    "small128": _narrow(10, 16, 256, 4, num_downs=2, num_residuals=4, motion_blocks=4, scale=0.5),
     "vox256": {"num_keypoints": 10, "detector": {}, "generator": {}, "discriminator": {}},
 }
 
@@ -72,11 +70,8 @@ def new_discriminator(config: FaceAnimationConfig) -> keras.Model | None:
     if not config.generator_gan:
         return None
     keras.utils.set_random_seed(config.seed + 2)
-    return model.build_discriminator(
-        use_keypoints=config.discriminator_keypoints,
-        spectral_norm=config.spectral_norm,
-        **_options(config, "discriminator"),
-    )
+    options = {"use_keypoints": config.discriminator_keypoints, "spectral_norm": config.spectral_norm}
+    return model.build_discriminator(**options, **_options(config, "discriminator"))
 
 
 def _load_published(path: str, detector: keras.Model, generator: keras.Model, judge: keras.Model | None = None) -> None:
@@ -91,8 +86,10 @@ def build_network(config: FaceAnimationConfig, variant: str, *, steps_per_epoch:
         detector, generator, judge = new_detector(config, variant), new_generator(config), new_discriminator(config)
         if config.checkpoint:
             _load_published(config.checkpoint, detector, generator, judge)
+        weights = {name: getattr(config, name) for name in WEIGHTS}
+        weights = LossWeights(config.perceptual_weight, **weights)
         whole = AnimationModel(
-            detector, generator, judge, features=build_features(config), weights=weights_of(config), seed=config.seed
+            detector, generator, judge, features=build_features(config), weights=weights, seed=config.seed
         )
         rate = learning_rate(config.learning_rate, config.milestones, steps_per_epoch)
         whole.compile(keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.999, epsilon=1e-8))
@@ -118,55 +115,22 @@ def build_features(config: FaceAnimationConfig) -> keras.Model:
     return losses.build_vgg19(blocks=min(5, max(1, smallest).bit_length()))
 
 
-def weights_of(config: FaceAnimationConfig) -> LossWeights:
-    """The weights of the terms of the loss."""
-    return LossWeights(
-        perceptual=config.perceptual_weight,
-        equivariance_value=config.equivariance_value,
-        equivariance_jacobian=config.equivariance_jacobian,
-        generator_gan=config.generator_gan,
-        feature_matching=config.feature_matching,
-    )
-
-
 def batches_of(config: FaceAnimationConfig, clips: pd.DataFrame, root: Path) -> Batches:
-    """The training batches of some clips.
-
-    Args:
-        config: gives batch_size, size, repeats, draw_persons, augment, keep_clips, seed.
-        clips: rows with clip, path, frames.
-        root: folder of the paths.
-    """
-    return Batches(
-        clips,
-        root,
-        batch_size=config.batch_size,
-        size=(config.size, config.size),
-        repeats=config.repeats,
-        by_person=config.draw_persons,
-        augmentation=config.augment,
-        keep=config.keep_clips,
-        seed=config.seed,
-    )
+    """The training batches of clips, rows with clip, path, frames, below `root`."""
+    options = {name: getattr(config, name) for name in ("batch_size", "repeats", "seed")}
+    options |= {"by_person": config.draw_persons, "augmentation": config.augment, "keep": config.keep_clips}
+    return Batches(clips, root, size=(config.size, config.size), **options)
 
 
 def watched_pairs(config: FaceAnimationConfig, clips: pd.DataFrame, root: Path) -> dict[str, np.ndarray]:
     """Pairs of frames that stay the same during a training: source and driving, (N, H, W, 3) float32 in [0, 1]."""
     count, size = config.watch_pairs, (config.size, config.size)
-    repeats = -(-count // max(1, len(clips)))
-    options = {"repeats": repeats, "augmentation": False, "seed": config.seed}
+    options = {"repeats": -(-count // max(1, len(clips))), "augmentation": False, "seed": config.seed}
     return Batches(clips, root, batch_size=count, size=size, **options).pairs(0, "watch")
 
 
 class Watch:
-    """Called at the end of each epoch: the L1 of some pairs of `validation`, and a picture of the first of them.
-
-    Args:
-        whole: the model in training.
-        pairs: of `watched_pairs`.
-        folder: gets `seen/<epoch>.png`, see `visualiser.columns`.
-        steps_per_epoch: updates of an epoch.
-    """
+    """Called at each epoch's end: the L1 of some pairs of `validation`, of the first a picture, `seen/<epoch>.png`."""
 
     def __init__(
         self, whole: AnimationModel, pairs: Mapping[str, np.ndarray], folder: Path, steps_per_epoch: int
@@ -189,32 +153,23 @@ def train_one(
     config: FaceAnimationConfig, variant: str, batches: Batches, pairs: Mapping[str, np.ndarray], folder: Path, *,
     remote: remote_log.RemoteLog | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """Train one variant in `folder`, or go on with it; leaves `kp_detector.weights.h5` and `generator.weights.h5`.
+    """Train one variant on `batches` in its `folder`, or go on with it, and watch `pairs`, of `watched_pairs`.
 
-    Args:
-        variant: of the keypoint detector.
-        batches, pairs: what is trained on, of `batches_of`, and what is only watched, of `watched_pairs`.
-        folder: of this variant.
-        remote: see `training.fit`.
-
-    Returns:
-        The log, with the column variant.
+    Leaves `kp_detector.weights.h5` and `generator.weights.h5`; returns the log, with the column variant.
     """
     runtime.set_seeds(config.seed)
     whole = build_network(config, variant, steps_per_epoch=batches.steps_per_epoch)
     dummy = np.zeros(config.batch_size, "float32")  # the pictures are their own labels
+    saving = {name: getattr(config, name) for name in ("epochs", "checkpoint_every", "save_every", "seed")}
     log = training.fit(
         whole,
         lambda step: training.prefetch(lambda number: (batches.batch(number), dummy), step),
         run_dir=folder,
-        epochs=config.epochs,
         steps_per_epoch=batches.steps_per_epoch,
         validation=Watch(whole, pairs, folder, batches.steps_per_epoch),
-        checkpoint_every=config.checkpoint_every,
-        save_every=config.save_every,
-        seed=config.seed,
         remote=remote,
         config=values(config, TRAIN) | {"variant": variant},
+        **saving,
     )
     save_networks(folder, whole.kp_detector, whole.generator)
     return log.assign(variant=variant)

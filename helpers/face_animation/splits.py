@@ -113,9 +113,8 @@ def _by_person(names: list[str], n_groups: int, generator: np.random.Generator) 
     for name in names:
         clips[person_of(name)].append(name)
     if n_groups > len(clips):
-        raise ValueError(
-            f"by_person: {n_groups} groups need as many persons, there are {len(clips)}: ask for fewer groups"
-        )
+        there = f"{n_groups} groups need as many persons, there are {len(clips)}"
+        raise ValueError(f"by_person: {there}: ask for fewer groups")
     persons = sorted(clips)
     groups: list[list[str]] = [[] for _ in range(n_groups)]
     for index in generator.permutation(len(persons)):
@@ -140,7 +139,6 @@ def read_groups(path: str | os.PathLike, *, names: Iterable[str] | None = None) 
     """Read what `write_groups` wrote.
 
     Args:
-        path: the JSON file.
         names: the clips that there are; a group that names another is an error.
 
     Raises:
@@ -168,7 +166,6 @@ def read_upstream_groups(path: str | os.PathLike, names: Sequence[str] | None = 
     same list.
 
     Args:
-        path: the text file.
         names: that listing, in its order; None gives the numbers.
 
     Raises:
@@ -195,7 +192,6 @@ def read_pairs(
     """Read a CSV of pairs to animate: the columns source and driving; the original's distance and frame are not used.
 
     Args:
-        path: CSV file.
         names: keep only rows with both clips among these.
         limit: at most so many rows, the first.
 
@@ -217,11 +213,10 @@ def read_pairs(
 
 
 def draw_pairs(names: Sequence[str], limit: int, *, seed: int = 0) -> pd.DataFrame:
-    """Pairs without a list, the original's draw: among the first `limit` clips, `limit` of all ordered pairs.
+    """Pairs without a list, the original's draw: among the first `limit` clips, `limit` of all ordered pairs or fewer.
 
     Args:
         names: of clips, in order.
-        limit: pairs; where there are fewer, all.
         seed: 0 gives the original's own.
 
     Returns:
@@ -230,9 +225,8 @@ def draw_pairs(names: Sequence[str], limit: int, *, seed: int = 0) -> pd.DataFra
     count = min(limit, len(names))
     every = count * count
     drawn = np.random.RandomState(seed).choice(every, min(limit, every), replace=False) if every else []
-    return pd.DataFrame(
-        [(names[index % count], names[index // count]) for index in drawn], columns=["source", "driving"]
-    )
+    pairs = [(names[index % count], names[index // count]) for index in drawn]
+    return pd.DataFrame(pairs, columns=["source", "driving"])
 
 
 def choose_pairs(names: Sequence[str], count: int, *, seed: int) -> pd.DataFrame:
@@ -258,12 +252,7 @@ def pairs_among(path: str | os.PathLike, names: Sequence[str], *, limit: int) ->
 
 
 def assign_sides(clips: pd.DataFrame, groups: Sequence[Sequence[str]], *, chosen: int) -> pd.DataFrame:
-    """Tell each clip its group and its side.
-
-    Args:
-        clips: rows with clip and partition.
-        groups: of the training clips.
-        chosen: number of the group that is trained on.
+    """Tell each clip (rows with clip and partition) its group and its side; the group `chosen` is trained on.
 
     Returns:
         The clips of the training, then those of the test, with two columns more: group, `NO_GROUP` where it is in none; side,

@@ -70,17 +70,12 @@ def preprocess(config: FaceAnimationConfig, place: Workspace, folder: Path) -> d
     options = {"size": (config.size, config.size), "form": config.form}
     if config.source == "voxceleb":
         metadata = voxceleb.read_metadata(place.downloads / "voxceleb" / voxceleb.METADATA)
-        clips = voxceleb.crop_clips(clips, metadata, before.source_root, folder / "clips", **options)
+        clips = voxceleb.crop_all(clips, metadata, before.source_root, folder / "clips", **options)
     else:
         clips = local.prepare_all(clips, before.source_root, folder / "clips", **options)
     disk.write_table(folder / "clips.csv", clips)
     good = parallel.usable(clips, "clips")
-    return {
-        "root": "clips",
-        "clips": len(good),
-        "failed": len(clips) - len(good),
-        "frames": int(good["frames"].sum()),
-    }
+    return {"root": "clips", "clips": len(good), "failed": len(clips) - len(good), "frames": int(good["frames"].sum())}
 
 
 @workspace.step(reads=SPLIT, after=preprocess)

@@ -15,13 +15,7 @@ Paths = list[list[str]]  # of the views of each example
 
 
 class Frames:
-    """Reads frames below a folder, keeping them in memory while all of them fit into `CACHE_BYTES`.
-
-    Args:
-        folder: folder that the paths start from.
-        count: how many different frames will be asked for.
-        size: their side in pixels.
-    """
+    """Reads frames below a folder; keeps them if `count` different ones of `size` pixels a side fit into `CACHE_BYTES`."""
 
     def __init__(self, folder: Path, *, count: int, size: int) -> None:
         self.folder = Path(folder)
@@ -45,9 +39,7 @@ class Batches(batches.Batches):
 
     Args:
         pairs: rows of the table of pairs to draw from.
-        frames: reader of the frames.
         batch_size: examples per batch; fewer if there are fewer pairs.
-        seed: decides everything.
         least_videos: an error comes if the rows are of fewer videos.
     """
 
@@ -107,14 +99,9 @@ class PairBatches(Batches):
     """
 
     def __init__(
-        self,
-        pairs: pd.DataFrame,
-        frames: Frames,
-        *,
-        negatives: str = "clean",
-        everything: pd.DataFrame | None = None,
+        self, pairs: pd.DataFrame, frames: Frames, *, negatives: str = "clean", everything: pd.DataFrame | None = None,
         **options: Any,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(pairs, frames, least_videos=1 if negatives == "seed" else 2, **options)
         self.negatives = negatives
         if negatives == "other_group" and len(self.pairs.groupby(["class", "group"])) < 2:
@@ -198,25 +185,10 @@ class LabelBatches(Batches):
 
 
 def build_batches(
-    loss: str,
-    pairs: pd.DataFrame,
-    frames: Frames,
-    *,
-    everything: pd.DataFrame,
-    negatives: str = "clean",
-    augment: bool = False,
-    **options: Any,
-) -> Batches:
-    """The batches that go with a loss.
-
-    Args:
-        loss: name of the loss.
-        pairs: pairs of the training clips.
-        frames: reader of the frames.
-        everything: pairs of all splits, used by negatives "seed" only.
-        negatives, augment: see `PairBatches` and `ViewBatches`, which take them.
-        **options: see `Batches`.
-    """
+    loss: str, pairs: pd.DataFrame, frames: Frames, *, everything: pd.DataFrame, negatives: str = "clean",
+    augment: bool = False, **options: Any,
+) -> Batches:  # fmt: skip
+    """The batches that go with a loss, of pairs of the training clips; see `PairBatches`, `ViewBatches` and `Batches`."""
     if loss == "quadruplet":
         return QuadrupletBatches(pairs, frames, **options)
     if loss == "nt_xent":

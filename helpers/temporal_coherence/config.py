@@ -5,16 +5,8 @@ from dataclasses import dataclass
 from helpers.config import BaseConfig, option, problems_between
 
 SPORTS = (
-    "Archery",
-    "Billiards",
-    "Bowling",
-    "GolfSwing",
-    "HammerThrow",
-    "HorseRace",
-    "Rowing",
-    "Skiing",
-    "SoccerPenalty",
-    "TennisSwing",
+    *("Archery", "Billiards", "Bowling", "GolfSwing", "HammerThrow", "HorseRace", "Rowing", "Skiing"),
+    *("SoccerPenalty", "TennisSwing"),
 )
 LOSSES = ("contrastive", "linear", "inverted", "quadruplet", "nt_xent")
 
@@ -78,8 +70,5 @@ class TemporalCoherenceConfig(BaseConfig):
                 self.source == "mini" and self.fold != 1,
                 f"fold: received {self.fold} with source: mini; allowed: 1 (the drawn clips come with the lists of fold 1)",
             ),
-            (
-                self.gap > self.step,
-                f"gap: received {self.gap}, more than step ({self.step}); allowed: 1 to step",
-            ),
+            (self.gap > self.step, f"gap: received {self.gap}, more than step ({self.step}); allowed: 1 to step"),
         )

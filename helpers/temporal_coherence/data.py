@@ -101,16 +101,9 @@ def window_pairs(
 
 
 def extract_pairs(
-    clip: str | Path,
-    out_dir: str | Path,
-    step: int = 10,
-    negative_every: int = 5,
-    gap: int = 1,
-    size: int = 227,
-    *,
-    quality: int = 95,
-    label: int = -1,
-) -> pd.DataFrame:
+    clip: str | Path, out_dir: str | Path, step: int = 10, negative_every: int = 5, gap: int = 1, size: int = 227, *,
+    quality: int = 95, label: int = -1,
+) -> pd.DataFrame:  # fmt: skip
     """Cut one clip into the frames of its pairs, by the rule of the thesis.
 
     Frame i, for i = 0, step, 2 step, ..., becomes `query_frame_<k>.jpg` with k counting the queries, provided that frame
@@ -179,14 +172,12 @@ def _cut(
 def _columns(row: dict, prefix: str, queries: int, decoded: int, header: int, step: int, negative_every: int) -> dict:
     """The columns `PAIR_COLUMNS` of one clip's table; plain lists, since a DataFrame per clip takes time."""
     ks = range(queries)
-    return {
-        **{name: [value] * queries for name, value in ({"split": ""} | row).items() if name in PAIR_COLUMNS},
+    same = {"split": ""} | row | {"decoded_frames": decoded, "header_frames": header}
+    return {name: [value] * queries for name, value in same.items() if name in PAIR_COLUMNS} | {
         "k": list(ks),
         "frame_index": [k * step for k in ks],
         "path_query": [f"{prefix}query_frame_{k:05d}.jpg" for k in ks],
         "path_next": [f"{prefix}next_frame_{k:05d}.jpg" if k % negative_every else "" for k in ks],
-        "decoded_frames": [decoded] * queries,
-        "header_frames": [header] * queries,
     }
 
 
@@ -229,12 +220,8 @@ def preprocess_clip(row: dict, root: Path, folder: Path, options: dict) -> dict:
         columns = _columns(row, f"{name}/", *counts, options["step"], options["negative_every"])
         disk.write_json(done, columns)
     pairs = json.loads(done.read_text(encoding="utf-8"))
-    return {
-        **row,
-        "decoded_frames": pairs["decoded_frames"][0],
-        "header_frames": pairs["header_frames"][0],
-        "pairs": len(pairs["k"]),
-    }
+    frames = {name: pairs[name][0] for name in ("decoded_frames", "header_frames")}
+    return row | frames | {"pairs": len(pairs["k"])}
 
 
 def frames_name(name: str) -> str:

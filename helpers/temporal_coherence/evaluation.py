@@ -109,12 +109,9 @@ def query_pair_auc(rows: pd.DataFrame, features: np.ndarray, *, seed: int) -> fl
     other = stream(seed, "chance", 0).integers(len(rows), size=4 * len(first))
     mine = np.tile(first, 4)
     strangers = videos[mine] != videos[other]
-    distances = np.concatenate(
-        [
-            np.linalg.norm(features[first] - features[first + 1], axis=1),
-            np.linalg.norm(features[mine[strangers]] - features[other[strangers]], axis=1),
-        ]
-    )
+    near = np.linalg.norm(features[first] - features[first + 1], axis=1)
+    far = np.linalg.norm(features[mine[strangers]] - features[other[strangers]], axis=1)
+    distances = np.concatenate([near, far])
     return metrics.pair_auc(distances, np.repeat([1, 0], [len(first), int(strangers.sum())]))
 
 
@@ -140,10 +137,8 @@ def finetune_all(
     rows = []
     for share, (name, start) in itertools.product(config.label_shares, starts.items()):
         place = folder / "finetuning" / f"{_file(name)}-{share:g}"
-        row = disk.remember(
-            place.with_name(f"{place.name}.json"), finetune, name, share, config, pairs, frames, start, place
-        )
-        rows.append(row)
+        record = place.with_name(f"{place.name}.json")
+        rows.append(disk.remember(record, finetune, name, share, config, pairs, frames, start, place))
     return pd.DataFrame(rows)
 
 
@@ -158,14 +153,9 @@ def labelled_part(pairs: pd.DataFrame, share: float, *, seed: int) -> pd.DataFra
 
 
 def finetune(
-    name: str,
-    share: float,
-    config: TemporalCoherenceConfig,
-    pairs: pd.DataFrame,
-    frames: Frames,
-    start: StepResult | None,
-    folder: Path,
-) -> dict:
+    name: str, share: float, config: TemporalCoherenceConfig, pairs: pd.DataFrame, frames: Frames,
+    start: StepResult | None, folder: Path,
+) -> dict:  # fmt: skip
     """Train a classifier on the labelled part in `folder` and score it on the test clips: a row of `finetuning.csv`."""
     rows = labelled_part(pairs, share, seed=config.seed)
     classifier = model.build_classifier(load_trunk(config, start, name), int(pairs["label"].max()) + 1)

@@ -143,12 +143,7 @@ class NTXentLoss(keras.losses.Loss):
 
 
 def build_loss(name: str, margin: float = 1.0) -> keras.losses.Loss:
-    """The loss that a config names: contrastive, linear, inverted, quadruplet or nt_xent.
-
-    Args:
-        name: one of `config.LOSSES`.
-        margin: margin of the pair losses; the quadruplet's stays at its published 0.5.
-    """
+    """The loss of a name of `config.LOSSES`; `margin` is that of the pair losses, the quadruplet's stays at its published 0.5."""
     makers = {
         "contrastive": lambda: ContrastiveLoss(margin),
         "linear": lambda: LinearContrastiveLoss(margin),

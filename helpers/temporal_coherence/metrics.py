@@ -14,10 +14,8 @@ def contingency(labels: ArrayLike, clusters: ArrayLike) -> np.ndarray:
     """Counts of each (label, cluster) pair: int64 (number of labels, number of clusters)."""
     labels, clusters = np.asarray(labels), np.asarray(clusters)
     if labels.shape != clusters.shape or labels.ndim != 1 or not labels.size:
-        raise ValueError(
-            "labels and clusters must be two sequences of one length, at least 1. "
-            f"Received: shapes {labels.shape} and {clusters.shape}"
-        )
+        shapes = f"shapes {labels.shape} and {clusters.shape}"
+        raise ValueError(f"labels and clusters must be two sequences of one length, at least 1. Received: {shapes}")
     return metrics.cluster.contingency_matrix(labels, clusters)
 
 
@@ -86,13 +84,9 @@ def clip_features(features: np.ndarray, rows: pd.DataFrame) -> tuple[np.ndarray,
 
 
 def retrieval_recall(
-    gallery: ArrayLike,
-    gallery_labels: ArrayLike,
-    queries: ArrayLike,
-    query_labels: ArrayLike,
-    *,
+    gallery: ArrayLike, gallery_labels: ArrayLike, queries: ArrayLike, query_labels: ArrayLike, *,
     at: Sequence[int] = RECALL_AT,
-) -> dict[str, float]:
+) -> dict[str, float]:  # fmt: skip
     """Share of queries with a clip of their own class among the k nearest of the gallery, by cosine.
 
     The protocol of Xu et al., "Self-supervised spatiotemporal learning via video clip order prediction", CVPR 2019: test

@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 VARIANTS = ("seed", "paper", "tiny")
+DECAYS = {"seed": 0.005, "paper": 0.0025}  # of the weights
 IMAGENET_MEAN_BGR = (103.939, 116.779, 128.68)  # the third value as in the original's code
 
 
@@ -62,9 +63,7 @@ class LocalResponseNormalization(layers.Layer):
         x = ops.cast(inputs, "float32")  # squares of 0-255 activations leave float16's range
         channel = np.arange(inputs.shape[-1])
         window = (abs(channel[:, None] - channel) <= self.size // 2).astype("float32")
-        sums = ops.matmul(
-            ops.square(x), window
-        )  # a product, and exp of log: half the time of shifts and a power on a CPU
+        sums = ops.matmul(ops.square(x), window)  # this and exp of log: half the time of shifts and a power on a CPU
         return ops.cast(x * ops.exp(-self.beta * ops.log1p(self.alpha / self.size * sums)), inputs.dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -147,9 +146,7 @@ def build_trunk(variant: str, embedding_dim: int = 4096, size: int = 227) -> ker
         "activation": "relu",
         "kernel_initializer": "he_normal" if variant == "tiny" else keras.initializers.RandomNormal(stddev=0.01),
         "bias_initializer": "zeros" if variant == "tiny" else keras.initializers.Constant(0.1),
-        "kernel_regularizer": {"seed": keras.regularizers.L2(0.005), "paper": keras.regularizers.L2(0.0025)}.get(
-            variant
-        ),
+        "kernel_regularizer": keras.regularizers.L2(DECAYS[variant]) if variant in DECAYS else None,
     }
     groups = 1 if thesis else 2
 
@@ -209,14 +206,6 @@ def build_seed_siamese(trunk: keras.Model) -> keras.Model:
 
 
 def build_classifier(trunk: keras.Model, num_classes: int) -> keras.Model:
-    """A softmax layer on a trunk, for fine-tuning.
-
-    Args:
-        trunk: model (B, H, W, 3) -> (B, D); its weights are trained along.
-        num_classes: number of classes.
-
-    Returns:
-        A model (B, H, W, 3) -> (B, num_classes) logits, float32.
-    """
+    """A linear layer on a trunk, which is trained along, for fine-tuning: (B, H, W, 3) -> (B, num_classes) float32 logits."""
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(trunk.output)
     return keras.Model(trunk.input, logits, name="classifier")

@@ -19,18 +19,14 @@ TRAIN = (
     *("variant", "embedding_dim", "normalize", "loss", "compare", "margin", "negatives", "augment", "optimizer"),
     *("learning_rate", "schedule", "batch_size", "epochs", "precision", "seed"),
 )
+Rate = float | keras.optimizers.schedules.LearningRateSchedule
 
 
 def build_network(config: TemporalCoherenceConfig, loss: str, *, total_steps: int) -> tuple[keras.Model, keras.Model]:
-    """The siamese network of a config, compiled; the same seed gives the same first weights for every loss.
+    """The siamese network of a config, compiled, and its trunk; the same seed gives the same first weights for every loss.
 
     Args:
-        config: the project's config.
-        loss: name of the loss.
         total_steps: length of the training, for the schedule.
-
-    Returns:
-        (siamese, trunk), sharing their weights.
     """
     runtime.set_seeds(config.seed)
     with training.strategy().scope():
@@ -42,16 +38,14 @@ def build_network(config: TemporalCoherenceConfig, loss: str, *, total_steps: in
     return siamese, trunk
 
 
-def build_optimizer(
-    name: str, rate: float | keras.optimizers.schedules.LearningRateSchedule
-) -> keras.optimizers.Optimizer:
+def build_optimizer(name: str, rate: Rate) -> keras.optimizers.Optimizer:
     """SGD with momentum 0.9 ("sgd") or Adam, gradients clipped to a global norm of 5."""
     if name == "adam":
         return keras.optimizers.Adam(rate, global_clipnorm=5.0)
     return keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=5.0)
 
 
-def build_schedule(name: str, rate: float, total_steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+def build_schedule(name: str, rate: float, total_steps: int) -> Rate:
     """The learning rate: a number ("constant"), or a Keras schedule of the step that begins with it.
 
     "steps" divides by 10 at one and two thirds of the training. "thesis" is 1 / (1 + 0.1 t), which is what the thesis's
@@ -66,16 +60,7 @@ def build_schedule(name: str, rate: float, total_steps: int) -> float | keras.op
 
 
 class Watch:
-    """Called at each epoch's end of a training: are neighbours nearer than strangers, and is anything collapsing?
-
-    Args:
-        trunk: the network in training.
-        pairs: pairs of the validation clips.
-        frames: reader of the frames.
-        normalize: whether the embeddings are scaled to length 1.
-        margin: of the loss.
-        seed: decides which pairs are watched.
-    """
+    """Called at each epoch's end, on pairs of validation clips: are neighbours nearer than strangers, is anything collapsing?"""
 
     def __init__(
         self, trunk: keras.Model, pairs: pd.DataFrame, frames: Frames, *, normalize: bool, margin: float, seed: int
@@ -104,38 +89,24 @@ def train_one(
     """Train one network in `folder/<loss>`, or go on with it; leaves `trunk.weights.h5` there and returns its last row.
 
     Args:
-        config: the project's config.
-        loss: name of the loss.
         pairs: the table of pairs of all sides.
-        frames: reader of the frames.
-        folder: of step train.
         remote: see `training.fit`.
     """
     sides = dict(list(pairs.groupby("split")))
-    batches = build_batches(
-        loss,
-        sides["train"],
-        frames,
-        everything=pairs,
-        negatives=config.negatives,
-        augment=config.augment,
-        batch_size=config.batch_size,
-        seed=config.seed,
-    )
+    options = {name: getattr(config, name) for name in ("negatives", "augment", "batch_size", "seed")}
+    batches = build_batches(loss, sides["train"], frames, everything=pairs, **options)
     siamese, trunk = build_network(config, loss, total_steps=config.epochs * batches.steps_per_epoch)
-    options = {"normalize": config.normalize, "margin": config.margin, "seed": config.seed}
+    watched = {name: getattr(config, name) for name in ("normalize", "margin", "seed")}
+    saving = {name: getattr(config, name) for name in ("epochs", "checkpoint_every", "save_every", "seed")}
     log = training.fit(
         siamese,
         lambda step: training.prefetch(batches.batch, step),
         run_dir=folder / loss,
-        epochs=config.epochs,
         steps_per_epoch=batches.steps_per_epoch,
-        validation=Watch(trunk, sides["validation"], frames, **options),
-        checkpoint_every=config.checkpoint_every,
-        save_every=config.save_every,
-        seed=config.seed,
+        validation=Watch(trunk, sides["validation"], frames, **watched),
         remote=remote,
         config=configs.values(config, TRAIN) | {"loss": loss},
+        **saving,
     )
     with disk.atomic_path(folder / loss / "trunk.weights.h5") as temporary:
         trunk.save_weights(temporary)

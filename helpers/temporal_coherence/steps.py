@@ -89,14 +89,9 @@ def split(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> di
     """Put every clip on one side, check that no group is on two, and say so in `clips.csv` and `pairs.csv`."""
     cut = preprocess.load(config, place)
     clips = cut.table("clips").query("error == ''").reset_index(drop=True)
-    clips["split"] = splits.assign_sides(
-        clips,
-        by=config.split_by,
-        seed=config.seed,
-        test_share=config.test_share,
-        validation_groups=config.validation_groups,
-        lists=official_lists(config, place) if config.split_by == "official" else None,
-    )
+    options = {name: getattr(config, name) for name in ("seed", "test_share", "validation_groups")}
+    lists = official_lists(config, place) if config.split_by == "official" else None
+    clips["split"] = splits.assign_sides(clips, by=config.split_by, lists=lists, **options)
     leaks = splits.check_leaks(clips, by=config.split_by)
     pairs = cut.table("pairs")
     pairs["split"] = pairs["video"].map(clips.set_index("video")["split"])
@@ -111,7 +106,7 @@ def split(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> di
     }
 
 
-def official_lists(config: TemporalCoherenceConfig, place: Workspace) -> tuple[list[str], list[str]]:
+def official_lists(config: TemporalCoherenceConfig, place: Workspace) -> tuple[list[str], ...]:
     """Training and test clips of the config's fold: of the drawn data set, or of UCF101 itself."""
     if config.source == "mini":
         return ucf101.read_lists(build_dataset.load(config, place).folder / LISTS, 1)

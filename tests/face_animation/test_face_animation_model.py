@@ -182,8 +182,7 @@ def test_without_a_discriminator_and_without_features():
         gan=False,
         eager=not JAX,
         features=None,
-        sigma_affine=0.0,
-        sigma_tps=0.0,
+        bend={"sigma_affine": 0.0, "sigma_tps": 0.0},
         weights=animation.LossWeights(perceptual=5.0),
     )
     logs = [step(whole, number) for number in range(3)][-1]

@@ -123,7 +123,7 @@ def test_table_of_clips(tmp_path):
 def test_a_folder_without_sides_is_split_by_person(tmp_path):
     for name in NAMES:
         (tmp_path / name).write_bytes(b"")
-    table = data.find_clips(tmp_path, count=False)
+    table = data.find_clips(tmp_path)
     sides = table.groupby("person")["partition"].nunique()
     assert (sides == 1).all() and set(table["partition"]) == {"train", "test"}
     train, test = splits.split_names([f"me#{n}.mp4" for n in range(10)])

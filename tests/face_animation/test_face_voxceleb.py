@@ -1,7 +1,6 @@
 """The table of VoxCeleb and the cutting of clips, on drawn videos and, where it is there, the genuine table."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from helpers import runtime, video
@@ -154,15 +153,19 @@ def test_crops_as_videos_in_parallel_and_lists_what_is_gone(tmp_path, read):
     write_source(tmp_path / "own" / "b.mp4", frames=20)
     (tmp_path / "own" / "broken.mp4").write_bytes(b"no video")
     ids = ("a", "b", "broken", "lost")
-    table = read(*(ROW.replace("vid_-1", name) for name in ids), ROW.replace("vid_-1", "a").replace("train", "test"))
-    clips, gone = voxceleb.crop_all(table, tmp_path / "own", tmp_path / "out", size=(16, 16), form="mp4", jobs=2)
-    assert sorted(clips[["clip", "partition", "frames"]].itertuples(index=False, name=None)) == [
-        ("id10001#a#000010#000020.mp4", "test", 12),
-        ("id10001#a#000010#000020.mp4", "train", 12),
-        ("id10001#b#000010#000020.mp4", "train", 8),  # the video ends early
-    ]
-    assert gone["video_id"].tolist() == ["broken", "lost"] and "no file of this name" in gone["error"].iloc[1]
-    assert "ValueError" in gone["error"].iloc[0] and not pd.isna(gone["error"]).any()
+    late = ROW.replace("vid_-1", "a").replace("10,20", "100,200").replace("train,id10001", "test,id10002")
+    table = read(*(ROW.replace("vid_-1", name) for name in ids), late)
+    listed = voxceleb.list_clips(table, tmp_path / "own")
+    clips = voxceleb.crop_all(listed, table, tmp_path / "own", tmp_path / "out", size=(16, 16), form="mp4", jobs=2)
+    assert clips["path"].tolist() == (clips["partition"] + "/" + clips["clip"]).tolist() and set(clips["form"]) == {
+        "video"
+    }
+    assert clips[["partition", "video", "frames"]].to_numpy().tolist() == [
+        ["test", "a", 0], ["train", "a", 12], ["train", "b", 8], ["train", "broken", 0], ["train", "lost", 0],
+    ]  # fmt: skip
+    beyond, *good, broken, lost = clips["error"]
+    assert (beyond, good, lost) == ("beyond the end of the video", ["", ""], "no file of this name")
+    assert broken.startswith("ValueError")  # the video of b ends early, and that is no error
     path = tmp_path / "out" / "train" / "id10001#a#000010#000020.mp4"
     assert (video.count_frames(path), video.header_info(path)["fps"]) == (12, 30)
 

@@ -25,18 +25,11 @@ TIMED = 32  # frames of a timing
 
 
 def read_clips(clips: pd.DataFrame, root: Path, *, frames: int | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Per clip the frames, (T, H, W, 3) uint8, and their numbers.
-
-    Args:
-        clips: rows with path and frames.
-        root: folder of the paths.
-        frames: at most so many of each, evenly spaced, the first one among them; None: all.
-    """
+    """Per clip (rows with path and frames) the frames, (T, H, W, 3) uint8, and their numbers; evenly spaced if told how many."""
     return list(_stream_clips(clips, root, frames))
 
 
 def _stream_clips(clips: pd.DataFrame, root: Path, frames: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """`read_clips` one by one."""
     for path, count in zip(clips["path"], clips["frames"], strict=True):
         numbers = np.unique(np.linspace(0, count - 1, min(frames or count, count)).round().astype(int))
         yield data.read_frames(root / path, numbers), numbers
@@ -55,12 +48,7 @@ def score_clip(clip: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
 def score_all(
     animators: Mapping[str, Animator | None], clips: pd.DataFrame, root: Path, *, frames: int | None = None
 ) -> pd.DataFrame:
-    """One row for each drawer and clip: drawer, clip, frames, l1, psnr, ssim.
-
-    Args:
-        animators: by name.
-        clips, root, frames: see `read_clips`.
-    """
+    """One row for each drawer (an animator by its name) and clip of `read_clips`: drawer, clip, frames, l1, psnr, ssim."""
     rows = []
     for name, (clip, _) in zip(clips["clip"], _stream_clips(clips, root, frames), strict=True):
         for drawer, animator in animators.items():
@@ -76,11 +64,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_paired(scores: pd.DataFrame) -> pd.DataFrame:
-    """Every two columns of a table, row by row: one - other, its mean and standard error, in how many rows other is less.
-
-    Args:
-        scores: a row for each unit, such as a person, and a column for each drawer.
-    """
+    """Every two drawers (columns) over units such as persons (rows): mean and standard error of one - other, how often > 0."""
     rows = {}
     for one, other in itertools.combinations(scores, 2):
         gain = scores[one] - scores[other]
@@ -100,18 +84,13 @@ def look_inside(animator: Animator, source: np.ndarray, driving: np.ndarray) -> 
 
 
 def follow_points(
-    animators: Mapping[str, Animator | None],
-    train: list[tuple[np.ndarray, np.ndarray]],
-    test: list[tuple[np.ndarray, np.ndarray]],
+    animators: Mapping[str, Animator | None], train: list[tuple[np.ndarray, ...]], test: list[tuple[np.ndarray, ...]]
 ) -> pd.DataFrame:
     """How far from known points each detector's keypoints lead on the test frames, in pixels; see `metrics.regress_points`.
 
     Args:
         animators: by name; without one the points are where they are on average in training.
         train, test: frames (N, H, W, 3) uint8 and true points (N, P, 2) of several clips.
-
-    Returns:
-        drawer, keypoint_error.
     """
     wanted = np.concatenate([points for _, points in test])
     known = np.concatenate([points for _, points in train])
@@ -154,15 +133,10 @@ def measure_all(animators: Mapping[str, Animator], clips: pd.DataFrame, root: Pa
 
 def measure(variant: str, animator: Animator, clip: np.ndarray) -> dict:
     """Sizes and speed of a variant: variant, parameters and million products of its detector, ms per animated frame."""
-    detector = animator.kp_detector
-    return {
-        "variant": variant,
-        "detector_parameters": count_parameters(detector),
-        "detector_mmac": count_products(detector) / 1e6,
-        "generator_parameters": count_parameters(animator.generator),
-        "generator_mmac": count_products(animator.generator) / 1e6,
-        "ms_per_frame": time_frames(animator, clip),
-    }
+    row: dict[str, Any] = {"variant": variant}
+    for part, network in (("detector", animator.kp_detector), ("generator", animator.generator)):
+        row |= {f"{part}_parameters": count_parameters(network), f"{part}_mmac": count_products(network) / 1e6}
+    return row | {"ms_per_frame": time_frames(animator, clip)}
 
 
 def animate_pairs(
@@ -176,10 +150,7 @@ def animate_pairs(
     """Write `<number>.mp4` for every pair: source, driving clip, and the source moved by each animator, side by side.
 
     Args:
-        pairs: source and driving, names of clips.
-        clips, root: rows with clip, path; folder of the paths.
-        animators: by name, in the order of the columns.
-        folder: gets the files.
+        pairs: source and driving, names of `clips` below `root`.
         **options: relative, adapt_scale, start of `animate.animate`.
 
     Returns:

@@ -1,7 +1,7 @@
 """Training of the first-order motion model: all its losses in one `compute_loss`, so that any Keras backend trains it."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 from keras import ops
@@ -54,7 +54,7 @@ class AnimationModel(keras.Model):
             saved with this model. None: the pixels.
         weights: of the terms of the loss.
         scales: of the pyramid of images that are compared.
-        sigma_affine, sigma_tps, points_tps: of the random transform, see `transform.draw`.
+        bend: options of the random transform, see `transform.draw`.
         seed: of the random transforms.
 
     Call arguments:
@@ -69,27 +69,16 @@ class AnimationModel(keras.Model):
     """
 
     def __init__(
-        self,
-        kp_detector: keras.Model,
-        generator: keras.Model,
-        discriminator: keras.Model | None = None,
-        *,
-        features: Callable | None = None,
-        weights: LossWeights | None = None,
-        scales: Sequence[float] = losses.SCALES,
-        sigma_affine: float = 0.05,
-        sigma_tps: float = 0.005,
-        points_tps: int = 5,
-        seed: int = 0,
-        name: str = "animation_model",
-        **options,
-    ) -> None:
+        self, kp_detector: keras.Model, generator: keras.Model, discriminator: keras.Model | None = None, *,
+        features: Callable | None = None, weights: LossWeights | None = None, scales: Sequence[float] = losses.SCALES,
+        bend: Mapping[str, float] | None = None, seed: int = 0, name: str = "animation_model", **options,
+    ) -> None:  # fmt: skip
         super().__init__(name=name, **options)
         self.loss_weights = weights or LossWeights()
         _check(kp_detector, generator, discriminator, self.loss_weights)
         self.kp_detector, self.generator, self.discriminator = kp_detector, generator, discriminator
         self.features, self.scales = _Untracked(features or losses.pixels), tuple(scales)
-        self.transform_options = {"sigma_affine": sigma_affine, "sigma_tps": sigma_tps, "points": points_tps}
+        self.bend = dict(bend or {})
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_means = [keras.metrics.Mean(name) for name in self.term_names()]
         self.scale_for_replicas = _Total(name="total")
@@ -115,15 +104,7 @@ class AnimationModel(keras.Model):
         return {**self.generator({"source": inputs["source"], **wanted}, training=training), **points, **bend}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The sum of all weighted terms.
-
-        Args:
-            x: the inputs of the call.
-            y: not looked at; Keras wants one, such as zeros (B,).
-            y_pred: the outputs of the call.
-            sample_weight: not looked at.
-            training: as of the call.
-        """
+        """The sum of all weighted terms; `x` and `y_pred` are the call's, `y` (such as zeros (B,)) is not looked at."""
         terms = self.compute_terms(x["driving"], y_pred, training=training)
         weights, total = self.loss_weights.by_term(), 0.0
         for mean in self.term_means:
@@ -153,10 +134,9 @@ class AnimationModel(keras.Model):
             frame, bend = self._transform(driving)
             found = self.kp_detector(frame, training=training)
         slopes = transform.jacobian(found["value"], bend), found["jacobian"]
+        moved = transform.warp_points(found["value"], bend)
         return {
-            "equivariance_value": losses.equivariance_value(
-                outputs["kp_driving_value"], transform.warp_points(found["value"], bend)
-            ),
+            "equivariance_value": losses.equivariance_value(outputs["kp_driving_value"], moved),
             "equivariance_jacobian": losses.equivariance_jacobian(outputs["kp_driving_jacobian"], *slopes),
         }
 
@@ -166,7 +146,7 @@ class AnimationModel(keras.Model):
 
     def _transform(self, frames):
         """Frames bent at random, and how: see `transform.draw`."""
-        drawn = transform.draw(ops.shape(frames)[0], self.seed_generator, **self.transform_options)
+        drawn = transform.draw(ops.shape(frames)[0], self.seed_generator, **self.bend)
         corners = self.generator.get_layer("warp").align_corners
         return transform.warp_images(frames, drawn, align_corners=corners), drawn
 

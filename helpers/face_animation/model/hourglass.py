@@ -5,6 +5,7 @@ Every layer is named after the PyTorch module that it stands for, with "_" for "
 
 import contextlib
 import contextvars
+import functools
 import math
 from collections.abc import Iterator
 
@@ -128,20 +129,11 @@ def _unit(vector):
     return vector / ops.maximum(ops.sqrt(ops.sum(ops.square(vector))), 1e-12)
 
 
-def conv(
-    x, filters: int, size: int, *, name: str, padding: str = "same", layer: type = keras.layers.Conv2D, kernel=None
-):
-    """A convolution with bias that starts as in PyTorch: both uniform within 1 / sqrt(fan_in).
-
-    Args:
-        layer: the kind of `Conv2D`.
-        kernel: another initializer of the kernel.
-    """
+def conv(x, filters: int, size: int, *, name: str, padding="same", layer: type = keras.layers.Conv2D, kernel=None):
+    """A convolution of the kind `layer` that starts as in PyTorch, uniform within 1 / sqrt(fan_in); or its kernel as told."""
     limit = 1 / math.sqrt(size * size * x.shape[-1])
-    kernel, bias = (
-        kernel or keras.initializers.RandomUniform(-limit, limit),
-        keras.initializers.RandomUniform(-limit, limit),
-    )
+    kernel = kernel or keras.initializers.RandomUniform(-limit, limit)
+    bias = keras.initializers.RandomUniform(-limit, limit)
     return layer(filters, size, padding=padding, kernel_initializer=kernel, bias_initializer=bias, name=name)(x)
 
 
@@ -158,9 +150,7 @@ def sigmoid(x, *, name: str):
     return keras.layers.Activation("sigmoid", dtype="float32", name=name)(x)
 
 
-def same_block(
-    x, filters: int, size: int, *, name: str, convs: int = 1, first: type = keras.layers.Conv2D, kernel=None
-):
+def same_block(x, filters: int, size: int, *, name: str, convs=1, first: type = keras.layers.Conv2D, kernel=None):
     """Convolution of kind `first`, batch normalisation, ReLU; with `convs` 2 a second convolution follows the first at once."""
     for k in range(convs):
         layer = keras.layers.Conv2D if k else first
@@ -218,11 +208,9 @@ def hourglass(x, *, width: int, max_width: int, blocks: int, name: str, convs: i
 
     Args:
         x: height and width multiples of 2^blocks.
-        width: channels of the output besides the input's.
-        max_width: channels at the most.
-        blocks: steps down and up.
+        width, max_width: channels of the output besides the input's, and at the most anywhere.
+        blocks, convs: steps down and up, and convolutions in each; 2 is the variant "unet".
         name: in front of all layers' names.
-        convs: convolutions per block; 2 is the variant "unet".
     """
     levels = encoder(x, width=width, max_width=max_width, blocks=blocks, name=name, convs=convs)
     x = levels.pop()
@@ -243,18 +231,17 @@ def unet3plus(x, *, width: int, max_width: int, blocks: int, name: str):
     Args:
         x, width, max_width, blocks, name: see `hourglass`; a branch has 2 width channels, a stage 2 width blocks.
     """
-    he_normal = keras.initializers.VarianceScaling
-    he = {"scale": 2.0, "mode": "fan_in", "distribution": "untruncated_normal"}
+    he = functools.partial(keras.initializers.VarianceScaling, 2.0, "fan_in", "untruncated_normal")
     levels = encoder(x, width=width, max_width=max_width, blocks=blocks, name=name)
     for stage in range(blocks - 1, 0, -1):  # levels[stage + 1:] are decoded already
         prefix = f"{name}_decoder_hd{stage}"
         branches = []
         for level in range(1, blocks + 1):
             branch = _resample(levels[level], level - stage, name=f"{prefix}_h{level}_resample")
-            branches.append(same_block(branch, 2 * width, 3, name=f"{prefix}_h{level}", kernel=he_normal(**he)))
+            branches.append(same_block(branch, 2 * width, 3, name=f"{prefix}_h{level}", kernel=he()))
         joined = keras.layers.Concatenate(name=f"{prefix}_concat")(branches)
-        levels[stage] = same_block(joined, 2 * width * blocks, 3, name=f"{prefix}_fusion", kernel=he_normal(**he))
-    x = conv(levels[1], width + x.shape[-1], 3, name=f"{name}_decoder_out_conv", kernel=he_normal(**he))
+        levels[stage] = same_block(joined, 2 * width * blocks, 3, name=f"{prefix}_fusion", kernel=he())
+    x = conv(levels[1], width + x.shape[-1], 3, name=f"{name}_decoder_out_conv", kernel=he())
     return keras.layers.Activation("sigmoid", name=f"{name}_decoder_out_sigmoid")(x)
 
 

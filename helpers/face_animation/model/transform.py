@@ -64,11 +64,7 @@ def jacobian(points, parameters: dict):
 
 
 def warp_images(images, parameters: dict, *, align_corners: bool = True):
-    """The image whose pixel z is that of `images` at T(z), with mirrored borders: (B, H, W, C) -> (B, H, W, C).
-
-    Args:
-        align_corners: see `layers.grid_sample`.
-    """
+    """The image whose pixel z is that of `images` at T(z), borders mirrored: (B, H, W, C); see `layers.grid_sample`."""
     _, height, width, _ = images.shape
     grid = ops.convert_to_tensor(layers.coordinate_grid(height, width).reshape(1, -1, 2))
     places = ops.reshape(warp_points(grid, parameters), (-1, height, width, 2))

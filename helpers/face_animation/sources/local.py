@@ -60,23 +60,16 @@ def target_of(path: str) -> str:
 
 
 def prepare_all(
-    clips: pd.DataFrame,
-    root: str | os.PathLike,
-    folder: str | os.PathLike,
-    *,
-    size: tuple[int, int],
-    form: str,
+    clips: pd.DataFrame, root: str | os.PathLike, folder: str | os.PathLike, *, size: tuple[int, int], form: str,
     jobs: int | None = -1,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Prepare every clip of a table, in parallel; what fails is told and stops nothing.
 
     Args:
-        clips: rows of `data.find_clips`.
-        root: folder of their paths.
+        clips: rows of `data.find_clips`, below `root`.
         folder: gets the prepared clips.
         size: (height, width) in pixels, aspect ratio not kept, as in the original.
         form: "png" or "mp4".
-        jobs: processes.
 
     Returns:
         The table with path, form and frames of the prepared clips, and error, "" or the reason why there is none.

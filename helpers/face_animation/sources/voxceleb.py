@@ -6,7 +6,7 @@ Nothing here downloads a video. `data_manifests/voxceleb.yaml` has the facts, th
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +26,7 @@ SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 
 
 def read_metadata(path: str | os.PathLike) -> pd.DataFrame:
-    """Read and check the table.
-
-    Args:
-        path: vox-metadata.csv.
+    """Read and check vox-metadata.csv.
 
     Returns:
         Its nine columns, left, top, right, bottom (pixels at the reference size), frames (end - start), clip (file name).
@@ -71,11 +68,10 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for partition in ("train", "test"):
         part = table[table["partition"] == partition]
-        lengths = part["frames"]
         row = {"partition": partition, "rows": len(part), "unique": len(part.drop_duplicates())}
         row |= {"videos": part["video_id"].nunique(), "persons": part["person_id"].nunique()}
-        row |= {name: getattr(lengths, name)() for name in ("min", "median", "mean", "max", "sum")}
-        rows.append(row | {"hours": (lengths / part["fps"]).sum() / 3600})
+        row |= {name: getattr(part["frames"], name)() for name in ("min", "median", "mean", "max", "sum")}
+        rows.append(row | {"hours": (part["frames"] / part["fps"]).sum() / 3600})
     return pd.DataFrame(rows).rename(columns={"sum": "total"})
 
 
@@ -86,12 +82,11 @@ def find_flaws(table: pd.DataFrame) -> dict:
         doubles (rows), persons, videos, clips (lists of those in train and test), outside (rows whose box ends beyond the
         reference size).
     """
-    sides = {
-        name: table.groupby(column)["partition"].nunique()
-        for name, column in (("persons", "person_id"), ("videos", "video_id"), ("clips", "clip"))
-    }
+    both = {}
+    for name, column in (("persons", "person_id"), ("videos", "video_id"), ("clips", "clip")):
+        sides = table.groupby(column)["partition"].nunique()
+        both[name] = sorted(sides.index[sides > 1])
     outside = (table["right"] > table["width"]) | (table["bottom"] > table["height"])
-    both = {name: sorted(counts.index[counts > 1]) for name, counts in sides.items()}
     return {"doubles": int(table.duplicated().sum()), **both, "outside": int(outside.sum())}
 
 
@@ -121,13 +116,9 @@ def scale_box(box: Sequence[int], reference: tuple[int, int], actual: tuple[int,
 
 
 def crop_video(
-    path: str | os.PathLike,
-    rows: Sequence[dict],
-    folder: str | os.PathLike,
-    *,
-    size: tuple[int, int] = (256, 256),
+    path: str | os.PathLike, rows: Sequence[dict], folder: str | os.PathLike, *, size: tuple[int, int] = (256, 256),
     form: str = "png",
-) -> list[dict]:
+) -> list[dict]:  # fmt: skip
     """Cut the clips of one video in one pass over it; clips that stand already are not made again.
 
     Args:
@@ -154,20 +145,10 @@ def crop_video(
         for index, place in enumerate(todo):
             if counts[index]:
                 _finish(Path(name) / str(index), targets[place], rate, form)
-    made = dict(zip(todo, counts, strict=True))
-    return [
-        {
-            "clip": row["clip"],
-            "partition": row["partition"],
-            "frames": made.get(place, 0),
-            "state": _state(made.get(place)),
-        }
-        for place, row in enumerate(rows)
-    ]
-
-
-def _state(count: int | None) -> str:
-    return "there" if count is None else "made" if count else "beyond the end of the video"
+    found = pd.DataFrame(rows, columns=["clip", "partition"]).assign(frames=0, state="there")
+    found.loc[todo, "frames"] = counts
+    found.loc[todo, "state"] = ["made" if count else "beyond the end of the video" for count in counts]
+    return found.to_dict("records")
 
 
 def _cut(path: Path, rows: list[dict], folder: Path, size: tuple[int, int]) -> tuple[list[int], float]:
@@ -208,71 +189,20 @@ def _finish(frames: Path, target: Path, rate: float, form: str) -> None:
         shutil.rmtree(frames)
 
 
-def find_videos(folder: str | os.PathLike, ids: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
-    """The user's own copies, `<video_id>.<suffix>` anywhere below `folder`, and the ids that have none."""
+def find_videos(folder: str | os.PathLike, ids: Iterable[str]) -> dict[str, Path]:
+    """The user's own copies, `<video_id>.<suffix>` anywhere below `folder`, by the ids that have one."""
     wanted = set(ids)
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES and path.stem in wanted)
-    found = {path.stem: path for path in reversed(files)}
-    return found, sorted(wanted - set(found))
-
-
-def crop_all(
-    table: pd.DataFrame,
-    videos: str | os.PathLike,
-    folder: str | os.PathLike,
-    *,
-    size: tuple[int, int] = (256, 256),
-    form: str = "png",
-    jobs: int | None = -1,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cut all clips whose video is there, videos in parallel; what is gone or broken stops nothing.
-
-    Args:
-        table: of `read_metadata`.
-        videos: folder with the user's own copies.
-        folder, size, form: see `crop_video`.
-        jobs: processes.
-
-    Returns:
-        clips (clip, partition, frames, state) and gone (video_id, clips, error): videos that are missing or do not decode.
-
-    Raises:
-        OSError: the disk is full or read-only.
-    """
-    paths, missing = find_videos(videos, table["video_id"].unique())
-    grouped = {video_id: rows.to_dict("records") for video_id, rows in table.groupby("video_id")}
-    work = partial(_crop_item, folder=str(folder), size=size, form=form)
-    items = [(video_id, str(paths[video_id]), grouped[video_id]) for video_id in sorted(paths)]
-    done = parallel.parallel(work, items, jobs=jobs, label="cropping")
-    parallel.stop_at_disk_errors(done, "videos' clips")
-    failed = [(item[0], error) for item, error in zip(done["item"], done["error"], strict=True) if error]
-    gone = [(video_id, len(grouped[video_id]), error) for video_id, error in failed]
-    gone += [(video_id, len(grouped[video_id]), "no file of this name") for video_id in missing]
-    lists = (
-        [clips for clips, error in zip(done["clips"], done["error"], strict=True) if not error]
-        if "clips" in done
-        else []
-    )
-    clips = pd.DataFrame([clip for part in lists for clip in part], columns=["clip", "partition", "frames", "state"])
-    return clips, pd.DataFrame(sorted(gone), columns=["video_id", "clips", "error"])
-
-
-def _crop_item(item: tuple, folder: str, size: tuple[int, int], form: str) -> dict:
-    _, path, rows = item
-    return {"clips": crop_video(path, rows, folder, size=size, form=form)}
+    return {path.stem: path for path in reversed(files)}
 
 
 def list_clips(metadata: pd.DataFrame, videos: str | os.PathLike) -> pd.DataFrame:
-    """The clips of VoxCeleb's table, each once, with the user's own copies of their videos.
-
-    Args:
-        metadata: of `read_metadata`.
-        videos: folder of the copies.
+    """The clips of `read_metadata`, each once, with the user's own copies of their videos, anywhere below a folder.
 
     Returns:
         As `data.find_clips`: path is that of the whole video, error says which videos are gone.
     """
-    found, _ = find_videos(videos, metadata["video_id"].unique())
+    found = find_videos(videos, metadata["video_id"])
     rows = metadata.drop_duplicates("clip").sort_values(["partition", "clip"])
     paths = rows["video_id"].map({name: path.relative_to(videos).as_posix() for name, path in found.items()})
     table = rows.rename(columns={"person_id": "person", "video_id": "video"}).assign(
@@ -281,26 +211,30 @@ def list_clips(metadata: pd.DataFrame, videos: str | os.PathLike) -> pd.DataFram
     return table[data.COLUMNS].reset_index(drop=True)
 
 
-def crop_clips(
-    clips: pd.DataFrame,
-    metadata: pd.DataFrame,
-    videos: str | os.PathLike,
-    folder: str | os.PathLike,
-    *,
-    size: tuple[int, int],
-    form: str,
-    jobs: int | None = -1,
-) -> pd.DataFrame:
-    """Cut the clips of `list_clips` out of the videos; arguments and result as in `local.prepare_all`."""
-    wanted = metadata[metadata["clip"].isin(clips["clip"])].drop_duplicates("clip")
-    made, gone = crop_all(wanted, videos, folder, size=size, form=form, jobs=jobs)
-    paths = clips["partition"] + "/" + clips["clip"]
-    states = dict(zip(made["clip"], made["state"], strict=True))
-    broken = dict(zip(gone["video_id"], gone["error"], strict=True))
-    rows = []
-    for name, video_id, path in zip(clips["clip"], clips["video"], paths, strict=True):
-        if states.get(name) in ("made", "there"):
-            rows.append((data.count_frames(Path(folder) / path), ""))
-        else:
-            rows.append((0, states.get(name) or broken[video_id]))
-    return local.with_results(clips, paths, form, pd.DataFrame(rows, columns=["frames", "error"], index=clips.index))
+def crop_all(
+    clips: pd.DataFrame, metadata: pd.DataFrame, videos: str | os.PathLike, folder: str | os.PathLike, *,
+    size: tuple[int, int], form: str, jobs: int | None = -1,
+) -> pd.DataFrame:  # fmt: skip
+    """Cut the clips of `list_clips` out of the videos, these in parallel; arguments and result as in `local.prepare_all`."""
+    found = find_videos(videos, clips["video"])
+    wanted = metadata[metadata["clip"].isin(clips["clip"])].drop_duplicates("clip").groupby("video_id")
+    items = [(str(found[name]), rows.to_dict("records")) for name, rows in wanted if name in found]
+    work = partial(_crop_item, folder=str(folder), size=size, form=form)
+    done = parallel.parallel(work, items, jobs=jobs, label="cropping")
+    parallel.stop_at_disk_errors(done, "videos' clips")
+    outcomes = dict.fromkeys(clips["clip"], (0, "no file of this name"))
+    for (_, rows), error in zip(done["item"], done["error"], strict=True):
+        outcomes |= {row["clip"]: (0, error) for row in rows if error}
+    for part in done["outcomes"].dropna() if "outcomes" in done else ():
+        outcomes |= part
+    results = pd.DataFrame([outcomes[name] for name in clips["clip"]], columns=["frames", "error"], index=clips.index)
+    return local.with_results(clips, clips["partition"] + "/" + clips["clip"], form, results)
+
+
+def _crop_item(item: tuple[str, list[dict]], folder: str, size: tuple[int, int], form: str) -> dict:
+    outcomes = {}
+    for clip in crop_video(*item, folder, size=size, form=form):
+        there = clip["state"] in ("made", "there")
+        count = data.count_frames(Path(folder) / clip["partition"] / clip["clip"]) if there else 0
+        outcomes[clip["clip"]] = (count, "" if there else clip["state"])
+    return {"outcomes": outcomes}

@@ -11,16 +11,10 @@ from helpers.temporal_coherence.data import parse_name
 ZIP = "UCF101_videos.zip"
 
 
-def read_list(path: Path) -> list[str]:
-    """Clips of an official list, `Class/name.avi`, without the label that training lists add; CRLF or LF."""
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
-    return [line.split()[0] for line in lines if line.strip()]
-
-
-def read_lists(folder: Path, fold: int = 1) -> tuple[list[str], list[str]]:
-    """Training and test clips of one fold from a folder `ucfTrainTestlist` in the official form."""
-    folder = Path(folder)
-    return read_list(folder / f"trainlist{fold:02d}.txt"), read_list(folder / f"testlist{fold:02d}.txt")
+def read_lists(folder: Path, fold: int = 1) -> tuple[list[str], ...]:
+    """Training and test clips of one fold, `Class/name.avi`, from the official lists without the labels; CRLF or LF."""
+    texts = (Path(folder, f"{side}list{fold:02d}.txt").read_text(encoding="utf-8") for side in ("train", "test"))
+    return tuple([line.split()[0] for line in text.split("\n") if line.strip()] for text in texts)
 
 
 def clip_key(path: str) -> str:

@@ -93,30 +93,13 @@ class Videos:
             labels[place, self._labels[self._label_starts[row] : self._label_ends[row]]] = 1
         return labels
 
-    def gather(self, rows: Sequence[int], picks: np.ndarray) -> np.ndarray:
-        """Chosen frames of several videos; nothing else is read from disk.
-
-        Args:
-            rows: B videos.
-            picks: (B, K) frame numbers, each below its video's `num_frames`.
-
-        Returns:
-            (B, K, width) uint8.
-        """
-        return np.stack([self.frames(row)[pick] for row, pick in zip(rows, picks, strict=True)])
-
     def padded(self, rows: Sequence[int], length: int, *, halves: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """`pad_videos` for B rows of the table."""
         return pad_videos([self.frames(row) for row in rows], length, halves=halves)
 
 
 def open_side(folder: Path, shards: pd.DataFrame, side: str) -> Videos:
-    """The converted videos of one side of the split.
-
-    Args:
-        folder: of step preprocess.
-        shards: table of step split.
-        side: "train", "validation" or "test".
+    """The converted videos of one side of the split: of the folder of step preprocess and the table of step split.
 
     Raises:
         ValueError: no shard is on that side.

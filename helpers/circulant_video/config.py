@@ -42,19 +42,12 @@ class CirculantVideoConfig(BaseConfig):
 
     def __post_init__(self) -> None:
         problems_between(
-            (
-                self.source == "local" and not self.local_folder,
-                "local_folder: missing, needed with source: local; allowed: a folder of .tfrecord files",
-            ),
-            (
-                len(self.feature_names) != len(self.feature_sizes) or not self.feature_names,
-                f"feature_sizes: received {len(self.feature_sizes)} for {len(self.feature_names)} feature_names; "
-                "allowed: one size per name, at least one",
-            ),
-            (
-                self.shard_part > self.shard_of,
-                f"shard_part: received {self.shard_part}; allowed: 1 to shard_of ({self.shard_of})",
-            ),
+            (self.source == "local" and not self.local_folder,
+             "local_folder: missing, needed with source: local; allowed: a folder of .tfrecord files"),
+            (len(self.feature_names) != len(self.feature_sizes) or not self.feature_names,
+             f"feature_sizes: received {len(self.feature_sizes)} for {len(self.feature_names)} feature_names; "
+             "allowed: one size per name, at least one"),
+            (self.shard_part > self.shard_of, f"shard_part: received {self.shard_part}; allowed: 1 to shard_of ({self.shard_of})"),
             (not self.experiments, f"experiments: received none; allowed: a list of {', '.join(EXPERIMENTS)}"),
             (not self.seeds, "seeds: received none; allowed: a list of whole numbers"),
-        )
+        )  # fmt: skip

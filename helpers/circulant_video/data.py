@@ -45,16 +45,10 @@ def list_files(files: Files) -> list[Path]:
 
 
 def read_frame_level(
-    files: Files,
-    *,
-    feature_names: tuple[str, ...] = ("rgb", "audio"),
-    feature_sizes: tuple[int, ...] = (1024, 128),
-    classes: int = 3862,
-    max_frames: int = 300,
-    choose: Callable[[int], np.ndarray] | None = None,
-    check: bool = True,
+    files: Files, *, feature_names: tuple[str, ...] = ("rgb", "audio"), feature_sizes: tuple[int, ...] = (1024, 128),
+    classes: int = 3862, max_frames: int = 300, choose: Callable[[int], np.ndarray] | None = None, check: bool = True,
     problems: list[dict] | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Read videos from frame-level TFRecord files, one after another.
 
     A record that cannot be used (cut off, a wrong checksum or feature width, a label out of range, no frame, lists of
@@ -87,14 +81,9 @@ def read_frame_level(
 
 
 def read_video_level(
-    files: Files,
-    *,
-    feature_names: tuple[str, ...] = ("rgb", "audio"),
-    feature_sizes: tuple[int, ...] = (1024, 128),
-    classes: int = 3862,
-    check: bool = True,
-    problems: list[dict] | None = None,
-) -> Iterator[dict[str, Any]]:
+    files: Files, *, feature_names: tuple[str, ...] = ("rgb", "audio"), feature_sizes: tuple[int, ...] = (1024, 128),
+    classes: int = 3862, check: bool = True, problems: list[dict] | None = None,
+) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Read videos from video-level TFRecord files, which hold the mean of the dequantised frames.
 
     Args, errors and what is skipped: as for `read_frame_level`; a mean that is not finite is skipped too.
@@ -138,15 +127,10 @@ def _read(
 
 
 def convert_shard(
-    path: str | os.PathLike,
-    folder: str | os.PathLike,
-    *,
-    shard: str | None = None,
-    feature_names: tuple[str, ...] = ("rgb", "audio"),
-    feature_sizes: tuple[int, ...] = (1024, 128),
-    classes: int = 3862,
-    max_frames: int = 300,
-) -> dict:
+    path: str | os.PathLike, folder: str | os.PathLike, *, shard: str | None = None,
+    feature_names: tuple[str, ...] = ("rgb", "audio"), feature_sizes: tuple[int, ...] = (1024, 128),
+    classes: int = 3862, max_frames: int = 300,
+) -> dict:  # fmt: skip
     """Turn one frame-level TFRecord file into `<shard>.frames`, `.npz` and `.json`; a file that is done is not read again.
 
     `<shard>.frames` holds the uint8 frames of all videos one after another, features side by side, and needs as many bytes as
@@ -188,7 +172,7 @@ def convert_shard(
 
 
 def convert_row(row: dict, root: Path, folder: Path, layout: dict) -> dict:
-    """`convert_shard` for one row of the table of shards, for `video.parallel`: a worker needs this module, not Keras."""
+    """`convert_shard` for one row of the table of shards, for `parallel`: a worker needs this module, not Keras."""
     return row | convert_shard(root / row["path"], folder / "frames", shard=str(row["shard"]), **layout)
 
 
@@ -206,10 +190,5 @@ def _write_frames(target: Path, videos: Iterable[dict], names: Sequence[str]) ->
 
 def _write_index(target: Path, ids: list[str], labels: list[np.ndarray], counts: list[int]) -> None:
     with disk.atomic_write(target.with_name(target.name + ".npz")) as file:
-        np.savez(
-            file,
-            ids=np.array(ids),
-            counts=np.array(counts, np.int32),
-            labels=np.concatenate(labels).astype(np.int32),
-            labels_per_video=np.array([len(row) for row in labels], np.int32),
-        )
+        numbers = {"counts": counts, "labels": np.concatenate(labels), "labels_per_video": list(map(len, labels))}
+        np.savez(file, ids=np.array(ids), **{name: np.array(values, np.int32) for name, values in numbers.items()})

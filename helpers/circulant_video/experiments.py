@@ -25,11 +25,9 @@ EXPERIMENTS = {
 
 
 def run_names(experiments: tuple[str, ...], *, features: int) -> list[str]:
-    """The networks of some experiments, each once.
+    """The networks of some of `EXPERIMENTS`, each once.
 
-    Args:
-        experiments: names of `EXPERIMENTS`.
-        features: features of the data; with one, "video" and "dbof" are the same network, and the latter's name is kept.
+    With one feature in the data, "video" and "dbof" are the same network, and the latter's name is kept.
     """
     names = [name for experiment in experiments for name in EXPERIMENTS[experiment]]
     if features == 1:

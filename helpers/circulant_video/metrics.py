@@ -88,10 +88,10 @@ class Metrics:
         self.positives = np.zeros(classes, dtype=np.int64)
         self._class_type = np.min_scalar_type(classes - 1)  # uint8 or uint16
         self._chunks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._sums, self._counts = collections.Counter(), collections.Counter()
+        self._sums, self._videos = collections.Counter(), 0
 
-    def update(self, predictions, labels, loss: float | np.ndarray | None = None) -> None:
-        """Add videos: (N, V) probabilities, (N, V) multi-hot labels and, if wanted, their mean loss or one loss per video.
+    def update(self, predictions, labels) -> None:
+        """Add videos: (N, V) probabilities, (N, V) multi-hot labels.
 
         Raises:
             ValueError: other shapes, a score that is NaN or infinite, a label that is neither 0 nor 1.
@@ -105,12 +105,9 @@ class Metrics:
         scores, hits = (np.take_along_axis(values, best, axis=1).ravel() for values in (predictions, labels))
         self._chunks.append((scores, hits, best.ravel().astype(self._class_type)))
         self.positives += labels.sum(axis=0)
+        self._videos += len(predictions)
         means = {"hit_at_one": hits[:: best.shape[1]].mean(), "perr": _perr(predictions, labels).mean()}
-        for name, mean in (
-            means if loss is None else {**means, "loss": np.mean(np.broadcast_to(loss, len(predictions)))}
-        ).items():
-            self._sums[name] += float(mean) * len(predictions)
-            self._counts[name] += len(predictions)
+        self._sums.update({name: float(mean) * len(predictions) for name, mean in means.items()})
 
     def _sorted_pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Hits and classes of all pairs by falling score, ties in an order of fixed chance."""
@@ -121,18 +118,14 @@ class Metrics:
         order = shuffle[np.argsort(-scores[shuffle], kind="stable")]
         return hits[order], classes[order]
 
-    def average_precisions(self) -> np.ndarray:
-        """AP of each class: float64 (V,); 0 for a class that no video has, or that no video has among its best."""
-        return _average_precision(*self._sorted_pairs(), self.positives)
-
     def result(self) -> dict[str, float]:
-        """gap, map_drop, map_zero, hit_at_one, perr of all videos so far, and loss where one was given."""
+        """gap, map_drop, map_zero, hit_at_one, perr of all videos so far."""
         hits, classes = self._sorted_pairs()
         together = _average_precision(hits, np.zeros(len(hits), dtype=np.uint8), self.positives.sum(keepdims=True))
         total = _average_precision(hits, classes, self.positives).sum()
         present = max((self.positives > 0).sum(), 1)
         scores = {"gap": together[0], "map_drop": total / present, "map_zero": total / self.classes}
-        scores |= {name: self._sums[name] / count for name, count in self._counts.items() if count}
+        scores |= {name: value / self._videos for name, value in self._sums.items()}
         return {name: float(score) for name, score in scores.items()}
 
 

@@ -82,28 +82,6 @@ def dequantize(x):
 
 
 @keras.saving.register_keras_serializable("helpers")
-class AverageBags(keras.layers.Layer):
-    """(B bags, D) -> (B, D), the mean over the bags of each video.
-
-    Args:
-        bags: sets of frames per video.
-    """
-
-    def __init__(self, bags, **options):
-        super().__init__(**options)
-        self.bags = bags
-
-    def call(self, inputs):
-        return ops.mean(ops.reshape(inputs, (-1, self.bags, inputs.shape[-1])), axis=1)
-
-    def compute_output_shape(self, input_shape):
-        return (None, input_shape[-1])
-
-    def get_config(self):
-        return {**super().get_config(), "bags": self.bags}
-
-
-@keras.saving.register_keras_serializable("helpers")
 class FrameClassifier(keras.Model):
     """A functional model that refuses frames of the wrong type, which Keras would cast in silence."""
 
@@ -176,7 +154,7 @@ def build_classifier(
         if embedding == "dbof":
             options |= {"compact": "embedding" in compact, "factors": factors}
         pooled = EMBEDDINGS[embedding](clusters if k == 0 else clusters // 2, **options)(part)
-        vector = AverageBags(bags, name=f"average_bags_{k}")(pooled)
+        vector = ops.mean(ops.reshape(pooled, (-1, bags, pooled.shape[-1])), axis=1)  # over the bags of each video
         options = {"factors": factors, "diagonal": diagonal, "initializer": initializer, "momentum": momentum}
         vectors.append(fully_connected(vector, hidden, compact="fc" in compact, name=f"fc_{k}", **options))
     x = keras.layers.Concatenate(name="features")(vectors) if len(vectors) > 1 else vectors[0]

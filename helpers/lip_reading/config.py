@@ -86,43 +86,24 @@ class LipReadingConfig(BaseConfig):
         good = window is None or (len(window) == 4 and window[0] < window[2] and window[1] < window[3])
         whole = self.validation_share + self.test_share
         problems_between(
-            (
-                not good,
-                f"window: received {list(window or ())}; allowed: four numbers x1, y1, x2, y2 with x1 < x2 and y1 < y2",
-            ),
-            (
-                self.lips == "fixed" and window is None and self.source != "grid",
-                "window: missing, needed with lips: fixed; allowed: four numbers x1, y1, x2, y2 (LRW: [79, 115, 175, 211])",
-            ),
-            (
-                self.lips != "detect" and self.source == "mini",
-                f"lips: received {self.lips!r} with source: mini; allowed: detect (the drawn faces move)",
-            ),
-            (
-                self.lips == "cropped" and self.source == "grid",
-                "lips: received 'cropped' with source: grid; allowed: detect, fixed (its clips show whole faces)",
-            ),
-            (
-                self.source == "grid" and (not self.grid_speakers or 21 in self.grid_speakers),
-                f"grid_speakers: received {list(self.grid_speakers)}; allowed: a list of 1 to 34 without 21 (it has no video)",
-            ),
-            (
-                len(set(self.grid_speakers)) < len(self.grid_speakers),
-                f"grid_speakers: received {list(self.grid_speakers)}; allowed: every talker once",
-            ),
-            (
-                self.split_by == "given" and self.source != "local",
-                f"split_by: received 'given' with source: {self.source}; allowed: speaker, random (its folders give no split)",
-            ),
-            (
-                self.split_by == "given" and self.folds is not None,
-                f"folds: received {self.folds} with split_by: given; allowed: null (the folders fix what is tested)",
-            ),
-            (
-                whole >= 1,
-                f"test_share: received {self.test_share} with validation_share {self.validation_share}; allowed: below 1 together",
-            ),
-        )
+            (not good, f"window: received {list(window or ())}; allowed: four numbers x1, y1, x2, y2 with x1 < x2 and y1 < y2"),
+            (self.lips == "fixed" and window is None and self.source != "grid",
+             "window: missing, needed with lips: fixed; allowed: four numbers x1, y1, x2, y2 (LRW: [79, 115, 175, 211])"),
+            (self.lips != "detect" and self.source == "mini",
+             f"lips: received {self.lips!r} with source: mini; allowed: detect (the drawn faces move)"),
+            (self.lips == "cropped" and self.source == "grid",
+             "lips: received 'cropped' with source: grid; allowed: detect, fixed (its clips show whole faces)"),
+            (self.source == "grid" and (not self.grid_speakers or 21 in self.grid_speakers),
+             f"grid_speakers: received {list(self.grid_speakers)}; allowed: a list of 1 to 34 without 21 (it has no video)"),
+            (len(set(self.grid_speakers)) < len(self.grid_speakers),
+             f"grid_speakers: received {list(self.grid_speakers)}; allowed: every talker once"),
+            (self.split_by == "given" and self.source != "local",
+             f"split_by: received 'given' with source: {self.source}; allowed: speaker, random (its folders give no split)"),
+            (self.split_by == "given" and self.folds is not None,
+             f"folds: received {self.folds} with split_by: given; allowed: null (the folders fix what is tested)"),
+            (whole >= 1,
+             f"test_share: received {self.test_share} with validation_share {self.validation_share}; allowed: below 1 together"),
+        )  # fmt: skip
 
 
 def greeting(path: str | os.PathLike) -> str:

@@ -11,10 +11,7 @@ from helpers.batches import SIDES, stream
 def choose_rule(table: pd.DataFrame, rule: str, *, folds: int | None = None) -> str:
     """What `auto` comes to: what the folders say if they say it of every clip, else by speaker if all are known, else at random.
 
-    Args:
-        table: the manifest table, with columns speaker and split.
-        rule: auto, speaker, random or given.
-        folds: a cross-validation cannot follow the folders.
+    Other rules stay. A cross-validation (`folds`) cannot follow the folders.
     """
     if rule != "auto":
         return rule
@@ -24,14 +21,9 @@ def choose_rule(table: pd.DataFrame, rule: str, *, folds: int | None = None) -> 
 
 
 def assign_sides(
-    table: pd.DataFrame,
-    *,
-    rule: str,
-    validation_share: float,
-    test_share: float,
-    folds: int | None = None,
+    table: pd.DataFrame, *, rule: str, validation_share: float, test_share: float, folds: int | None = None,
     seed: int = 0,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """The side of every clip, once or for each part of a cross-validation.
 
     By speaker, a speaker is on one side with all clips. At random, each word is spread over the sides in the same shares. As
@@ -53,8 +45,11 @@ def assign_sides(
     if rule == "given":
         sides = pd.DataFrame({"split": _given(table, validation_share, seed)}, index=table.index)
     else:
-        units = _speakers(table) if rule == "speaker" else pd.Series(np.arange(len(table)), index=table.index)
-        order = _order_speakers(units, seed) if rule == "speaker" else _order_clips(table["label"], seed)
+        if rule == "speaker":
+            units = _speakers(table)
+            order = stream(seed, "choice").permutation(np.array(sorted(units.unique()), dtype=object))
+        else:
+            units, order = pd.Series(np.arange(len(table)), index=table.index), _order_clips(table["label"], seed)
         parts = _blocks(len(order), test_share, folds, rule)
         watched = _count(len(order), validation_share)
         columns = {}
@@ -100,10 +95,6 @@ def _speakers(table: pd.DataFrame) -> pd.Series:
             f"{(table['speaker'] == '').sum()} clips; allowed: random, given, or a layout with speakers"
         )
     return table["speaker"]
-
-
-def _order_speakers(speakers: pd.Series, seed: int) -> np.ndarray:
-    return stream(seed, "choice").permutation(np.array(sorted(speakers.unique()), dtype=object))
 
 
 def _order_clips(labels: pd.Series, seed: int) -> np.ndarray:

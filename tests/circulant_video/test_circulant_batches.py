@@ -46,9 +46,6 @@ def test_converted_videos_are_those_of_the_files(folder, videos):
     assert (videos.labels(range(50)) == np.stack([video["labels"] for video in expected])).all()
     for row, video in enumerate(expected):
         assert (videos.frames(row) == np.concatenate([video["rgb"], video["audio"]], axis=1)).all()
-    picks = np.stack([np.random.default_rng(0).integers(videos.num_frames[row], size=7) for row in (49, 0, 19, 20)])
-    gathered = videos.gather([49, 0, 19, 20], picks)
-    assert gathered.shape == (4, 7, 80) and (gathered[2] == videos.frames(19)[picks[2]]).all()
 
 
 def test_conversion_runs_once_counts_problems_and_refuses_a_file_without_videos(folder, tmp_path):

@@ -62,7 +62,6 @@ def test_the_hand_worked_example():
     assert metrics.mean_average_precision(SCORES, LABELS, top_k=2) == pytest.approx(1 / 2)
     accumulator = metrics.Metrics(3, top_k=2)
     accumulator.update(SCORES, LABELS)
-    np.testing.assert_allclose(accumulator.average_precisions(), [1, 0, 0])
     assert accumulator.result() == metrics.measure(SCORES, LABELS, top_k=2)
 
 
@@ -157,15 +156,6 @@ def test_perr_counts_a_score_of_zero_as_a_miss(scores, labels, expected):
     assert metrics.perr(scores, labels) == expected
 
 
-def test_loss_is_weighted_by_videos_and_left_out_where_there_is_none():
-    predictions, labels = some_videos(10, 4, seed=0)
-    accumulator = metrics.Metrics(4)
-    accumulator.update(predictions[:8], labels[:8], loss=1.0)
-    accumulator.update(predictions[8:], labels[8:], loss=np.array([5.0, 7.0]))
-    assert accumulator.result()["loss"] == pytest.approx((8 + 12) / 10)
-    assert "loss" not in metrics.measure(predictions, labels)
-
-
 @pytest.mark.parametrize(
     ("scores", "labels", "words"),
     [
@@ -198,9 +188,6 @@ def test_bad_arguments():
         metrics.Metrics(4).result()
     with pytest.raises(ValueError, match="at least one training video"):
         metrics.class_prior_predictions(np.zeros((0, 3)), 2)
-    accumulator = metrics.Metrics(3)
-    with pytest.raises(ValueError):
-        accumulator.update(SCORES, LABELS, loss=[1.0, 2.0, 3.0])
 
 
 def test_memory_is_seven_bytes_a_pair():

@@ -24,12 +24,8 @@ MESSAGES = {  # TensorFlow's example.proto and feature.proto: message -> its fie
     "SequenceExample": {"context": "optional Features", "feature_lists": "optional FeatureLists"},
 }
 IDS = ("id", "video_id")  # of 2018 and 2019; of 2017 and AudioSet
-SEGMENTS = {
-    "segment_labels": np.int64,
-    "segment_start_times": np.int64,
-    "segment_end_times": np.int64,
-    "segment_scores": np.float32,
-}
+SEGMENTS = dict.fromkeys(("segment_labels", "segment_start_times", "segment_end_times"), np.int64)
+SEGMENTS |= {"segment_scores": np.float32}
 
 
 class BadRecord(ValueError):

@@ -5,8 +5,6 @@ four seconds, each of which shows one of its labels or nothing in particular, un
 told from its frames together, hardly from one.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -31,9 +29,7 @@ FEATURES = {"rgb": 64, "audio": 16}
 SHARDS = {  # file -> videos; by the paper's split 800 train and 300 are held out
     **{f"train{number:04d}": 100 for number in range(7)},
     "validate0000": 100,  # its official name is validateaa: a letter first, so it joins the training
-    "validate3224": 100,
-    "validate3534": 100,
-    "validate3843": 100,
+    **dict.fromkeys(("validate3224", "validate3534", "validate3843"), 100),
     "test0000": 100,  # without labels, as in the official test set
 }
 SHOT = 4  # frames
@@ -76,14 +72,9 @@ def draw_prototypes(
 
 
 def make_dataset(
-    folder: str | Path,
-    *,
-    seed: int = 0,
-    classes: int = 24,
-    features: Mapping[str, int] = FEATURES,
-    frames: tuple[int, int] = (20, 40),
-    shards: Mapping[str, int] = SHARDS,
-) -> pd.DataFrame:
+    folder: str | Path, *, seed: int = 0, classes: int = 24, features: Mapping[str, int] = FEATURES,
+    frames: tuple[int, int] = (20, 40), shards: Mapping[str, int] = SHARDS,
+) -> pd.DataFrame:  # fmt: skip
     """Write `frame/<shard>.tfrecord`, `video/<shard>.tfrecord` and `vocabulary.csv`; a file that is there stays.
 
     Args:
@@ -146,16 +137,13 @@ def _write_shard(folder: Path, shard: str, videos: list[tuple]) -> None:
 def write_vocabulary(path: Path, *, classes: int = 24) -> None:
     """Write the entities as YouTube-8M's vocabulary.csv: sorted by videos and not by label, with quoted commas and newlines."""
     columns = ["Index", "TrainVideoCount", "KnowledgeGraphId", "Name", "WikiUrl", "Vertical1", "Vertical2", "Vertical3"]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*columns, "WikiDescription"])
-    order = [1, 0, 2, *range(3, classes)]  # as in the genuine file, a row's place is not its label
-    for rank, label in enumerate(order):
+    rows = []
+    for rank, label in enumerate([1, 0, *range(2, classes)]):  # as in the genuine file, a row's place is not its label
         name, vertical = list(ENTITIES.items())[label]
         about = f"{name}, as invented for this course.\nNo video of it exists."
-        writer.writerow([label, 900 - 30 * rank, f"/x/{label:04d}", name, "", vertical, "", "", about])
-    with disk.atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+        rows.append([label, 900 - 30 * rank, f"/x/{label:04d}", name, "", vertical, "", "", about])
+    with disk.atomic_write(path, "w") as file:
+        pd.DataFrame(rows, columns=[*columns, "WikiDescription"]).to_csv(file, index=False, lineterminator="\n")
 
 
 def damage_records(path: str | Path, target: str | Path, damages: Mapping[int, str]) -> Path:

@@ -7,7 +7,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from helpers.circulant_video.sources import vocabulary, web
+from helpers.circulant_video.sources import vocabulary
 from helpers.fetch import archives, manifests
 from helpers.workspace import disk
 
@@ -67,4 +67,4 @@ def make_classes(path: Path) -> None:
 
 def make_features(path: Path) -> None:
     """Fetch AudioSet's features (2.4 GB); a source of its manifest."""
-    web.fetch_file(FEATURES, path)
+    manifests.fetch_url(FEATURES, path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.circulant_video.sources import web
+from helpers.fetch import manifests
 
 
 def read_vocabulary(path: str | os.PathLike, *, classes: int | None = None) -> pd.DataFrame:
@@ -14,7 +14,6 @@ def read_vocabulary(path: str | os.PathLike, *, classes: int | None = None) -> p
     The rows of YouTube-8M's file are sorted by number of videos, not by label, and some entities have no name.
 
     Args:
-        path: the file.
         classes: how many labels there must be, from 0 without a gap; not checked without.
 
     Returns:
@@ -44,5 +43,5 @@ def read_vocabulary(path: str | os.PathLike, *, classes: int | None = None) -> p
 
 def make_table(url: str, path: Path, classes: int) -> None:
     """Fetch a vocabulary to `path` and check that it has so many labels."""
-    path.write_bytes(web.fetch_text(url).encode())
+    path.write_bytes(manifests.ask(url).content)
     read_vocabulary(path, classes=classes)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from helpers import runtime
-from helpers.circulant_video.sources import vocabulary, web
+from helpers.circulant_video.sources import vocabulary
 from helpers.fetch import manifests
 from helpers.workspace import disk
 
@@ -93,14 +93,9 @@ def read_plan(text: str) -> dict[str, str]:
 
 
 def fetch_shards(
-    partition: str,
-    folder: str | os.PathLike,
-    *,
-    shard: tuple[int, int],
-    mirror: str = "us",
-    base: str = BASE,
+    partition: str, folder: str | os.PathLike, *, shard: tuple[int, int], mirror: str = "us", base: str = BASE,
     **options: float,
-) -> list[Path]:
+) -> list[Path]:  # fmt: skip
     """Bring some files of a partition to `folder` under their four-digit names, each checked by its MD5.
 
     A file that stands there in either form is not asked for again, and an interrupted one continues.
@@ -129,9 +124,11 @@ def fetch_shards(
         there = [path for path in (Path(folder) / name, Path(folder) / to_digits(name)) if path.is_file()]
         paths.append(there[0] if there else Path(folder) / to_digits(name))
         if not there:
-            url = f"{base}/{mirror}.data.yt8m.org/{partition}/{name}"
+            source = manifests.Source(url=f"{base}/{mirror}.data.yt8m.org/{partition}/{name}")
+            by_hand = f"curl data.yt8m.org/download.py | partition={partition} mirror=us python"
             try:
-                _fetch_checked(url, Path(folder) / ".fetching" / name, paths[-1], plan[name], partition, options)
+                entry = manifests.File(paths[-1].name, (source,), md5=plan[name], by_hand=by_hand)
+                manifests.fetch(entry, folder, **options)
             except manifests.DownloadError as error:
                 failures.append(error)
     if failures:
@@ -145,23 +142,12 @@ def _fetch_plan(partition: str, folder: Path, base: str, options: dict) -> dict[
     release, kind, split = partition.split("/")
     path = folder / f"{release}_{kind}_{split}.json"
     if not path.is_file():
-        text = web.fetch_text(f"{base}/data.yt8m.org/{release}/download_plans/{kind}_{split}.json", **options)
+        url = f"{base}/data.yt8m.org/{release}/download_plans/{kind}_{split}.json"
+        text = manifests.ask(url, **options).content.decode("utf-8")
         read_plan(text)
         with disk.atomic_write(path) as file:
             file.write(text.encode())
     return read_plan(path.read_text(encoding="utf-8"))
-
-
-def _fetch_checked(url: str, temporary: Path, path: Path, md5: str, partition: str, options: dict) -> None:
-    web.fetch_file(
-        url, temporary, by_hand=f"curl data.yt8m.org/download.py | partition={partition} mirror=us python", **options
-    )
-    with temporary.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != md5:
-        temporary.unlink()
-        raise manifests.DownloadError(f"{url}: found MD5 {found}, expected {md5}")
-    temporary.replace(path)
 
 
 def make_vocabulary(path: Path) -> None:

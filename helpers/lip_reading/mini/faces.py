@@ -21,6 +21,11 @@ TEETH, GUM, TONGUE = (248, 244, 236), (62, 18, 24), (196, 88, 92)
 ARC = np.linspace(-1, 1, 15)  # from the right corner of the mouth to the left one
 CIRCLE = np.exp(2j * np.pi * np.arange(24) / 24)
 LOOKS = 22  # free numbers that make a speaker, one a trait
+SPANS = {  # lowest and highest of those that `Speaker` explains
+    "eyes": (27.0, 34.0), "face": (0.92, 1.08), "chin": (1.62, 1.84), "jaw": (2.0, 2.7), "nose": (0.52, 0.64),
+    "mouth": (1.02, 1.12), "width": (0.74, 0.92), "fullness": (0.8, 1.25), "smile": (0.0, 0.04), "brow": (0.05, 0.1),
+    "tilt": (-0.09, 0.09), "light": (0.72, 1.06), "tempo": (0.9, 1.12),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,19 +83,7 @@ def draw_speaker(number: int, seed: int = 0) -> Speaker:
         walls=(wall, shade(wall, 0.72)),
         style=pick(STYLES),
         glasses=free.pop() < 0.25,
-        eyes=span(27.0, 34.0),
-        face=span(0.92, 1.08),
-        chin=span(1.62, 1.84),
-        jaw=span(2.0, 2.7),
-        nose=span(0.52, 0.64),
-        mouth=span(1.02, 1.12),
-        width=span(0.74, 0.92),
-        fullness=span(0.8, 1.25),
-        smile=span(0.0, 0.04),
-        brow=span(0.05, 0.1),
-        tilt=span(-0.09, 0.09),
-        light=span(0.72, 1.06),
-        tempo=span(0.9, 1.12),
+        **{trait: span(low, high) for trait, (low, high) in SPANS.items()},
     )
 
 
@@ -148,12 +141,7 @@ def draw_room(speaker: Speaker, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_face(room: np.ndarray, speaker: Speaker, head: Head, mouth: Mouth) -> np.ndarray:
-    """Draw one picture, (H, W, 3) uint8, onto a copy of the room.
-
-    Args:
-        room: of `draw_room`, left as it is.
-        speaker, head, mouth: who, where, and what the mouth does.
-    """
+    """Draw one picture, (H, W, 3) uint8, onto a copy of the room of `draw_room`."""
     pen = _Pen(room.copy(), head)
     _draw_back(pen, speaker)
     _draw_skin(pen, speaker, mouth.opening)
@@ -188,12 +176,8 @@ class _Pen:
 def _draw_back(pen: _Pen, who: Speaker) -> None:
     """Hair behind the head, shoulders, neck and ears."""
     if who.style == "long":
-        pen.area(
-            np.array(
-                [-who.face - 0.22 - 0.2j, -0.95 - 1.1j, 0.95 - 1.1j, who.face + 0.22 - 0.2j, 1.3 + 2.2j, -1.3 + 2.2j]
-            ),
-            who.hair,
-        )
+        side = who.face + 0.22 - 0.2j
+        pen.area(np.array([-side.conjugate(), -0.95 - 1.1j, 0.95 - 1.1j, side, 1.3 + 2.2j, -1.3 + 2.2j]), who.hair)
     if who.style in ("bob", "long"):
         pen.oval(0.05j, complex(who.face + 0.24, 1.35), who.hair)
     if who.style == "bun":

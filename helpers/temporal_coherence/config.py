@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from helpers.config import option, problems_between
+from helpers.config import BaseConfig, option, problems_between
 
 SPORTS = (
     "Archery",
@@ -19,8 +19,8 @@ SPORTS = (
 LOSSES = ("contrastive", "linear", "inverted", "quadruplet", "nt_xent")
 
 
-@dataclass(frozen=True)
-class TemporalCoherenceConfig:
+@dataclass(frozen=True, kw_only=True)
+class TemporalCoherenceConfig(BaseConfig):
     """Every setting of the five steps; `notebooks/temporal_coherence/*.yaml` give the values."""
 
     source: str = option(choices=("mini", "ucf101", "local"), help="where the clips come from")
@@ -55,14 +55,6 @@ class TemporalCoherenceConfig:
     schedule: str = option("steps", choices=("constant", "steps", "thesis"), help="steps: a tenth at 1/3 and 2/3")
     batch_size: int = option(64, low=2, help="pairs per training step")
     epochs: int = option(30, low=1, help="passes over the training pairs")
-    precision: str = option(
-        "float32", choices=("float32", "mixed", "mixed_bfloat16", "mixed_float16"), help="dtype policy of Keras"
-    )
-    allow_cpu: bool = option(False, help="train without a GPU all the same")
-    checkpoint_every: int | None = option(None, low=1, help="steps between checkpoints; null: at epoch ends only")
-    save_every: int = option(1, low=1, help="epochs between checkpoints")
-    sheet: str | None = option(None, help="Google Sheet that mirrors the log")
-    drive_folder: str | None = option(None, help="Google Drive folder that mirrors the checkpoints")
 
     clusters: int | None = option(None, low=2, help="k of k-means; null: one per class")
     cluster_seeds: int = option(3, low=1, help="k-means runs, for mean and spread")

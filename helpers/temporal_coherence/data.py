@@ -20,18 +20,8 @@ from helpers.workspace import disk
 NAME = re.compile(r"^v_(?P<label>\w+)_g(?P<group>\d{2})_c(?P<clip>\d{2})(?:\.\w+)?$")
 SUFFIXES = {".avi", ".mp4", ".mkv", ".mov", ".mpg", ".webm"}
 PAIR_COLUMNS = [
-    "split",
-    "class",
-    "label",
-    "group",
-    "clip",
-    "video",
-    "k",
-    "frame_index",
-    "path_query",
-    "path_next",
-    "decoded_frames",
-    "header_frames",
+    *("split", "class", "label", "group", "clip", "video", "k", "frame_index", "path_query", "path_next"),
+    *("decoded_frames", "header_frames"),
 ]
 
 

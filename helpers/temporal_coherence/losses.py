@@ -4,18 +4,20 @@ Conventions differ between papers: Hadsell et al. (2006) write Y = 0 for similar
 The thesis took the formula of one and the labels of the other; `LinearContrastiveLoss(inverted=True)` shows what follows.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 TINY = 1e-12  # the slope of a square root is infinite at 0, where frames of a still camera are
 
 
-def squared_distance(a, b):
+def squared_distance(a: Any, b: Any) -> Any:
     """Squared Euclidean distance along the last axis: (..., D) and (..., D) -> (...)."""
     return ops.sum(ops.square(a - b), axis=-1)
 
 
-def distance(a, b):
+def distance(a: Any, b: Any) -> Any:
     """Euclidean distance along the last axis with a finite gradient where `a` equals `b`."""
     return ops.sqrt(squared_distance(a, b) + TINY)
 
@@ -35,17 +37,17 @@ class ContrastiveLoss(keras.losses.Loss):
         y_pred: (B, 2, D) embeddings of the pairs.
     """
 
-    def __init__(self, margin=1.0, reduction="sum_over_batch_size", name="contrastive_loss", **options):
-        super().__init__(reduction=reduction, name=name, **options)
+    def __init__(self, margin: float = 1.0, name: str = "contrastive_loss", **options: Any) -> None:
+        super().__init__(name=name, **options)
         self.margin = margin
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         same = ops.reshape(y_true, (-1,))
         d2 = squared_distance(y_pred[:, 0], y_pred[:, 1])
         hinge = ops.maximum(0.0, self.margin - ops.sqrt(d2 + TINY))
         return 0.5 * (same * d2 + (1.0 - same) * ops.square(hinge))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "margin": self.margin}
 
 
@@ -62,19 +64,19 @@ class LinearContrastiveLoss(keras.losses.Loss):
     """
 
     def __init__(
-        self, margin=1.0, inverted=False, reduction="sum_over_batch_size", name="linear_contrastive_loss", **options
-    ):
-        super().__init__(reduction=reduction, name=name, **options)
+        self, margin: float = 1.0, inverted: bool = False, name: str = "linear_contrastive_loss", **options: Any
+    ) -> None:
+        super().__init__(name=name, **options)
         self.margin = margin
         self.inverted = inverted
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         same = ops.reshape(y_true, (-1,))
         pull = 1.0 - same if self.inverted else same
         d = distance(y_pred[:, 0], y_pred[:, 1])
         return pull * d + (1.0 - pull) * ops.maximum(0.0, self.margin - d)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "margin": self.margin, "inverted": self.inverted}
 
 
@@ -94,16 +96,16 @@ class QuadrupletLoss(keras.losses.Loss):
         y_pred: (B, 4, D) embeddings in the order anchor, consecutive, same video, other video.
     """
 
-    def __init__(self, margin=0.5, reduction="sum_over_batch_size", name="quadruplet_loss", **options):
-        super().__init__(reduction=reduction, name=name, **options)
+    def __init__(self, margin: float = 0.5, name: str = "quadruplet_loss", **options: Any) -> None:
+        super().__init__(name=name, **options)
         self.margin = margin
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         anchor, consecutive, same_video, other_video = (y_pred[:, i] for i in range(4))
         order = squared_distance(anchor, same_video) - squared_distance(anchor, other_video)
         return squared_distance(anchor, consecutive) + ops.maximum(0.0, order + self.margin)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "margin": self.margin}
 
 
@@ -122,11 +124,11 @@ class NTXentLoss(keras.losses.Loss):
         y_pred: (B, 2, D) embeddings of B pairs that belong together.
     """
 
-    def __init__(self, temperature=0.2, reduction="sum_over_batch_size", name="nt_xent_loss", **options):
-        super().__init__(reduction=reduction, name=name, **options)
+    def __init__(self, temperature: float = 0.2, name: str = "nt_xent_loss", **options: Any) -> None:
+        super().__init__(name=name, **options)
         self.temperature = temperature
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Any, y_pred: Any) -> Any:
         batch = ops.shape(y_pred)[0]
         flat = ops.concatenate([y_pred[:, 0], y_pred[:, 1]], axis=0)  # (2B, D)
         flat = ops.normalize(flat, axis=-1)
@@ -136,11 +138,11 @@ class NTXentLoss(keras.losses.Loss):
         losses = ops.sparse_categorical_crossentropy(partner, logits, from_logits=True)
         return 0.5 * (losses[:batch] + losses[batch:])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "temperature": self.temperature}
 
 
-def build_loss(name, margin=1.0):
+def build_loss(name: str, margin: float = 1.0) -> keras.losses.Loss:
     """The loss that a config names: contrastive, linear, inverted, quadruplet or nt_xent.
 
     Args:

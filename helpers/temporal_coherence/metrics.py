@@ -1,13 +1,16 @@
 """What a set of embeddings is worth: clusters against classes, pairs, neighbours, a linear probe, signs of collapse."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn import cluster, linear_model, metrics, pipeline, preprocessing
 
 RECALL_AT = (1, 5, 10, 20, 50)
 
 
-def contingency(labels, clusters) -> np.ndarray:
+def contingency(labels: ArrayLike, clusters: ArrayLike) -> np.ndarray:
     """Counts of each (label, cluster) pair: int64 (number of labels, number of clusters)."""
     labels, clusters = np.asarray(labels), np.asarray(clusters)
     if labels.shape != clusters.shape or labels.ndim != 1 or not labels.size:
@@ -15,20 +18,16 @@ def contingency(labels, clusters) -> np.ndarray:
             "labels and clusters must be two sequences of one length, at least 1. "
             f"Received: shapes {labels.shape} and {clusters.shape}"
         )
-    _, rows = np.unique(labels, return_inverse=True)
-    _, columns = np.unique(clusters, return_inverse=True)
-    table = np.zeros((rows.max() + 1, columns.max() + 1), dtype=np.int64)
-    np.add.at(table, (rows, columns), 1)
-    return table
+    return metrics.cluster.contingency_matrix(labels, clusters)
 
 
-def entropy(labels) -> float:
+def entropy(labels: ArrayLike) -> float:
     """H(X) = -sum p(x) log2 p(x) in bits: how much one does not know of a class before any clustering."""
     share = np.unique(np.asarray(labels), return_counts=True)[1] / len(labels)
     return float(-(share * np.log2(share)).sum()) + 0.0
 
 
-def conditional_entropy(labels, clusters) -> float:
+def conditional_entropy(labels: ArrayLike, clusters: ArrayLike) -> float:
     """H(X|Y) = sum_y p(y) sum_x p(x|y) log2 1/p(x|y) in bits: what a cluster leaves unknown of the class.
 
     0 when every cluster holds one class, H(X) when the clusters say nothing. More clusters always lower it (one per item:
@@ -44,7 +43,7 @@ def conditional_entropy(labels, clusters) -> float:
     return float((table * bits).sum() / table.sum()) + 0.0
 
 
-def pair_auc(distances, same) -> float:
+def pair_auc(distances: ArrayLike, same: ArrayLike) -> float:
     """Chance that a random pair that belongs together is nearer than one that does not: 1 perfect, 0.5 blind, 0 inverted.
 
     Args:
@@ -54,7 +53,7 @@ def pair_auc(distances, same) -> float:
     return float(metrics.roc_auc_score(np.asarray(same), -np.asarray(distances)))
 
 
-def cluster_scores(labels, clusters) -> dict[str, float]:
+def cluster_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float]:
     """Every clustering score of the course for one clustering; NMI with the arithmetic mean (equal to the V-measure)."""
     bits = conditional_entropy(labels, clusters)
     table = contingency(labels, clusters)
@@ -69,20 +68,31 @@ def cluster_scores(labels, clusters) -> dict[str, float]:
     }
 
 
-def kmeans(features, k: int, *, seed: int = 0) -> np.ndarray:
+def kmeans(features: ArrayLike, k: int, *, seed: int = 0) -> np.ndarray:
     """Clusters (N,) of features (N, D) by k-means++ with ten starts, as scikit-learn 0.21 did by default."""
     return cluster.KMeans(k, n_init=10, random_state=seed).fit_predict(np.asarray(features, dtype=np.float64))
 
 
-def clip_means(features, clips) -> tuple[np.ndarray, np.ndarray]:
+def clip_means(features: np.ndarray, clips: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Mean feature of each clip: (number of clips, D), and the clips' names in the same (sorted) order."""
-    names, index = np.unique(np.asarray(clips), return_inverse=True)
-    sums = np.zeros((len(names), features.shape[1]))
-    np.add.at(sums, index, features)
-    return sums / np.bincount(index)[:, None], names
+    means = pd.DataFrame(np.asarray(features, dtype=np.float64)).groupby(np.asarray(clips)).mean()
+    return means.to_numpy(), means.index.to_numpy()
 
 
-def retrieval_recall(gallery, gallery_labels, queries, query_labels, *, at=RECALL_AT) -> dict[str, float]:
+def clip_features(features: np.ndarray, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Mean feature (C, D) and label (C,) of each clip of the rows, which have `video` and `label`."""
+    means, videos = clip_means(features, rows["video"])
+    return means, rows.drop_duplicates("video").set_index("video")["label"].loc[videos].to_numpy()
+
+
+def retrieval_recall(
+    gallery: ArrayLike,
+    gallery_labels: ArrayLike,
+    queries: ArrayLike,
+    query_labels: ArrayLike,
+    *,
+    at: Sequence[int] = RECALL_AT,
+) -> dict[str, float]:
     """Share of queries with a clip of their own class among the k nearest of the gallery, by cosine.
 
     The protocol of Xu et al., "Self-supervised spatiotemporal learning via video clip order prediction", CVPR 2019: test
@@ -99,13 +109,13 @@ def retrieval_recall(gallery, gallery_labels, queries, query_labels, *, at=RECAL
     return {f"recall@{k}": float(hits[:, :k].any(axis=1).mean()) for k in at if k <= hits.shape[1]}
 
 
-def linear_probe(train, train_labels, test, test_labels) -> float:
+def linear_probe(train: ArrayLike, train_labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike) -> float:
     """Accuracy of a logistic regression on standardised, frozen features: train (N, D), test (M, D)."""
     probe = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression(C=0.1, max_iter=500))
     return float(probe.fit(train, train_labels).score(test, test_labels))
 
 
-def collapse_monitors(features) -> dict[str, float]:
+def collapse_monitors(features: ArrayLike) -> dict[str, float]:
     """Signs that a network gives everything the same embedding.
 
     Args:
@@ -128,7 +138,7 @@ def collapse_monitors(features) -> dict[str, float]:
     }
 
 
-def score_features(frames: pd.DataFrame, features, *, k: int, seeds: int = 3) -> dict[str, float]:
+def score_features(frames: pd.DataFrame, features: ArrayLike, *, k: int, seeds: int = 3) -> dict[str, float]:
     """All scores of one set of features, on the test frames; clips are averaged for retrieval and probe.
 
     Args:
@@ -138,16 +148,10 @@ def score_features(frames: pd.DataFrame, features, *, k: int, seeds: int = 3) ->
         seeds: k-means runs; scores are means over them, `<score>_sd` the spread of the first three.
     """
     features = np.asarray(features, dtype=np.float64)
-    test = (frames["split"] == "test").to_numpy()
-    labels = frames["label"].to_numpy()
-    runs = pd.DataFrame([cluster_scores(labels[test], kmeans(features[test], k, seed=s)) for s in range(seeds)])
+    side = frames["split"].to_numpy()
+    asked, labels = features[side == "test"], frames.loc[side == "test", "label"]
+    runs = pd.DataFrame([cluster_scores(labels, kmeans(asked, k, seed=seed)) for seed in range(seeds)])
     scores = runs.mean().to_dict()
     scores["conditional_entropy_sd"] = float(runs["conditional_entropy"].std(ddof=0))
-    sides = {}
-    for name, rows in (("train", (frames["split"] == "train").to_numpy()), ("test", test)):
-        means, videos = clip_means(features[rows], frames["video"][rows])
-        by_video = dict(zip(frames["video"][rows], labels[rows], strict=True))
-        sides[name] = (means, np.array([by_video[video] for video in videos]))
-    scores |= retrieval_recall(*sides["train"], *sides["test"])
-    scores["linear_probe"] = linear_probe(*sides["train"], *sides["test"])
-    return scores
+    train, test = (clip_features(features[rows], frames[rows]) for rows in (side == "train", side == "test"))
+    return scores | retrieval_recall(*train, *test) | {"linear_probe": linear_probe(*train, *test)}

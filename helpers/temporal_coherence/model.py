@@ -1,8 +1,10 @@
 """The siamese AlexNet: three trunks, the embedding form, and the 8193-wide form of the thesis."""
 
 import math
+from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 VARIANTS = ("seed", "paper", "tiny")
@@ -16,7 +18,7 @@ class CaffeInput(layers.Layer):
     In [0, 1] the N(0, 0.01) initialisation leaves all normalised embeddings within 0.006 of each other.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         mean = ops.convert_to_tensor(IMAGENET_MEAN_BGR, dtype=inputs.dtype)
         return ops.flip(inputs, axis=-1) * 255.0 - mean
 
@@ -28,7 +30,7 @@ class GroupedConv2D(layers.Conv2D):
     There Keras hands grouped convolutions to XLA, which runs them on one core.
     """
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
         if self.groups == 1:
             return super().convolution_op(inputs, kernel)
         parts = zip(ops.split(inputs, self.groups, axis=-1), ops.split(kernel, self.groups, axis=-1), strict=True)
@@ -48,7 +50,7 @@ class LocalResponseNormalization(layers.Layer):
         beta: exponent.
     """
 
-    def __init__(self, size=5, alpha=1e-4, beta=0.75, **options):
+    def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, **options: Any) -> None:
         super().__init__(**options)
         if size % 2 == 0:
             raise ValueError(f"size must be odd. Received: size={size}")
@@ -56,15 +58,16 @@ class LocalResponseNormalization(layers.Layer):
         self.alpha = alpha
         self.beta = beta
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         x = ops.cast(inputs, "float32")  # squares of 0-255 activations leave float16's range
-        half = self.size // 2
-        channels = inputs.shape[-1]
-        padded = ops.pad(ops.square(x), [[0, 0], [0, 0], [0, 0], [half, half]])
-        window = sum(padded[..., i : i + channels] for i in range(self.size))
-        return ops.cast(x * ops.power(1.0 + self.alpha / self.size * window, -self.beta), inputs.dtype)
+        channel = np.arange(inputs.shape[-1])
+        window = (abs(channel[:, None] - channel) <= self.size // 2).astype("float32")
+        sums = ops.matmul(
+            ops.square(x), window
+        )  # a product, and exp of log: half the time of shifts and a power on a CPU
+        return ops.cast(x * ops.exp(-self.beta * ops.log1p(self.alpha / self.size * sums)), inputs.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size, "alpha": self.alpha, "beta": self.beta}
 
 
@@ -72,10 +75,10 @@ class LocalResponseNormalization(layers.Layer):
 class MergeViews(layers.Layer):
     """(B, V, ...) -> (B V, ...): hands every view of every example to one shared trunk."""
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return ops.reshape(inputs, (-1, *inputs.shape[2:]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (None, *input_shape[2:])
 
 
@@ -87,21 +90,21 @@ class SplitViews(layers.Layer):
         views: V, the number of views per example.
     """
 
-    def __init__(self, views, **options):
+    def __init__(self, views: int, **options: Any) -> None:
         super().__init__(**options)
         self.views = views
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         return ops.reshape(inputs, (-1, self.views, *inputs.shape[1:]))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (None, self.views, *input_shape[1:])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "views": self.views}
 
 
-def max_pool(x, *, round_up):
+def max_pool(x: Any, *, round_up: bool) -> Any:
     """3x3 max-pooling, stride 2. Caffe rounds the output size up, Keras down: a zero row and column make up the difference.
 
     Zero is safe as padding because the input comes out of a ReLU.
@@ -113,7 +116,7 @@ def max_pool(x, *, round_up):
     return layers.MaxPooling2D(3, 2)(x)
 
 
-def build_trunk(variant, embedding_dim=4096, size=227):
+def build_trunk(variant: str, embedding_dim: int = 4096, size: int = 227) -> keras.Model:
     """Build the network that turns one frame into one embedding.
 
     "paper" is the network of Redondo-Cabrera and Lopez-Sastre (2019): grouped convolutions, local response normalisation,
@@ -170,7 +173,7 @@ def build_trunk(variant, embedding_dim=4096, size=227):
     return keras.Model(inputs, x, name=f"{variant}_trunk")
 
 
-def build_siamese(trunk, *, views=2, normalize=False):
+def build_siamese(trunk: keras.Model, *, views: int = 2, normalize: bool = False) -> keras.Model:
     """Apply one trunk to several frames at once.
 
     Args:
@@ -189,7 +192,7 @@ def build_siamese(trunk, *, views=2, normalize=False):
     return keras.Model(inputs, SplitViews(views, dtype="float32", name="split_views")(x), name="siamese")
 
 
-def build_seed_siamese(trunk):
+def build_seed_siamese(trunk: keras.Model) -> keras.Model:
     """The thesis's form: flag and both embeddings joined in one vector, because a Keras loss sees one output only.
 
     Args:
@@ -205,7 +208,7 @@ def build_seed_siamese(trunk):
     return keras.Model([flag, query, other], merged, name="seed_siamese")
 
 
-def build_classifier(trunk, num_classes):
+def build_classifier(trunk: keras.Model, num_classes: int) -> keras.Model:
     """A softmax layer on a trunk, for fine-tuning.
 
     Args:

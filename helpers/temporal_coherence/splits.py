@@ -1,12 +1,15 @@
 """Who trains, who watches, who is tested: splits by the official lists, by groups or by clips, and a check for leaks."""
 
+import zlib
+
 import numpy as np
 import pandas as pd
 
-from helpers.temporal_coherence.ucf101 import clip_key
+from helpers.batches import stream
+from helpers.temporal_coherence.sources.ucf101 import clip_key
 
 
-def assign_splits(
+def assign_sides(
     clips: pd.DataFrame,
     *,
     by: str,
@@ -34,7 +37,7 @@ def assign_splits(
         side = pd.Series(np.where(keys.isin(test), "test", np.where(keys.isin(train), "train", "")), index=clips.index)
     for name, rows in clips.groupby("class"):
         if by != "official":
-            units = np.random.default_rng([seed, *name.encode()]).permutation(sorted(unit[rows.index].unique()))
+            units = stream(seed, "choice", zlib.crc32(name.encode())).permutation(sorted(unit[rows.index].unique()))
             chosen = units[: max(1, round(test_share * len(units)))]
             side[rows.index[unit[rows.index].isin(chosen)]] = "test"
         training = rows.index[side[rows.index] == "train"]

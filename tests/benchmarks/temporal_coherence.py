@@ -31,8 +31,10 @@ import pandas as pd
 from joblib.externals import loky
 
 from helpers import training
-from helpers.temporal_coherence import mini, sampling, steps
+from helpers.temporal_coherence import runs, steps
+from helpers.temporal_coherence.batches import Frames, PairBatches
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
+from helpers.temporal_coherence.mini import dataset
 
 SIZE = 67  # pixels of the frames that the tiny trunk trains on
 BATCH = 32
@@ -133,21 +135,21 @@ def drawn_pairs(out: Path) -> tuple[pd.DataFrame, Path]:
     """Pairs of a drawn data set at the size of the tiny trunk, and the folder of their frames."""
     clips = out / "drawn"
     with contextlib.redirect_stdout(io.StringIO()):
-        mini.make_dataset(clips, groups=range(1, 9))
+        dataset.make_dataset(clips, groups=range(1, 9))
         config = local_config(clips, size=SIZE, step=4, gap=4)
         steps.build_dataset(config, out)
         done = steps.preprocess(config, out)
     return done.table("pairs"), done.folder
 
 
-def make_batches(pairs: pd.DataFrame, folder: Path, *, cached: bool) -> sampling.PairBatches:
+def make_batches(pairs: pd.DataFrame, folder: Path, *, cached: bool) -> PairBatches:
     """The sampler of a contrastive training."""
-    frames = sampling.Frames(folder, count=2 * len(pairs), size=SIZE)
+    frames = Frames(folder, count=2 * len(pairs), size=SIZE)
     frames.cache = {} if cached else None
-    return sampling.PairBatches(pairs, frames, batch_size=BATCH, seed=0)
+    return PairBatches(pairs, frames, batch_size=BATCH, seed=0)
 
 
-def pairs_per_second(batches: sampling.PairBatches, workers: int, steps_taken: int) -> float:
+def pairs_per_second(batches: PairBatches, workers: int, steps_taken: int) -> float:
     """Speed of `training.prefetch` when nothing else happens."""
     feed = training.prefetch(batches.batch, 0, workers=workers)
     with contextlib.closing(feed):
@@ -162,7 +164,7 @@ def network(total_steps: int = 1000):
     config = TemporalCoherenceConfig(
         source="mini", variant="tiny", embedding_dim=64, size=SIZE, optimizer="adam", schedule="constant"
     )
-    return steps.build_network(config, "contrastive", total_steps=total_steps)[0]
+    return runs.build_network(config, "contrastive", total_steps=total_steps)[0]
 
 
 def measure_feeding(out: Path, *, repeats: int) -> None:
@@ -192,7 +194,7 @@ def measure_feeding(out: Path, *, repeats: int) -> None:
 # --- checkpoints ---
 
 
-def fit(folder: Path, batches: sampling.PairBatches, checkpoint_every: int | None = None) -> None:
+def fit(folder: Path, batches: PairBatches, checkpoint_every: int | None = None) -> None:
     """Train the tiny network for 4 epochs of 25 steps."""
     training.fit(
         network(),
@@ -204,7 +206,7 @@ def fit(folder: Path, batches: sampling.PairBatches, checkpoint_every: int | Non
     )
 
 
-def seconds_to_first_step(folder: Path, batches: sampling.PairBatches, *, epochs: int) -> float:
+def seconds_to_first_step(folder: Path, batches: PairBatches, *, epochs: int) -> float:
     """From the call of `fit` to the end of its first step, building of the network left out."""
     import keras
 
@@ -262,7 +264,7 @@ def main() -> None:
             if clips is None:
                 clips = out / "clips"
                 with contextlib.redirect_stdout(io.StringIO()):
-                    mini.make_dataset(clips, groups=range(1, 6), frames=(187, 187), size=(240, 320))
+                    dataset.make_dataset(clips, groups=range(1, 6), frames=(187, 187), size=(240, 320))
             measure_cutting(clips, out, repeats=options.repeats)
         if "feed" in options.parts:
             measure_feeding(out, repeats=options.repeats)

@@ -22,8 +22,9 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from helpers.temporal_coherence import mini, steps
+from helpers.temporal_coherence import steps
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
+from helpers.temporal_coherence.mini import dataset
 from helpers.workspace import Step, StepResult
 
 BEFORE = {"preprocess": "build_dataset", "train": "split"}
@@ -41,7 +42,7 @@ def config_of(clips: Path) -> TemporalCoherenceConfig:
 
 def draw_clips(folder: Path) -> None:
     """36 clips, half a second of cutting for one process."""
-    mini.make_dataset(folder, classes=("Archery", "Bowling", "Rowing"), groups=range(1, 7), frames=(30, 50))
+    dataset.make_dataset(folder, classes=("Archery", "Bowling", "Rowing"), groups=range(1, 7), frames=(30, 50))
 
 
 def step_called(name: str) -> Step:

@@ -1,17 +1,16 @@
-"""Names, lists, frames and splits: against the thesis's own loop, the official lists and closed forms."""
+"""Names, lists and frames: against the thesis's own loop, the official lists and closed forms."""
 
-import functools
 import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 
 from helpers import runtime, video
-from helpers.temporal_coherence import data, splits, ucf101
+from helpers.temporal_coherence import data
 from helpers.temporal_coherence.config import SPORTS
+from helpers.temporal_coherence.sources import ucf101
 
 SHARED = runtime.repo_root().parent / "shared" / "data" / "ucf101"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real clips are not here")
@@ -199,54 +198,6 @@ def test_find_clips(tmp_path):
         data.find_clips(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="no video in empty"):
         data.find_clips(make_tree(tmp_path / "empty", ["A/notes.txt"]))
-
-
-def clips_of(classes=("A", "B"), groups=(1, 2, 8, 9, 10), clips=(1, 2)):
-    rows = [(c, g, n, f"{c}/v_{c}_g{g:02d}_c{n:02d}.avi") for c in classes for g in groups for n in clips]
-    return pd.DataFrame(rows, columns=["class", "group", "clip", "video"])
-
-
-LISTS = tuple(
-    [name for name in clips_of()["video"] if (data.parse_name(name)[1] >= 8) == side] for side in (True, False)
-)
-
-
-def test_official_split_and_whole_validation_groups():
-    clips = clips_of()
-    clips["split"] = splits.assign_splits(clips, by="official", lists=LISTS, validation_groups=1)
-    assert clips.groupby("group")["split"].unique().map(list).to_dict() == {
-        1: ["test"], 2: ["test"], 8: ["train"], 9: ["train"], 10: ["validation"]}  # fmt: skip
-    assert splits.check_leaks(clips, by="official") == []
-    upper = tuple([name.replace("v_A", "v_a") for name in side] for side in LISTS)
-    assert (splits.assign_splits(clips, by="official", lists=upper, validation_groups=1) == clips["split"]).all()
-    extra = pd.concat([clips_of(), clips_of(groups=(11,))], ignore_index=True)
-    assert (splits.assign_splits(extra, by="official", lists=LISTS, validation_groups=1)[-4:] == "").all()
-
-
-@pytest.mark.parametrize("by", ["group", "clip"])
-def test_drawn_splits(by):
-    clips = clips_of(groups=range(1, 11))
-    draw = functools.partial(splits.assign_splits, clips, by=by, test_share=0.3, validation_groups=2)
-    first = clips.assign(split=draw(seed=0))
-    assert (draw(seed=0) == first["split"]).all() and (draw(seed=1) != first["split"]).any()
-    units = first["video"] if by == "clip" else first["class"] + first["group"].astype(str)
-    counts = {side: units[first["split"] == side].nunique() for side in ("train", "validation", "test")}
-    assert counts == (
-        {"train": 24, "validation": 4, "test": 12} if by == "clip" else {"train": 10, "validation": 4, "test": 6}
-    )
-    assert bool(splits.find_leaks(first)) == (by == "clip")
-
-
-def test_leaks_fail_loudly_unless_asked_for():
-    clips = clips_of(classes=("A",), groups=(1,)).assign(split=["train", "test"])
-    assert splits.check_leaks(clips, by="clip") == ["A g01"]
-    with pytest.raises(ValueError, match="1 groups are on both sides of the split: A g01"):
-        splits.check_leaks(clips, by="group")
-
-
-def test_too_few_groups_say_what_to_do():
-    with pytest.raises(ValueError, match=r"class A: .* groups are left for training.*split_by: clip"):
-        splits.assign_splits(clips_of(groups=(1, 2)), by="group", validation_groups=1)
 
 
 def test_preprocess_clip_is_done_once(clip, tmp_path):

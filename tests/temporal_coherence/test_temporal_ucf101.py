@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from helpers.fetch import manifests
-from helpers.temporal_coherence import data, ucf101
+from helpers.temporal_coherence import data
+from helpers.temporal_coherence.sources import ucf101
 
 # In the order of the zip. Both spellings of one class; the last class fills the end of the file, which is read along with
 # the zip's directory (64 kB and more).

@@ -8,17 +8,20 @@ import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import runtime, video
+from helpers import parallel, runtime, video
 
 runtime.quiet_start()
 
+import keras
 from temporal_coherence import kill
 
-from helpers.temporal_coherence import data, evaluation, mini, steps
+from helpers.temporal_coherence import data, evaluation, metrics, runs, steps
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
+from helpers.temporal_coherence.mini import dataset
 
 SHARED = runtime.repo_root().parent / "shared" / "data" / "ucf101"
 SMALL = {"classes": ("Archery", "Rowing"), "groups": (1, 2, 8, 9, 10, 11), "frames": (14, 26), "size": (60, 80)}
@@ -36,7 +39,7 @@ change = functools.partial(dataclasses.replace, MINI)
 def small_mini():
     """Fewer and smaller clips than mini draws."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "make_dataset", functools.partial(mini.make_dataset, **SMALL))
+        patch.setattr(dataset, "make_dataset", functools.partial(dataset.make_dataset, **SMALL))
         yield
 
 
@@ -157,6 +160,49 @@ def test_scores_have_a_row_per_baseline_and_run(place):
     assert len(result.table("plane")) == min(50, len(test))
 
 
+def siamese_features(place, run: str, paths: list[str]) -> np.ndarray:
+    """Embeddings by the whole siamese network with the weights that its training ended with; "" for the first weights."""
+    trained, (siamese, _) = steps.train.load(MINI, place), runs.build_network(MINI, "contrastive", total_steps=1)
+    if run:
+        siamese.load_weights(trained.folder / run / "final.weights.h5")
+    frames = steps.frames_of(MINI, place, steps.split.load(MINI, place).table("pairs")).stack(paths)
+    return np.asarray(siamese(np.stack([frames, frames], axis=1)))[:, 0]
+
+
+@pytest.mark.parametrize("name, run", [("random start", ""), ("contrastive", "contrastive"), ("nt_xent", "nt_xent")])
+def test_scores_are_of_the_normalised_embeddings_of_that_run(place, name, run):
+    pairs = steps.split.load(MINI, place).table("pairs")
+    test = pairs[pairs["split"] == "test"].reset_index(drop=True)
+    features = siamese_features(place, run, test["path_query"].tolist())
+    scores = steps.evaluate.load(MINI, place).table("scores").set_index("features").loc[name]
+    expected = evaluation.query_pair_auc(test, features, seed=MINI.seed)
+    assert scores["pair_auc"] == pytest.approx(expected, abs=1e-3)
+    clusters = metrics.cluster_scores(test["label"], metrics.kmeans(features, 2))
+    assert scores["conditional_entropy"] == pytest.approx(clusters["conditional_entropy"], abs=0.02)
+
+
+@pytest.mark.parametrize("run", ["", "nt_xent"])
+def test_fine_tuning_starts_from_the_weights_of_its_run(place, tmp_path, monkeypatch, run):
+    class Stop(Exception):
+        pass
+
+    def stop(model, train_data, *, epochs, steps_per_epoch, **options):
+        assert epochs * steps_per_epoch == MINI.finetune_steps
+        assert float(model.optimizer.learning_rate) == pytest.approx(1e-3) and model.output_shape == (None, 2)
+        started.append(np.asarray(keras.Model(model.input, model.layers[-2].output)(x)))
+        raise Stop
+
+    pairs, trained, started = steps.split.load(MINI, place).table("pairs"), steps.train.load(MINI, place), []
+    frames = steps.frames_of(MINI, place, pairs)
+    paths = pairs["path_query"].iloc[:5].tolist()
+    x = frames.stack(paths)
+    monkeypatch.setattr("helpers.training.fit", stop)
+    with pytest.raises(Stop):
+        evaluation.finetune(run or "random start", 1.0, MINI, pairs, frames, trained if run else None, tmp_path)
+    unit = started[0] / np.linalg.norm(started[0], axis=1, keepdims=True)
+    np.testing.assert_allclose(unit, siamese_features(place, run, paths), atol=1e-4)
+
+
 def test_calling_again_touches_nothing(place):
     before = stamps(place)
     for step in steps.STEPS:
@@ -200,8 +246,8 @@ def test_bad_clips_among_good_ones_are_recorded(local, tmp_path):
     (folder / "Rowing" / "v_Rowing_g12_c01.avi").write_text("not a video at all")
     (folder / "Rowing" / "v_Rowing_g12_c02.avi").touch()
     good = next((folder / "Archery").glob("*.avi"))
-    mini.truncate_clip(good, 0.02, target=folder / "Archery" / "v_Archery_g12_c01.avi")
-    mini.truncate_clip(good, 0.7, target=folder / "Archery" / "v_Archery_g12_c02.avi")
+    dataset.truncate_clip(good, 0.02, target=folder / "Archery" / "v_Archery_g12_c01.avi")
+    dataset.truncate_clip(good, 0.7, target=folder / "Archery" / "v_Archery_g12_c02.avi")
     video.write_video(folder / "Archery" / "v_Archery_g12_c03.avi", video.read_frames(good, step=1000))  # one frame
     shutil.copy(good, folder / "Archery" / "holiday.avi")
     shutil.copy(good, folder / "Archery" / "holiday.mp4")  # the same name but for the suffix
@@ -232,7 +278,7 @@ def test_not_one_good_clip_is_an_error(tmp_path):
         (tmp_path / "mine" / "A" / f"{number}.avi").write_text("no video")
     config = change(source="local", local_folder=str(tmp_path / "mine"), split_by="clip")
     steps.build_dataset(config, tmp_path)
-    with pytest.raises(ValueError, match=r"not one of 2 clips could be cut; the first says: ValueError: not one frame"):
+    with pytest.raises(ValueError, match=r"not one of 2 clips can be used; the first says: ValueError: not one frame"):
         steps.preprocess(config, tmp_path)
     assert not steps.preprocess.done(config, tmp_path)
 
@@ -251,7 +297,7 @@ def test_a_full_disk_stops_the_step_and_keeps_what_is_cut(own, monkeypatch):
         pytest.raises(OSError, match=r"could not be written, call again.*the disk is full"),
     ):
         patch.setattr(data, "_write_frame", write_or_fail)
-        patch.setattr(video, "parallel", functools.partial(video.parallel, jobs=1))
+        patch.setattr(parallel, "parallel", functools.partial(parallel.parallel, jobs=1))
         steps.preprocess(config, own)
     partial = kill.step_called("preprocess").folder(config, own)
     partial = partial.with_name(partial.name + ".partial")
@@ -328,9 +374,9 @@ def test_a_stopped_evaluation_goes_on_with_the_next_score(own, place, monkeypatc
 def undisturbed(tmp_path_factory):
     """Clips, workspaces ready for each step, and what the steps leave when nobody kills them."""
     root = tmp_path_factory.mktemp("kill")
-    small = mini.make_dataset
+    small = dataset.make_dataset
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mini, "make_dataset", small.func)
+        patch.setattr(dataset, "make_dataset", small.func)
         kill.draw_clips(root / "clips")
     expected = {}
     for name, before in kill.BEFORE.items():

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from helpers import runtime, video
-from helpers.temporal_coherence import mini, mini_scenes, mini_stage
+from helpers.temporal_coherence.mini import dataset, scenes, stage
 
 NAME = re.compile(r"^(?P<folder>\w+)/v_(?P<label>\w+)_g(?P<group>\d{2})_c(?P<clip>\d{2})\.avi$")
 OFFICIAL = {"Archery": 3, "Billiards": 12, "Bowling": 16, "GolfSwing": 33, "HammerThrow": 36}
@@ -26,17 +26,17 @@ SMALL = {"classes": ("Archery", "Rowing"), "groups": (1, 8), "clips_per_group": 
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ucf")
-    return folder, mini.make_dataset(folder, jobs=2, **SMALL)
+    return folder, dataset.make_dataset(folder, jobs=2, **SMALL)
 
 
 def digest(frames) -> str:
     return hashlib.sha256(np.stack(list(frames)).tobytes()).hexdigest()
 
 
-def test_files_have_the_genuine_form_and_the_table_tells_the_truth(dataset):
-    folder, table = dataset
+def test_files_have_the_genuine_form_and_the_table_tells_the_truth(drawn):
+    folder, table = drawn
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.avi")) == sorted(table["path"])
     assert list(table.columns) == ["path", "label", "group", "clip", "frames"] and len(table) == 2 * 2 * 2
     for row in table.itertuples():
@@ -54,51 +54,53 @@ def test_files_have_the_genuine_form_and_the_table_tells_the_truth(dataset):
     assert table["frames"].nunique() > 1
 
 
-def test_files_hold_what_draw_clip_draws(dataset):
-    folder, table = dataset
+def test_files_hold_what_draw_clip_draws(drawn):
+    folder, table = drawn
     row = next(table[3:].itertuples())
-    drawn = np.stack(list(mini.draw_clip(row.label, row.group, row.clip, frames=(6, 11), size=(60, 80))))
+    expected = np.stack(list(dataset.draw_clip(row.label, row.group, row.clip, frames=(6, 11), size=(60, 80))))
     stored = np.stack(list(video.read_frames(folder / row.path)))
-    assert drawn.shape == stored.shape == (row.frames, 60, 80, 3) and drawn.dtype == np.uint8
-    assert np.abs(drawn.astype(int) - stored).mean() < 8  # the codec loses a little
-    assert np.abs(drawn[..., ::-1].astype(int) - stored).mean() > 8  # red and blue are not swapped
+    assert expected.shape == stored.shape == (row.frames, 60, 80, 3) and expected.dtype == np.uint8
+    assert np.abs(expected.astype(int) - stored).mean() < 8  # the codec loses a little
+    assert np.abs(expected[..., ::-1].astype(int) - stored).mean() > 8  # red and blue are not swapped
 
 
-def test_number_and_order_of_jobs_change_nothing(dataset, tmp_path):
-    folder, table = dataset
-    again = mini.make_dataset(tmp_path, jobs=1, **SMALL | {"classes": SMALL["classes"][::-1]})
+def test_number_and_order_of_jobs_change_nothing(drawn, tmp_path):
+    folder, table = drawn
+    again = dataset.make_dataset(tmp_path, jobs=1, **SMALL | {"classes": SMALL["classes"][::-1]})
     assert set(again.itertuples(index=False)) == set(table.itertuples(index=False))
     for path in table["path"]:
         assert digest(video.read_frames(tmp_path / path)) == digest(video.read_frames(folder / path))
 
 
 def test_frames_do_not_depend_on_the_hash_seed_of_python():
-    code = "import hashlib, numpy as np\nfrom helpers.temporal_coherence import mini\n"
-    code += "frames = np.stack(list(mini.draw_clip('Bowling', 2, 3, seed=5, frames=(4, 9), size=(60, 80))))\n"
+    code = "import hashlib, numpy as np\nfrom helpers.temporal_coherence.mini import dataset\n"
+    code += "frames = np.stack(list(dataset.draw_clip('Bowling', 2, 3, seed=5, frames=(4, 9), size=(60, 80))))\n"
     code += "print(hashlib.sha256(frames.tobytes()).hexdigest())"
     environment = os.environ | {"PYTHONHASHSEED": "123"}
     run = subprocess.run([sys.executable, "-c", code], cwd=runtime.repo_root(), env=environment, capture_output=True)
     assert run.returncode == 0, run.stderr.decode()
-    assert run.stdout.decode().strip() == digest(mini.draw_clip("Bowling", 2, 3, seed=5, frames=(4, 9), size=(60, 80)))
+    assert run.stdout.decode().strip() == digest(
+        dataset.draw_clip("Bowling", 2, 3, seed=5, frames=(4, 9), size=(60, 80))
+    )
 
 
 def test_seed_class_group_and_clip_each_change_the_frames():
     keys = [("Archery", 1, 1, 0), ("Archery", 1, 1, 1), ("Archery", 1, 2, 0), ("Archery", 2, 1, 0), ("Rowing", 1, 1, 0)]
-    assert len({digest(mini.draw_clip(*key[:3], seed=key[3], frames=(4, 4))) for key in keys}) == len(keys)
+    assert len({digest(dataset.draw_clip(*key[:3], seed=key[3], frames=(4, 4))) for key in keys}) == len(keys)
 
 
 def test_a_second_run_leaves_whole_files_and_draws_missing_ones(tmp_path):
     options = SMALL | {"classes": ("GolfSwing",), "groups": (1,)}
-    table = mini.make_dataset(tmp_path, jobs=1, **options)
+    table = dataset.make_dataset(tmp_path, jobs=1, **options)
     kept, lost = (tmp_path / path for path in table["path"])
     before, content = kept.stat().st_mtime_ns, digest(video.read_frames(lost))
     lost.unlink()
-    assert mini.make_dataset(tmp_path, jobs=1, **options).equals(table)
+    assert dataset.make_dataset(tmp_path, jobs=1, **options).equals(table)
     assert kept.stat().st_mtime_ns == before and digest(video.read_frames(lost)) == content
 
 
-def test_lists_have_the_official_form(dataset, tmp_path):
-    folder = mini.write_lists(tmp_path, dataset[1])
+def test_lists_have_the_official_form(drawn, tmp_path):
+    folder = dataset.write_lists(tmp_path, drawn[1])
     assert folder == tmp_path / "ucfTrainTestlist"
     lines = {path.stem: path.read_bytes().decode().split("\r\n") for path in folder.iterdir()}
     assert set(lines) == {"classInd", "trainlist01", "testlist01"}
@@ -111,13 +113,13 @@ def test_lists_have_the_official_form(dataset, tmp_path):
 
 def test_the_header_of_a_truncated_clip_lies(tmp_path):
     path = tmp_path / "v_Rowing_g01_c01.avi"
-    count = video.write_video(path, mini.draw_clip("Rowing", 1, 1, frames=(40, 40)))
+    count = video.write_video(path, dataset.draw_clip("Rowing", 1, 1, frames=(40, 40)))
     before = path.read_bytes()
-    cut = mini.truncate_clip(path)
+    cut = dataset.truncate_clip(path)
     assert cut.name == "v_Rowing_g01_c01_cut.avi" and path.read_bytes() == before
     assert video.header_info(cut)["frames"] == count == 40
     assert 10 < video.count_frames(cut) < 35
-    other = mini.truncate_clip(path, share=0.3, target=tmp_path / "short.avi")
+    other = dataset.truncate_clip(path, share=0.3, target=tmp_path / "short.avi")
     assert video.count_frames(other) < video.count_frames(cut)
 
 
@@ -142,10 +144,10 @@ def motion_map(frames: list[np.ndarray]) -> np.ndarray:
 def described():
     """Two clips of each of ten groups a class: labels, groups and one table of numbers for each description."""
     labels, groups, rows = [], [], {color_histogram: [], mean_color: [], motion_map: []}
-    for label in mini.CLASSES:
+    for label in dataset.CLASSES:
         for group in range(1, 11):
             for clip in (1, 2):
-                frames = list(mini.draw_clip(label, group, clip, frames=(33, 33)))
+                frames = list(dataset.draw_clip(label, group, clip, frames=(33, 33)))
                 labels.append(label)
                 groups.append(group)
                 for describe, table in rows.items():
@@ -163,14 +165,14 @@ def test_motion_tells_the_class_of_unseen_groups_and_colour_does_not(described, 
     assert least <= np.mean(guesses == labels) <= most  # chance is 1/6
 
 
-@pytest.mark.parametrize("label", mini.CLASSES)
+@pytest.mark.parametrize("label", dataset.CLASSES)
 def test_the_figures_themselves_move_and_not_only_the_camera(label):
-    look, frames = mini_stage.draw_look(np.random.default_rng(0)), []
-    draw = mini_scenes.SCENES[label](np.random.default_rng(1), look)
+    look, frames = stage.draw_look(np.random.default_rng(0)), []
+    draw = scenes.SCENES[label](np.random.default_rng(1), look)
     for seconds in np.arange(0, 1.6, 0.16):  # one place, one view: nothing but the scene can differ
-        stage = mini_stage.Stage(np.zeros((120, 160, 3), np.uint8), look, 1.0, 80 + 60j)
-        draw(stage, seconds)
-        frames.append(stage.image)
+        view = stage.Stage(np.zeros((120, 160, 3), np.uint8), look, 1.0, 80 + 60j)
+        draw(view, seconds)
+        frames.append(view.image)
     changed = [np.any(after != before, axis=-1).mean() for before, after in pairwise(frames)]
     assert np.mean(np.array(changed) > 0.01) > 0.6  # some rest before or after a throw, none stand still
 
@@ -194,19 +196,19 @@ def test_colour_tells_the_group(described):
 )
 def test_bad_arguments_are_named_before_anything_is_written(tmp_path, change, words):
     with pytest.raises(ValueError) as caught:
-        mini.make_dataset(tmp_path, jobs=1, **SMALL | change)
+        dataset.make_dataset(tmp_path, jobs=1, **SMALL | change)
     assert all(word in str(caught.value) for word in words)
     assert not list(tmp_path.iterdir())
 
 
 def test_bad_label_and_share():
     with pytest.raises(ValueError, match="Chess"):
-        mini.draw_clip("Chess", 1, 1)
+        dataset.draw_clip("Chess", 1, 1)
     with pytest.raises(ValueError, match=r"share.*1\.5"):
-        mini.truncate_clip(Path("any.avi"), share=1.5)
+        dataset.truncate_clip(Path("any.avi"), share=1.5)
 
 
 def test_a_clip_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "Archery").write_text("a file where the folder should be")
     with pytest.raises(RuntimeError, match="4 of 8 clips"):
-        mini.make_dataset(tmp_path, jobs=1, **SMALL)
+        dataset.make_dataset(tmp_path, jobs=1, **SMALL)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.temporal_coherence.mini_stage import Color, Look, Part, Stage, draw_person, ease, reach, shade
+from helpers.temporal_coherence.mini.stage import Color, Look, Part, Stage, draw_person, ease, reach, shade
 
 Draw = Callable[[Stage, float], None]
 HALF_TURN, TURN = math.pi, 2 * math.pi

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import sklearn.metrics
+from sklearn.linear_model import LogisticRegression
 
 from helpers.temporal_coherence import metrics
 
@@ -72,19 +73,61 @@ def test_retrieval_by_hand():
     assert found == {"recall@1": pytest.approx(1 / 3), "recall@2": pytest.approx(2 / 3), "recall@3": 1.0}
 
 
+def test_retrieval_is_by_angle_whatever_the_lengths():
+    gallery, queries = [[0.1, 0.0], [0.0, 100.0]], [[3.0, 1.0], [0.01, 0.02]]  # by product or by distance: both wrong
+    assert metrics.retrieval_recall(gallery, [0, 1], queries, [0, 1], at=(1,)) == {"recall@1": 1.0}
+
+
+def test_linear_probe_against_scikit_learn():
+    """Noise in most dimensions: how strong the penalty is, and that all dimensions count alike, decides the accuracy."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 360)
+    features = generator.normal(size=(360, 30)) * generator.uniform(0.1, 10, 30) + np.eye(3, 30)[labels] * 4 + 5
+    train, test = features[:60], features[60:]
+    scaled = [(part - train.mean(axis=0)) / train.std(axis=0) for part in (train, test)]
+
+    def accuracy(strength, train, test):
+        learner = LogisticRegression(C=strength, max_iter=2000).fit(train, labels[:60])
+        return learner.score(test, labels[60:])
+
+    expected, others = accuracy(0.1, *scaled), [accuracy(c, *scaled) for c in (0.01, 1, 100)]
+    assert min(abs(expected - other) for other in [*others, accuracy(0.1, train, test)]) > 0.01
+    assert metrics.linear_probe(train, labels[:60], test, labels[60:]) == pytest.approx(expected, abs=0.004)
+
+
 def test_clip_means():
     means, names = metrics.clip_means(np.array([[1.0], [3.0], [5.0]]), ["b", "a", "b"])
     assert names.tolist() == ["a", "b"] and means.tolist() == [[3.0], [3.0]]
 
 
+def test_clip_features_have_the_label_of_their_clip():
+    rows = pd.DataFrame({"video": ["b", "a", "b"], "label": [2, 7, 2]}, index=[5, 1, 3])
+    means, labels = metrics.clip_features(np.array([[1.0], [3.0], [5.0]]), rows)
+    assert labels.tolist() == [7, 2] and means.tolist() == [[3.0], [3.0]]
+
+
 def test_collapse_is_seen():
     generator = np.random.default_rng(0)
     alive = metrics.collapse_monitors(generator.normal(size=(400, 8)))
+    assert metrics.collapse_monitors(100 + generator.normal(size=(400, 8)))["rank"] > 7.9  # wherever the cloud lies
     line = metrics.collapse_monitors(generator.normal(size=(400, 1)) @ generator.normal(size=(1, 8)))
     dead = metrics.collapse_monitors(np.tile(generator.normal(size=(1, 8)), (400, 1)))
+    assert alive["spread"] == pytest.approx(1 / 8**0.5, rel=0.05)  # lengths of about 8 ** 0.5, deviations of 1
     assert alive["rank"] > 7.9 and alive["dead"] == 0
     assert line["rank"] == pytest.approx(1.0, abs=1e-6)
     assert dead["dead"] == 1 and dead["spread"] < 1e-9
+
+
+def test_training_clips_answer_and_test_clips_ask():
+    """Each test clip lies at the training clip of the other class, and the validation clip at a test clip of its own."""
+    frames = pd.DataFrame(
+        [("train", 0, "a"), ("train", 1, "b"), ("test", 1, "c"), ("test", 0, "d"), ("validation", 1, "e")],
+        columns=["split", "label", "video"],
+    )
+    features = np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 0.1], [0.1, 1.0], [1.0, 0.1]])
+    scores = metrics.score_features(frames, features, k=2, seeds=1)
+    assert scores["recall@1"] == scores["linear_probe"] == 0
+    assert scores["purity"] == 1 and scores["largest_cluster"] == 0.5
 
 
 def test_scores_of_good_and_of_random_features():

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import video
-from helpers.temporal_coherence.mini_scenes import SCENES
-from helpers.temporal_coherence.mini_stage import Stage, draw_background, draw_look
+from helpers import parallel, video
+from helpers.temporal_coherence.mini.scenes import SCENES
+from helpers.temporal_coherence.mini.stage import Stage, draw_background, draw_look
 
 LABELS = {  # the course's ten classes with their numbers in the official list, which counts from 1
     "Archery": 3,
@@ -130,7 +130,7 @@ def make_dataset(
     Args:
         folder: made if it is not there.
         frames, size: see `draw_clip`.
-        jobs: processes, see `helpers.video.parallel`.
+        jobs: processes, see `helpers.parallel.parallel`.
 
     Returns:
         One row a clip, in order: path (relative to the folder, with slashes), label, group, clip, frames.
@@ -142,8 +142,8 @@ def make_dataset(
     _check(classes, frames, size)
     keys = [(label, group, clip) for label in classes for group in groups for clip in range(1, clips_per_group + 1)]
     write = partial(_write_clip, folder=Path(folder), seed=seed, frames=tuple(frames), size=tuple(size))
-    table = video.parallel(write, keys, jobs=jobs, label="drawing clips")
-    failed = video.failures(table)
+    table = parallel.parallel(write, keys, jobs=jobs, label="drawing clips")
+    failed = parallel.failures(table)
     if len(failed):
         raise RuntimeError(
             f"{len(failed)} of {len(keys)} clips could not be drawn into {folder}: {failed.iloc[0]['error']}"

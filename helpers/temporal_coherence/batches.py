@@ -1,14 +1,17 @@
-"""Batches of frames that depend on (seed, step) alone, so that a training can go on from any step."""
+"""Batches of frames: pairs, quadruplets, views and labelled frames, from (seed, step) alone."""
 
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
+from helpers import batches
 from helpers.temporal_coherence import data
+from helpers.temporal_coherence.augment import augment_frame
 
 CACHE_BYTES = 512 * 2**20
+Paths = list[list[str]]  # of the views of each example
 
 
 class Frames:
@@ -34,16 +37,16 @@ class Frames:
 
     def stack(self, paths: list[str]) -> np.ndarray:
         """Frames as network input: (N, size, size, 3) float32 in [0, 1]."""
-        return np.stack([self.read(path) for path in paths]).astype(np.float32) / 255.0
+        return np.divide(np.stack([self.read(path) for path in paths]), 255.0, dtype=np.float32)
 
 
-class Batches:
-    """What the samplers share: order of the rows, reading of frames. `batch(step)` gives (x, y).
+class Batches(batches.Batches):
+    """What the kinds of batches share: checks, reading of frames, frames of other videos.
 
     Args:
         pairs: rows of the table of pairs to draw from.
         frames: reader of the frames.
-        batch_size: examples per batch.
+        batch_size: examples per batch; fewer if there are fewer pairs.
         seed: decides everything.
         least_videos: an error comes if the rows are of fewer videos.
     """
@@ -60,26 +63,29 @@ class Batches:
                 f"{type(self).__name__} needs pairs of at least {least_videos} videos. Received: {len(self.names)}; "
                 "use more clips, or longer ones"
             )
-        self.batch_size = min(batch_size, len(self.pairs))
-        self.seed = seed
-        self.steps_per_epoch = len(self.pairs) // self.batch_size
+        count = len(self.pairs)
+        super().__init__(count, batch_size=min(batch_size, count), seed=seed, items="pairs")
 
-    def rows(self, step: int) -> pd.DataFrame:
-        """The rows of one batch: each epoch is a new permutation of all of them."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self.pairs))
-        return self.pairs.iloc[order[place * self.batch_size : (place + 1) * self.batch_size]]
+    def choose(self, step: int, generator: np.random.Generator) -> tuple[Paths, np.ndarray]:
+        """Paths (B, V) of one batch and y (B,). The kinds of batches write it."""
+        raise NotImplementedError
 
-    def generator(self, step: int) -> np.random.Generator:
-        """The random choices inside one batch."""
-        return np.random.default_rng([self.seed, 1, step])
+    def change(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """What happens to the frames (B, V, size, size, 3) before the network sees them."""
+        return x
 
-    def stack(self, paths: list[list[str]]) -> np.ndarray:
-        """Paths (B, V) -> (B, V, size, size, 3) float32 in [0, 1]."""
-        flat = self.frames.stack([path for row in paths for path in row])
-        return flat.reshape(len(paths), -1, *flat.shape[1:])
+    def paths(self, step: int) -> tuple[Paths, np.ndarray]:
+        """Paths (B, V) of one batch and y (B,)."""
+        return self.choose(step, self.stream("changes", step))
 
-    def other_video(self, row, generator: np.random.Generator, *, other_group: bool = False) -> str:
+    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """x (B, V, size, size, 3) float32 in [0, 1] and y (B,)."""
+        generator = self.stream("changes", step)
+        paths, y = self.choose(step, generator)
+        flat = self.frames.stack([path for views in paths for path in views])
+        return self.change(flat.reshape(len(paths), -1, *flat.shape[1:]), generator), y
+
+    def other_video(self, row: dict, generator: np.random.Generator, *, other_group: bool = False) -> str:
         """A query frame of another video of the same table, uniform over videos."""
         while True:
             name = self.names[generator.integers(len(self.names))]
@@ -100,25 +106,31 @@ class PairBatches(Batches):
         **options: see `Batches`.
     """
 
-    def __init__(self, pairs, frames, *, negatives: str = "clean", everything=None, **options) -> None:
+    def __init__(
+        self,
+        pairs: pd.DataFrame,
+        frames: Frames,
+        *,
+        negatives: str = "clean",
+        everything: pd.DataFrame | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(pairs, frames, least_videos=1 if negatives == "seed" else 2, **options)
         self.negatives = negatives
         if negatives == "other_group" and len(self.pairs.groupby(["class", "group"])) < 2:
             raise ValueError("negatives: other_group needs at least 2 groups. Received: 1")
-        self.tree = {}
+        self.tree: dict[int, dict[str, list[str]]] = {}
         for row in everything.itertuples() if negatives == "seed" else ():
             files = self.tree.setdefault(row.label, {}).setdefault(row.video, [])
             files += [row.path_query] + ([row.path_next] if row.path_next else [])
 
-    def paths(self, step: int) -> tuple[list[list[str]], np.ndarray]:
-        """Paths (B, 2) of one batch and y (B,) float32."""
-        generator = self.generator(step)
-        rows = self.rows(step)
-        same = (rows["path_next"] != "").to_numpy()
-        partners = [row["path_next"] or self.partner(row, generator) for row in rows.to_dict("records")]
-        return [[q, p] for q, p in zip(rows["path_query"], partners, strict=True)], same.astype(np.float32)
+    def choose(self, step: int, generator: np.random.Generator) -> tuple[Paths, np.ndarray]:
+        """Paths (B, 2) and y (B,) float32, 1 = same."""
+        rows = self.pairs.iloc[self.rows(step)].to_dict("records")
+        paths = [[row["path_query"], row["path_next"] or self.partner(row, generator)] for row in rows]
+        return paths, np.array([row["path_next"] != "" for row in rows], np.float32)
 
-    def partner(self, row, generator: np.random.Generator) -> str:
+    def partner(self, row: dict, generator: np.random.Generator) -> str:
         """The second frame of a negative pair."""
         if self.negatives != "seed":
             return self.other_video(row, generator, other_group=self.negatives == "other_group")
@@ -126,27 +138,20 @@ class PairBatches(Batches):
         files = videos[sorted(videos)[generator.integers(len(videos))]]
         return files[generator.integers(len(files))]
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """x (B, 2, size, size, 3) float32 in [0, 1] and y (B,) float32, 1 = same."""
-        paths, same = self.paths(step)
-        return self.stack(paths), same
-
 
 class QuadrupletBatches(Batches):
     """Anchor, consecutive frame, another frame of the same video, frame of another video; y is all zeros."""
 
-    def __init__(self, pairs, frames, **options) -> None:
+    def __init__(self, pairs: pd.DataFrame, frames: Frames, **options: Any) -> None:
         super().__init__(pairs[pairs["path_next"] != ""], frames, least_videos=2, **options)
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """x (B, 4, size, size, 3) float32 in [0, 1] and y (B,) zeros."""
-        generator = self.generator(step)
-        rows = self.rows(step)
+    def choose(self, step: int, generator: np.random.Generator) -> tuple[Paths, np.ndarray]:
+        """Paths (B, 4) and y (B,) zeros."""
         paths = []
-        for row in rows.to_dict("records"):
+        for row in self.pairs.iloc[self.rows(step)].to_dict("records"):
             own = self.pairs.iloc[generator.choice(self.videos[row["video"]])]["path_query"]
             paths.append([row["path_query"], row["path_next"], own, self.other_video(row, generator)])
-        return self.stack(paths), np.zeros(len(rows), np.float32)
+        return paths, np.zeros(len(paths), np.float32)
 
 
 class ViewBatches(Batches):
@@ -157,72 +162,74 @@ class ViewBatches(Batches):
         **options: see `Batches`.
     """
 
-    def __init__(self, pairs, frames, *, augment: bool = False, **options) -> None:
+    def __init__(self, pairs: pd.DataFrame, frames: Frames, *, augment: bool = False, **options: Any) -> None:
         super().__init__(pairs[pairs["path_next"] != ""], frames, least_videos=2, **options)
         self.augment = augment
         self.batch_size = min(self.batch_size, len(self.names))
-        self.steps_per_epoch = max(1, len(pairs) // options["batch_size"])
+        self.steps_per_epoch = max(1, len(pairs) // options["batch_size"])  # the same budget as the pair losses
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """x (B, 2, size, size, 3) float32 in [0, 1] and y (B,) ones; B is at most the number of videos."""
-        generator = self.generator(step)
+    def choose(self, step: int, generator: np.random.Generator) -> tuple[Paths, np.ndarray]:
+        """Paths (B, 2) and y (B,) ones; B is at most the number of videos."""
         chosen = generator.choice(len(self.names), self.batch_size, replace=False)
         rows = self.pairs.iloc[[generator.choice(self.videos[self.names[i]]) for i in chosen]]
-        x = self.stack(rows[["path_query", "path_next"]].to_numpy().tolist())
-        if self.augment:
-            x = np.stack([[augment_frame(frame, generator) for frame in views] for views in x])
-        return x, np.ones(len(rows), np.float32)
+        return rows[["path_query", "path_next"]].to_numpy().tolist(), np.ones(len(rows), np.float32)
+
+    def change(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Every frame changed on its own, in its place, if asked for."""
+        for place in np.ndindex(x.shape[:2]) if self.augment else ():
+            x[place] = augment_frame(x[place], generator)
+        return x
 
 
 class LabelBatches(Batches):
-    """Single frames with their class, for fine-tuning; small sets are gone through again and again."""
+    """Single frames, mirrored at random, with their class, for fine-tuning; small sets are gone through again and again."""
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """x (B, size, size, 3) float32 in [0, 1], mirrored at random, and y (B,) int32 labels."""
-        rows = self.rows(step)
-        x = self.frames.stack(rows["path_query"].tolist())
-        mirror = self.generator(step).random(len(x)) < 0.5
+    def choose(self, step: int, generator: np.random.Generator) -> tuple[Paths, np.ndarray]:
+        """Paths (B, 1) and y (B,) int32 labels."""
+        rows = self.pairs.iloc[self.rows(step)]
+        return rows[["path_query"]].to_numpy().tolist(), rows["label"].to_numpy(np.int32)
+
+    def change(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """The only view of each, half of them mirrored: (B, size, size, 3)."""
+        x = x[:, 0]
+        mirror = generator.random(len(x)) < 0.5
         x[mirror] = x[mirror, :, ::-1]
-        return x, rows["label"].to_numpy(np.int32)
+        return x
 
 
-def augment_frame(frame: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Random crop (half to all of the area), mirror, brightness, contrast and colour balance; float32 in [0, 1], same shape."""
-    side = frame.shape[0]
-    cut = round(side * np.sqrt(generator.uniform(0.5, 1.0)))
-    top, left = generator.integers(0, side - cut + 1, 2)
-    frame = cv2.resize(frame[top : top + cut, left : left + cut], (side, side))
-    if generator.random() < 0.5:
-        frame = frame[:, ::-1]
-    gain = generator.uniform(0.6, 1.4) * generator.uniform(0.7, 1.3, 3)
-    frame = (frame - frame.mean()) * generator.uniform(0.6, 1.4) + frame.mean() * gain
-    return np.clip(frame, 0.0, 1.0).astype(np.float32)
-
-
-def build_batches(loss: str, pairs: pd.DataFrame, frames: Frames, config, *, everything: pd.DataFrame) -> Batches:
-    """The sampler that goes with a loss.
+def build_batches(
+    loss: str,
+    pairs: pd.DataFrame,
+    frames: Frames,
+    *,
+    everything: pd.DataFrame,
+    negatives: str = "clean",
+    augment: bool = False,
+    **options: Any,
+) -> Batches:
+    """The batches that go with a loss.
 
     Args:
         loss: name of the loss.
         pairs: pairs of the training clips.
         frames: reader of the frames.
-        config: gives batch_size, seed, negatives, augment.
         everything: pairs of all splits, used by negatives "seed" only.
+        negatives, augment: see `PairBatches` and `ViewBatches`, which take them.
+        **options: see `Batches`.
     """
-    options = {"batch_size": config.batch_size, "seed": config.seed}
     if loss == "quadruplet":
         return QuadrupletBatches(pairs, frames, **options)
     if loss == "nt_xent":
-        return ViewBatches(pairs, frames, augment=config.augment, **options)
-    return PairBatches(pairs, frames, negatives=config.negatives, everything=everything, **options)
+        return ViewBatches(pairs, frames, augment=augment, **options)
+    return PairBatches(pairs, frames, negatives=negatives, everything=everything, **options)
 
 
-def watch_pairs(pairs: pd.DataFrame, *, seed: int, most: int = 400) -> tuple[list[list[str]], np.ndarray]:
+def watch_pairs(pairs: pd.DataFrame, *, seed: int, most: int = 400) -> tuple[Paths, np.ndarray]:
     """A fixed set of positive and negative pairs to watch a training by: paths (P, 2) and same (P,) of 0 and 1."""
-    generator = np.random.default_rng([seed, 2])
+    generator = batches.stream(seed, "watch")
     positive = pairs[pairs["path_next"] != ""]
-    positive = positive.iloc[np.sort(generator.permutation(len(positive))[: most // 2])]
-    sampler = PairBatches(pairs, None, batch_size=len(pairs), seed=seed)
-    paths = [[row["path_query"], row["path_next"]] for row in positive.to_dict("records")]
-    paths += [[row["path_query"], sampler.other_video(row, generator)] for row in positive.to_dict("records")]
+    positive = positive.iloc[np.sort(generator.permutation(len(positive))[: most // 2])].to_dict("records")
+    strangers = PairBatches(pairs, None, batch_size=len(pairs), seed=seed)
+    paths = [[row["path_query"], row["path_next"]] for row in positive]
+    paths += [[row["path_query"], strangers.other_video(row, generator)] for row in positive]
     return paths, np.repeat([1, 0], len(positive))

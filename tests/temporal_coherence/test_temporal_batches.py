@@ -6,8 +6,16 @@ import pandas as pd
 import pytest
 
 from helpers import training
-from helpers.temporal_coherence import data, sampling
-from helpers.temporal_coherence.config import TemporalCoherenceConfig
+from helpers.temporal_coherence import data
+from helpers.temporal_coherence.batches import (
+    Frames,
+    LabelBatches,
+    PairBatches,
+    QuadrupletBatches,
+    ViewBatches,
+    build_batches,
+    watch_pairs,
+)
 
 SIZE, BATCH, NEGATIVE_EVERY = 8, 12, 5
 
@@ -53,18 +61,18 @@ def names_in(x: np.ndarray) -> np.ndarray:
     return np.array(PATHS)[colours[..., 0] + 256 * colours[..., 1]]
 
 
-def frames_in(folder) -> sampling.Frames:
-    return sampling.Frames(folder, count=len(PATHS), size=SIZE)
+def frames_in(folder) -> Frames:
+    return Frames(folder, count=len(PATHS), size=SIZE)
 
 
 SAMPLERS = {
-    "clean": (sampling.PairBatches, {}),
-    "other_group": (sampling.PairBatches, {"negatives": "other_group"}),
-    "seed": (sampling.PairBatches, {"negatives": "seed", "everything": ALL}),
-    "quadruplet": (sampling.QuadrupletBatches, {}),
-    "views": (sampling.ViewBatches, {}),
-    "augmented": (sampling.ViewBatches, {"augment": True}),
-    "labels": (sampling.LabelBatches, {}),
+    "clean": (PairBatches, {}),
+    "other_group": (PairBatches, {"negatives": "other_group"}),
+    "seed": (PairBatches, {"negatives": "seed", "everything": ALL}),
+    "quadruplet": (QuadrupletBatches, {}),
+    "views": (ViewBatches, {}),
+    "augmented": (ViewBatches, {"augment": True}),
+    "labels": (LabelBatches, {}),
 }
 
 
@@ -110,7 +118,7 @@ def test_every_row_once_per_epoch_and_each_epoch_in_another_order(folder, kind):
     epochs = []
     for epoch in range(2):
         steps = range(epoch * batches.steps_per_epoch, (epoch + 1) * batches.steps_per_epoch)
-        epochs.append([path for step in steps for path in batches.rows(step)["path_query"]])
+        epochs.append([path for step in steps for path in batches.pairs["path_query"].iloc[batches.rows(step)]])
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(rows["path_query"]) and epochs[0] != epochs[1]
     first = names_in(batches.batch(0)[0])  # what is in the batch is what `rows` says
     assert (first if kind == "labels" else first[:, 0]).tolist() == epochs[0][:9]
@@ -118,7 +126,9 @@ def test_every_row_once_per_epoch_and_each_epoch_in_another_order(folder, kind):
 
 def test_a_rest_that_fills_no_batch_is_left_out_once(folder):
     batches = build("clean", folder, batch_size=10)
-    seen = [path for step in range(batches.steps_per_epoch) for path in batches.rows(step)["path_query"]]
+    seen = [
+        path for step in range(batches.steps_per_epoch) for path in batches.pairs["path_query"].iloc[batches.rows(step)]
+    ]
     assert len(seen) == len(set(seen)) == 100 < len(TRAIN) == 108
     whole = build("clean", folder, batch_size=1000)  # more than there is: one batch of everything
     assert (whole.steps_per_epoch, len(whole.batch(0)[0])) == (1, 108)
@@ -188,7 +198,7 @@ def test_seed_negatives_leak_as_often_as_they_should(folder):
 
 def test_seed_negatives_are_uniform_over_classes_and_not_over_videos(folder):
     few = ALL[(ALL["class"] == "A") | ALL["group"].isin([3])]  # class A has 10 videos, B and C have 2
-    batches = sampling.PairBatches(few, None, batch_size=BATCH, seed=0, negatives="seed", everything=few)
+    batches = PairBatches(few, None, batch_size=BATCH, seed=0, negatives="seed", everything=few)
     drawn = negatives_of(batches, 200)
     assert np.mean([partner[0] == "A" for _, partner in drawn]) == pytest.approx(1 / 3, abs=0.05)
 
@@ -234,16 +244,6 @@ def test_augmentation_changes_frames_but_not_their_form(folder):
     assert (np.abs(own - partner).max(axis=1) > 0.01).mean() > 0.8  # the two views are changed independently
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_augment_frame_keeps_a_picture_a_picture(seed):
-    frame = np.random.default_rng(0).random((19, 19, 3)).astype(np.float32)
-    before = frame.copy()
-    changed = sampling.augment_frame(frame, np.random.default_rng(seed))
-    assert changed.shape == frame.shape and changed.dtype == np.float32 and np.isfinite(changed).all()
-    assert 0 <= changed.min() < changed.max() <= 1 and changed.std() > 0.03
-    np.testing.assert_array_equal(frame, before)  # the cache holds the frames: they must stay as they are
-
-
 def test_labels_go_with_their_frames_and_half_is_mirrored(folder):
     batches, mirrored = build("labels", folder), []
     for step in range(20):
@@ -264,7 +264,7 @@ def test_the_cache_changes_nothing_but_how_often_files_are_read(folder, kind, mo
     cached = build(kind, folder)
     with_cache = [cached.batch(step) for step in (0, 1, 0)]
     assert cached.frames.cache and len(reads) == len(set(reads)) == len(cached.frames.cache)
-    monkeypatch.setattr(sampling, "CACHE_BYTES", len(PATHS) * SIZE * SIZE * 3 - 1)
+    monkeypatch.setattr("helpers.temporal_coherence.batches.CACHE_BYTES", len(PATHS) * SIZE * SIZE * 3 - 1)
     uncached = build(kind, folder)
     reads.clear()
     assert uncached.frames.cache is None
@@ -294,21 +294,30 @@ def test_too_few_videos(folder, kind, rows, words):
 @pytest.mark.parametrize(
     "loss, sampler", [("contrastive", "PairBatches"), ("linear", "PairBatches"), ("inverted", "PairBatches"),
                       ("quadruplet", "QuadrupletBatches"), ("nt_xent", "ViewBatches")])  # fmt: skip
-def test_build_batches_follows_the_config(folder, loss, sampler):
-    config = TemporalCoherenceConfig(source="mini", batch_size=6, seed=5, negatives="other_group", augment=True)
-    batches = sampling.build_batches(loss, TRAIN, frames_in(folder), config, everything=ALL)
+def test_build_batches_follows_the_loss(folder, loss, sampler):
+    options = {"batch_size": 6, "seed": 5, "negatives": "other_group", "augment": True}
+    batches = build_batches(loss, TRAIN, frames_in(folder), everything=ALL, **options)
     assert (type(batches).__name__, batches.batch_size, batches.seed) == (sampler, 6, 5)
     assert getattr(batches, "negatives", "other_group") == "other_group" and getattr(batches, "augment", True)
 
 
+def test_random_numbers_are_those_of_earlier_trainings(folder):
+    """A training that began before the streams had names goes on with its own batches."""
+    batches = build("clean", folder, seed=3)
+    order = np.random.default_rng([3, 0, 1]).permutation(len(TRAIN))
+    assert batches.rows(batches.steps_per_epoch).tolist() == order[:BATCH].tolist()
+    assert batches.stream("changes", 7).random() == np.random.default_rng([3, 1, 7]).random()
+
+
 def test_watched_pairs_are_fixed_balanced_and_clean():
     validation = ALL[ALL["split"] == "validation"]
-    paths, same = sampling.watch_pairs(validation, seed=3)
-    assert (paths, same.tolist()) == (again := sampling.watch_pairs(validation, seed=3))[:1] + (again[1].tolist(),)
+    paths, same = watch_pairs(validation, seed=3)
+    assert (paths, same.tolist()) == (again := watch_pairs(validation, seed=3))[:1] + (again[1].tolist(),)
     assert same.tolist() == [1] * 24 + [0] * 24  # 6 clips of 4 positive pairs
     following = dict(zip(ALL["path_query"], ALL["path_next"], strict=True))
     for (query, partner), flag in zip(paths, same, strict=True):
         assert partner == following[query] if flag else VIDEO[partner] != VIDEO[query]
     assert {path for pair in paths for path in pair} <= {*validation["path_query"], *validation["path_next"]}
-    few, same = sampling.watch_pairs(validation, seed=3, most=10)
+    assert watch_pairs(validation, seed=4)[0] != paths
+    few, same = watch_pairs(validation, seed=3, most=10)
     assert len(few) == len(same) == 10 and same.sum() == 5

@@ -1,0 +1,142 @@
+"""One training: a config's network and optimiser, its batches, and what is watched while it runs."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from helpers import config as configs
+from helpers import runtime, training
+from helpers.temporal_coherence import losses, metrics, model
+from helpers.temporal_coherence.batches import Frames, build_batches, watch_pairs
+from helpers.temporal_coherence.config import TemporalCoherenceConfig
+from helpers.temporal_coherence.evaluation import embed
+from helpers.workspace import disk
+
+TRAIN = (
+    *("variant", "embedding_dim", "normalize", "loss", "compare", "margin", "negatives", "augment", "optimizer"),
+    *("learning_rate", "schedule", "batch_size", "epochs", "precision", "seed"),
+)
+
+
+def build_network(config: TemporalCoherenceConfig, loss: str, *, total_steps: int) -> tuple[keras.Model, keras.Model]:
+    """The siamese network of a config, compiled; the same seed gives the same first weights for every loss.
+
+    Args:
+        config: the project's config.
+        loss: name of the loss.
+        total_steps: length of the training, for the schedule.
+
+    Returns:
+        (siamese, trunk), sharing their weights.
+    """
+    runtime.set_seeds(config.seed)
+    with training.strategy().scope():
+        trunk = model.build_trunk(config.variant, config.embedding_dim, config.size)
+        views = 4 if loss == "quadruplet" else 2
+        siamese = model.build_siamese(trunk, views=views, normalize=config.normalize)
+        rate = build_schedule(config.schedule, config.learning_rate, total_steps)
+        siamese.compile(build_optimizer(config.optimizer, rate), losses.build_loss(loss, config.margin))
+    return siamese, trunk
+
+
+def build_optimizer(
+    name: str, rate: float | keras.optimizers.schedules.LearningRateSchedule
+) -> keras.optimizers.Optimizer:
+    """SGD with momentum 0.9 ("sgd") or Adam, gradients clipped to a global norm of 5."""
+    if name == "adam":
+        return keras.optimizers.Adam(rate, global_clipnorm=5.0)
+    return keras.optimizers.SGD(rate, momentum=0.9, global_clipnorm=5.0)
+
+
+def build_schedule(name: str, rate: float, total_steps: int) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate: a number ("constant"), or a Keras schedule of the step that begins with it.
+
+    "steps" divides by 10 at one and two thirds of the training. "thesis" is 1 / (1 + 0.1 t), which is what the thesis's
+    `decay=0.1` means in Keras 2, counted in steps: after one epoch nothing is left of the rate.
+    """
+    if name == "steps":
+        ends = [total_steps // 3, 2 * total_steps // 3]
+        return keras.optimizers.schedules.PiecewiseConstantDecay(ends, [rate, rate / 10, rate / 100])
+    if name == "thesis":
+        return keras.optimizers.schedules.InverseTimeDecay(rate, 1, 0.1)
+    return rate
+
+
+class Watch:
+    """Called at each epoch's end of a training: are neighbours nearer than strangers, and is anything collapsing?
+
+    Args:
+        trunk: the network in training.
+        pairs: pairs of the validation clips.
+        frames: reader of the frames.
+        normalize: whether the embeddings are scaled to length 1.
+        margin: of the loss.
+        seed: decides which pairs are watched.
+    """
+
+    def __init__(
+        self, trunk: keras.Model, pairs: pd.DataFrame, frames: Frames, *, normalize: bool, margin: float, seed: int
+    ) -> None:
+        self.trunk, self.frames, self.normalize, self.margin = trunk, frames, normalize, margin
+        self.paths, self.same = watch_pairs(pairs, seed=seed)
+
+    def __call__(self) -> dict[str, float]:
+        """Pair-AUC, mean distances, share of negative pairs inside the margin, and `metrics.collapse_monitors`."""
+        flat = [path for pair in self.paths for path in pair]
+        features = embed(self.trunk, self.frames, flat, normalize=self.normalize)
+        distances = np.linalg.norm(features[0::2] - features[1::2], axis=1)
+        positive, negative = distances[self.same == 1], distances[self.same == 0]
+        return {
+            "pair_auc": metrics.pair_auc(distances, self.same),
+            "positive_distance": float(positive.mean()),
+            "negative_distance": float(negative.mean()),
+            "active_hinge": float((negative < self.margin).mean()),
+            **metrics.collapse_monitors(features[0::2]),
+        }
+
+
+def train_one(
+    config: TemporalCoherenceConfig, loss: str, pairs: pd.DataFrame, frames: Frames, folder: Path, *, remote: Any = None
+) -> dict:
+    """Train one network in `folder/<loss>`, or go on with it; leaves `trunk.weights.h5` there and returns its last row.
+
+    Args:
+        config: the project's config.
+        loss: name of the loss.
+        pairs: the table of pairs of all sides.
+        frames: reader of the frames.
+        folder: of step train.
+        remote: see `training.fit`.
+    """
+    sides = dict(list(pairs.groupby("split")))
+    batches = build_batches(
+        loss,
+        sides["train"],
+        frames,
+        everything=pairs,
+        negatives=config.negatives,
+        augment=config.augment,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+    siamese, trunk = build_network(config, loss, total_steps=config.epochs * batches.steps_per_epoch)
+    options = {"normalize": config.normalize, "margin": config.margin, "seed": config.seed}
+    log = training.fit(
+        siamese,
+        lambda step: training.prefetch(batches.batch, step),
+        run_dir=folder / loss,
+        epochs=config.epochs,
+        steps_per_epoch=batches.steps_per_epoch,
+        validation=Watch(trunk, sides["validation"], frames, **options),
+        checkpoint_every=config.checkpoint_every,
+        save_every=config.save_every,
+        seed=config.seed,
+        remote=remote,
+        config=configs.values(config, TRAIN) | {"loss": loss},
+    )
+    with disk.atomic_path(folder / loss / "trunk.weights.h5") as temporary:
+        trunk.save_weights(temporary)
+    return {"run": loss, "pairs_seen": batches.batch_size * int(log["step"].iloc[-1])} | log.iloc[-1].to_dict()

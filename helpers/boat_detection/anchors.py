@@ -1,24 +1,37 @@
 """Anchors for a data set: k-means over the boxes' sizes with 1 - IoU as the distance (YOLOv2, Darknet's `calc_anchors`)."""
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from helpers.batches import stream
 
 SETTLED = 1e-3  # share of the boxes that may still change their cluster at the end: none of fewer than a thousand
 
 
-def shape_iou(sizes, anchors) -> np.ndarray:
+def input_sizes(pictures: pd.DataFrame, boxes: pd.DataFrame, *, size: int, resize: str) -> np.ndarray:
+    """Widths and heights of boxes in pixels of the network's input: (N, 2); `pictures` gives width and height of theirs."""
+    found = boxes.merge(pictures[["image", "width", "height"]], on="image", how="left")
+    sides = found[["width", "height"]].to_numpy(float)
+    longest = sides.max(axis=1, keepdims=True)
+    drawn = sides * size / longest if resize == "letterbox" else np.full_like(sides, size)
+    return drawn * (found[["x2", "y2"]].to_numpy(float) - found[["x1", "y1"]].to_numpy(float))
+
+
+def shape_iou(sizes: ArrayLike, anchors: ArrayLike) -> np.ndarray:
     """IoU of boxes that share their centre: (N, 2) and (K, 2) widths and heights -> (N, K)."""
     (width, height), (wide, high) = (np.asarray(part, np.float64).T for part in (sizes, anchors))
     inside = np.minimum(width[:, None], wide) * np.minimum(height[:, None], high)
     return inside / ((width * height)[:, None] + wide * high - inside)
 
 
-def average_best_iou(sizes, anchors) -> float:
+def average_best_iou(sizes: ArrayLike, anchors: ArrayLike) -> float:
     """Mean over the boxes of the IoU with the anchor that fits best: how well the anchors cover the data, in (0, 1]."""
     return float(shape_iou(_checked(sizes), _checked(anchors)).max(axis=1).mean())
 
 
 def find_anchors(
-    sizes, num_anchors: int = 9, *, seeds: int = 10, seed: int = 0, max_iterations: int = 100
+    sizes: ArrayLike, num_anchors: int = 9, *, seeds: int = 10, seed: int = 0, max_iterations: int = 100
 ) -> tuple[np.ndarray, float]:
     """Anchors that fit the boxes: k-means from several random starts, the one with the highest average best IoU.
 
@@ -45,7 +58,7 @@ def find_anchors(
             f"num_anchors must be from 1 to the number of different box sizes, {len(different)} here. "
             f"Received: num_anchors={num_anchors}"
         )
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "choice")
     starts = [different[rng.choice(len(different), num_anchors, replace=False)] for _ in range(seeds)]
     score, anchors = max((_run(sizes, start, max_iterations) for start in starts), key=lambda result: result[0])
     return anchors[np.argsort(anchors.prod(axis=1), kind="stable")], score
@@ -80,7 +93,7 @@ def _means(sizes: np.ndarray, nearest: np.ndarray, overlap: np.ndarray, clusters
     return centres
 
 
-def _checked(sizes) -> np.ndarray:
+def _checked(sizes: ArrayLike) -> np.ndarray:
     sizes = np.asarray(sizes, np.float64)
     if sizes.ndim != 2 or sizes.shape[1] != 2 or not len(sizes) or not (np.isfinite(sizes) & (sizes > 0)).all():
         raise ValueError(

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from helpers.config import option, problems_between
+from helpers.config import BaseConfig, option, problems_between
 
 NETWORKS = ("yolov3", "yolov3-tiny", "yolov3-spp")
 
 
-@dataclass(frozen=True)
-class BoatDetectionConfig:
+@dataclass(frozen=True, kw_only=True)
+class BoatDetectionConfig(BaseConfig):
     """Every setting of the five steps; `notebooks/boat_detection/*.yaml` give the values."""
 
     source: str = option(choices=("mini", "open_images", "local"), help="where the pictures come from")
@@ -65,14 +65,8 @@ class BoatDetectionConfig:
     confidence: float = option(0.25, low=0.0, high=1.0, help="score from which a box is shown")
     nms: float = option(0.45, above=0.0, high=1.0, help="overlap from which a weaker box is dropped")
 
-    precision: str = option(
-        "float32", choices=("float32", "mixed", "mixed_bfloat16", "mixed_float16"), help="dtype policy of Keras"
-    )
-    allow_cpu: bool = option(False, help="train without a GPU all the same")
     backup_every: int = option(100, low=1, help="iterations between backups of the weights")
     save_every: int = option(1, low=1, help="evaluations between exact checkpoints")
-    sheet: str | None = option(None, help="Google Sheet that mirrors the log")
-    drive_folder: str | None = option(None, help="Google Drive folder that mirrors the checkpoints")
 
     def __post_init__(self) -> None:
         problems_between(

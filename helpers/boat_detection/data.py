@@ -1,33 +1,183 @@
-"""Pictures with boxes as a network takes them: single ones, and training batches that depend on (seed, step) alone.
+"""Pictures and boxes on disk: read, checked, made ready for training, and the tables of one side.
 
-What finds, checks and reads them on disk stands in `pictures` and is called from here.
+Workers import this module: it knows nothing of Keras.
 """
 
+import contextlib
 import os
+import re
+import tempfile
 import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
+import cv2
 import numpy as np
+import pandas as pd
 
-from helpers.boat_detection import augment, files, resizing
-from helpers.boat_detection.pictures import check_image, find_images, pair_boxes, read_boxes, read_image
+from helpers.boat_detection.augment import resizing
+from helpers.boat_detection.formats.darknet import text_files
+from helpers.boat_detection.sources import cleaning
+from helpers.workspace import StepResult, disk
 
-__all__ = [
-    "Batches",
-    "check_image",
-    "find_images",
-    "pair_boxes",
-    "read_boxes",
-    "read_image",
-    "read_inputs",
-    "targets",
-]
+JPEG, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+# libjpeg's word for a broken picture; a few bytes too many at its end are common and harmless
+DAMAGE = re.compile(rb"Corrupt JPEG data: (?!\d{1,2} extraneous)[^\r\n]*|Premature end[^\r\n]*")
+FOLDERS = ("images", "labels")  # AlexeyAB's Darknet looks for a label beside its picture, pjreddie's in labels/
+QUALITY = 95
+_LISTENING = threading.Lock()
 
-CACHE_BYTES = 512 * 2**20
-MAX_BOXES = {"alexeyab": 200, "pjreddie": 90}  # of a picture, as Darknet has them
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Read a picture as (H, W, 3) RGB uint8. Its pixels stay as stored: a camera's note to turn them does not move boxes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it cannot be decoded; names the file.
+    """
+    content = np.fromfile(path, np.uint8)  # OpenCV's own reading takes no names outside ASCII everywhere
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(content) else None
+    if image is None:
+        raise ValueError(f"{Path(path).name} is no picture that can be read ({len(content)} bytes); remove it")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def check_image(path: str | os.PathLike) -> dict[str, int]:
+    """Decode a picture to see whether it is whole, for `parallel`; what the decoder writes to stderr is caught.
+
+    Returns:
+        height and width in pixels, and bytes of the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: cut off, damaged, or no picture; names the file.
+    """
+    name, content = Path(path).name, Path(path).read_bytes()
+    # Inside a scan no two bytes look like the end: one behind the last scan's start is the picture's own, no thumbnail's.
+    if content.startswith(JPEG) and content.rfind(JPEG_END) < content.rfind(JPEG_SCAN):
+        raise ValueError(f"{name} is cut off: a JPEG file without its end ({len(content)} bytes)")
+    with _listen() as heard:
+        height, width, _ = read_image(path).shape
+        heard.seek(0)
+        damage = DAMAGE.search(heard.read())
+    if damage:
+        raise ValueError(f"{name} is damaged: {damage[0].decode()}")
+    return {"height": height, "width": width, "bytes": len(content)}
+
+
+@contextlib.contextmanager
+def _listen() -> Iterator[IO[bytes]]:
+    """A file that gets what this process, C code included, writes to stderr meanwhile."""
+    with _LISTENING, tempfile.TemporaryFile() as sink:
+        saved = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield sink
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def prepare_picture(row: Mapping, *, root: Path, folder: Path, upright: bool, max_side: int | None) -> dict[str, int]:
+    """Check a picture and leave it in `folder/images`: as it is, or turned upright and shrunk.
+
+    Args:
+        row: image, path (from `root`), rotation.
+        root: where the pictures are.
+        folder: of the step.
+        upright: turn it by `rotation` degrees.
+        max_side: longest side in pixels; None keeps all.
+
+    Returns:
+        width and height of what was left.
+
+    Raises:
+        FileNotFoundError, ValueError: no picture, cut off or damaged.
+    """
+    source = root / row["path"]
+    found = check_image(source)
+    turn = row["rotation"] if upright else 0
+    shrink = max_side is not None and max(found["height"], found["width"]) > max_side
+    target = folder / "images" / f"{row['image']}.jpg"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not (turn or shrink or source.suffix.lower() not in (".jpg", ".jpeg")):
+        with disk.atomic_write(target) as file:
+            file.write(source.read_bytes())
+        return {"width": found["width"], "height": found["height"]}
+    image = cleaning.upright(read_image(source), turn)
+    if shrink:
+        scale = max_side / max(image.shape[:2])
+        size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    with disk.atomic_path(target) as temporary:
+        cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return {"width": image.shape[1], "height": image.shape[0]}
+
+
+def write_label_files(images: Sequence[str], boxes: pd.DataFrame, folder: Path) -> None:
+    """Darknet's label file of every picture, beside it and in `labels`; empty where nothing is to be found.
+
+    Written plainly: a step killed meanwhile writes them all again, and making each file safe would take most of the time.
+    """
+    for place in FOLDERS:
+        (folder / place).mkdir(exist_ok=True)
+    for name, (_, rows) in zip(images, with_boxes(images, boxes), strict=True):
+        text = text_files.label_text(rows, f"{name}.txt")
+        for place in FOLDERS:
+            (folder / place / f"{name}.txt").write_text(text, encoding="utf-8")
+
+
+# --- tables ---
+
+
+def side_of(ready: StepResult, parted: StepResult, side: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Pictures and boxes of one side of the split; `path` says where a picture is.
+
+    Args:
+        ready, parted: what the steps preprocess and split left.
+        side: "train", "validation" or "test".
+
+    Raises:
+        ValueError: the side is empty.
+    """
+    pictures = parted.table("pictures").query("split == @side").reset_index(drop=True)
+    if pictures.empty:
+        raise ValueError(
+            f"no picture is on the side {side}; expected at least one: take more pictures or another split_by"
+        )
+    pictures["path"] = [str(ready.folder / "images" / f"{image}.jpg") for image in pictures["image"]]
+    boxes = ready.table("boxes")
+    return pictures, boxes[boxes["image"].isin(pictures["image"])].reset_index(drop=True)
+
+
+def that_count(boxes: pd.DataFrame) -> pd.DataFrame:
+    """The boxes that are to be found, without the areas to ignore."""
+    return boxes[~boxes["ignore"].astype(bool)]
+
+
+def with_boxes(
+    images: Iterable[str], boxes: pd.DataFrame, paths: Iterable[str | os.PathLike] | None = None
+) -> list[tuple[Path, np.ndarray]]:
+    """Pictures with their boxes, as `Batches` takes them: a picture without a row in the table is one without a boat.
+
+    Args:
+        images: names, as in the table's `image`.
+        boxes: image, class, x1, y1, x2, y2, relative, and `ignore` if there are areas to ignore.
+        paths: files of the images; None: their names.
+
+    Returns:
+        (path, (n, 5) float32 of class, centre x, centre y, width, height); class -2 where `ignore` is true.
+    """
+    corners = boxes[["x1", "y1", "x2", "y2"]].to_numpy(float)
+    classes = boxes["class"].to_numpy(float)
+    if "ignore" in boxes:
+        classes = np.where(boxes["ignore"].to_numpy(bool), text_files.IGNORE, classes)
+    low, high = corners[:, :2], corners[:, 2:]
+    rows = np.concatenate([classes[:, None], (low + high) / 2, high - low], axis=1).astype(np.float32)
+    images, of_image = list(images), boxes.groupby("image").indices
+    paths = images if paths is None else paths
+    return [(Path(path), rows[of_image.get(image, [])]) for image, path in zip(images, paths, strict=True)]
 
 
 def read_inputs(
@@ -50,149 +200,3 @@ def read_inputs(
     found = [resizing.RESIZES[resize](read_image(path), size, **options) for path in paths]
     images = np.stack([image for image, _ in found]) if found else np.empty((0, *resizing.as_pair(size), 3), np.float32)
     return images, [placement for _, placement in found]
-
-
-def targets(boxes: Sequence[np.ndarray], max_boxes: int) -> np.ndarray:
-    """Boxes of B pictures as the loss takes them: (B, max_boxes, 5) float32 of centre x, centre y, w, h, class, else -1.
-
-    Where a picture has more than `max_boxes` its last ones are lost, areas to ignore before all others.
-    """
-    y_true = np.full((len(boxes), max_boxes, 5), -1, np.float32)
-    for row, found in zip(y_true, boxes, strict=True):
-        found = found[np.argsort(found[:, 0] == files.IGNORE, kind="stable")][:max_boxes]
-        row[: len(found)] = found[:, [1, 2, 3, 4, 0]]
-    return y_true
-
-
-class Batches:
-    """Training batches that depend on (seed, step) alone; every epoch another order, its last partial batch left out.
-
-    Args:
-        images: (path, boxes (n, 5)) of each picture, see `pair_boxes`.
-        size: of the input, int or (height, width), multiples of 32.
-        batch_size: pictures in a batch.
-        seed: of every random choice.
-        augmentation: what changes at random; None only resizes.
-        resize: "letterbox" or "stretch", for pictures that are only resized.
-        mosaic: share of the pictures that are made of four; AlexeyAB's mosaic=1 is 0.5.
-        random, max_batches: multi-scale, see `resizing.multi_scale_size`; random=0 keeps the size.
-        subdivisions: so many steps make an iteration of multi-scale.
-        max_boxes: boxes of a picture at most; default 200 (alexeyab) or 90 (pjreddie).
-        workers: threads that read and change the pictures of a batch.
-        cache_bytes: decoded pictures stay in memory up to this; those that no longer fit are read each time.
-
-    Attributes:
-        steps_per_epoch: whole batches.
-
-    Raises:
-        ValueError: a batch is larger than the data, or another argument is bad.
-    """
-
-    def __init__(
-        self,
-        images: Iterable[tuple[str | os.PathLike, np.ndarray]],
-        *,
-        size: int | Sequence[int],
-        batch_size: int,
-        seed: int = 0,
-        augmentation: augment.Augmentation | None = None,
-        resize: str = "letterbox",
-        mosaic: float = 0.0,
-        random: float = 0.0,
-        max_batches: int | None = None,
-        subdivisions: int = 1,
-        max_boxes: int | None = None,
-        workers: int = 1,
-        cache_bytes: int = CACHE_BYTES,
-    ) -> None:
-        self._images = [(Path(path), np.asarray(boxes, np.float32)) for path, boxes in images]
-        self.batch_size, self.seed, self.augmentation, self.mosaic = batch_size, seed, augmentation, mosaic
-        self.dialect = augmentation.dialect if augmentation else "alexeyab"
-        self._check(resizing.as_pair(size), resize, workers)
-        self.steps_per_epoch = len(self._images) // batch_size
-        self.max_boxes = MAX_BOXES[self.dialect] if max_boxes is None else max_boxes
-        self._subdivisions = subdivisions
-        self._scale = {"size": size, "dialect": self.dialect, "random": random, "max_batches": max_batches}
-        self._resize = resizing.RESIZES[resize]
-        count = len(self._images)  # no self in the lambda: a cycle would keep the threads and the cache alive
-        self._order = lru_cache(2)(lambda epoch: np.random.default_rng([seed, 0, epoch]).permutation(count))
-        self._cache: dict[int, np.ndarray] = {}
-        self._room, self._lock = cache_bytes, threading.Lock()
-        self._map = ThreadPoolExecutor(workers, thread_name_prefix="pictures").map if workers > 1 else map
-
-    def _check(self, size: tuple[int, int], resize: str, workers: int) -> None:
-        wrong = [str(path) for path, boxes in self._images if boxes.ndim != 2 or boxes.shape[1] != 5]
-        four_sides = self.augmentation is not None and self.dialect == "alexeyab"
-        checks = (
-            (
-                1 <= self.batch_size <= len(self._images),
-                "batch_size",
-                self.batch_size,
-                f"1 to {len(self._images)} pictures",
-            ),
-            (min(size) > 0 and not any(side % 32 for side in size), "size", size, "multiples of 32"),
-            (resize in resizing.RESIZES, "resize", resize, ", ".join(resizing.RESIZES)),
-            (workers >= 1, "workers", workers, "at least 1"),
-            (
-                0 <= self.mosaic <= float(four_sides),
-                "mosaic",
-                self.mosaic,
-                "0 to 1 with augmentation of alexeyab, else 0",
-            ),
-            (not wrong, "boxes", f"another shape for {wrong[:1]}", "(n, 5) arrays"),
-        )
-        if problems := [
-            f"{name}: received {given}; allowed: {allowed}" for good, name, given, allowed in checks if not good
-        ]:
-            raise ValueError("; ".join(problems))
-
-    def size(self, step: int) -> tuple[int, int]:
-        """(height, width) of the images of a step."""
-        return resizing.multi_scale_size(step // self._subdivisions, seed=self.seed, **self._scale)
-
-    def rows(self, step: int) -> np.ndarray:
-        """Which pictures a step takes: each epoch is a new permutation of all of them."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        return self._order(epoch)[place * self.batch_size :][: self.batch_size]
-
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images and boxes of a step, from 0.
-
-        Returns:
-            (B, height, width, 3) float32 in [0, 1], and (B, max_boxes, 5), see `targets`: each picture's boxes are shuffled.
-
-        Raises:
-            FileNotFoundError, ValueError: a picture cannot be read; names it.
-        """
-        rows, size = self.rows(step), self.size(step)
-        images = np.empty((len(rows), *size, 3), np.float32)
-
-        def make(place: int) -> np.ndarray:
-            generator = np.random.default_rng([self.seed, 1, step, place])
-            images[place], boxes = self._example(rows[place], size, generator)
-            return generator.permutation(boxes)
-
-        return images, targets(list(self._map(make, range(len(rows)))), self.max_boxes)
-
-    def _example(
-        self, row: int, size: tuple[int, int], generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        if self.augmentation is None:
-            image, placement = self._resize(self._read(row), size)
-            return image, placement.place(self._images[row][1])
-        if self.mosaic and generator.random() < self.mosaic:
-            others = generator.integers(len(self._images), size=3)
-            pictures = [(self._read(index), self._images[index][1]) for index in (row, *others)]
-            return augment.mosaic(pictures, size, generator, self.augmentation)
-        return augment.augment(self._read(row), self._images[row][1], size, generator, self.augmentation)
-
-    def _read(self, row: int) -> np.ndarray:
-        row = int(row)
-        if (image := self._cache.get(row)) is not None:
-            return image
-        image = read_image(self._images[row][0])
-        with self._lock:
-            if row not in self._cache and image.nbytes <= self._room:
-                self._room -= image.nbytes
-                self._cache[row] = image
-        return image

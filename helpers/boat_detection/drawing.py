@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from helpers import video
-from helpers.boat_detection.postprocess import CORNERS
+from helpers.boat_detection.metrics.overlap import CORNERS
 
 # Told apart also by the colour-blind (after Okabe and Ito); white is what people drew.
 COLOURS = {"hit": (0, 200, 140), "miss": (255, 205, 0), "false alarm": (235, 70, 40), "truth": (255, 255, 255)}
@@ -18,7 +19,7 @@ _MARGIN = 2  # pixels around a label's text
 
 def draw_boxes(
     image: np.ndarray,
-    boxes,
+    boxes: ArrayLike,
     labels: Sequence[str] | None = None,
     scores: Sequence[float] | None = None,
     kinds: Sequence[str] | str | None = None,
@@ -119,7 +120,7 @@ def _write(canvas: np.ndarray, text: str, left: int, top: int, colour: tuple[int
     )
 
 
-def fit(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def fit_into(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture shrunk or enlarged into (height, width, 3) uint8, its sides in proportion, the rest dark grey."""
     image = as_uint8(image)
     factor = min(height / image.shape[0], width / image.shape[1])
@@ -159,7 +160,8 @@ def sheet(
             f"Received: {len(pictures)} pictures, {None if titles is None else len(titles)} titles"
         )
     cells = [
-        cv2.copyMakeBorder(fit(picture, height - 2, width - 2), 1, 1, 1, 1, cv2.BORDER_CONSTANT) for picture in pictures
+        cv2.copyMakeBorder(fit_into(picture, height - 2, width - 2), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+        for picture in pictures
     ]
     if titles is not None:
         cells = [np.concatenate([_title(title, width), one]) for title, one in zip(titles, cells, strict=True)]
@@ -172,7 +174,9 @@ def _title(text: str, width: int) -> np.ndarray:
     return line
 
 
-def crop_around(shape: Sequence[int], box, *, context: float = 1.0, smallest: int = 48) -> tuple[int, int, int, int]:
+def crop_around(
+    shape: Sequence[int], box: ArrayLike, *, context: float = 1.0, smallest: int = 48
+) -> tuple[int, int, int, int]:
     """A square window around a box, inside the picture: x1, y1, x2, y2 in whole pixels.
 
     Args:
@@ -256,7 +260,7 @@ def _cut_out(
         "" if names is None or np.isnan(s) else names[c] for c, s in zip(rows["class"], rows["score"], strict=True)
     ]
     return draw_boxes(
-        fit(window, *(max(1, round(side * zoom)) for side in window.shape[:2])),
+        fit_into(window, *(max(1, round(side * zoom)) for side in window.shape[:2])),
         (boxes - [left, top, left, top]) * zoom,
         [*labels, *[""] * len(truths)],
         [*rows["score"], *[np.nan] * len(truths)],

@@ -1,7 +1,12 @@
 """The few Keras layers that Darknet's networks need beyond Keras's own."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import layers, ops
+
+Tensor = Any  # of the backend, or symbolic
 
 
 @keras.saving.register_keras_serializable("helpers")
@@ -16,25 +21,25 @@ class DarknetMaxPool(layers.Layer):
         padding: rows and columns added in all, of minus infinity; Darknet's default is size - 1.
     """
 
-    def __init__(self, size, stride, padding, **options):
+    def __init__(self, size: int, stride: int, padding: int, **options: Any) -> None:
         super().__init__(**options)
         self.size = size
         self.stride = stride
         self.padding = padding
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         if self.padding == self.size - 1 and (self.stride == 1 or self.size == self.stride == 2):
             return ops.max_pool(inputs, self.size, self.stride, "same")  # the same windows, without a padded copy
         sides = (self.padding // 2, self.padding - self.padding // 2)
         x = ops.pad(inputs, [[0, 0], sides, sides, [0, 0]], constant_values=float("-inf"))
         return ops.max_pool(x, self.size, self.stride, "valid")
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence) -> tuple:
         batch, height, width, channels = input_shape
         sides = (None if n is None else (n + self.padding - self.size) // self.stride + 1 for n in (height, width))
         return (batch, *sides, channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size, "stride": self.stride, "padding": self.padding}
 
 
@@ -49,7 +54,7 @@ class Shortcut(layers.Layer):
         (B, H, W, C_0).
     """
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         total = inputs[0]
         for other in inputs[1:]:
             missing = total.shape[-1] - other.shape[-1]
@@ -58,7 +63,7 @@ class Shortcut(layers.Layer):
             total = total + other[..., : total.shape[-1]]
         return total
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence) -> tuple:
         return input_shape[0]
 
 
@@ -71,19 +76,19 @@ class ChannelGroup(layers.Layer):
         group_id: which one, from 0.
     """
 
-    def __init__(self, groups, group_id, **options):
+    def __init__(self, groups: int, group_id: int, **options: Any) -> None:
         super().__init__(**options)
         self.groups = groups
         self.group_id = group_id
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         size = inputs.shape[-1] // self.groups
         return inputs[..., self.group_id * size : (self.group_id + 1) * size]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence) -> tuple:
         return (*input_shape[:-1], input_shape[-1] // self.groups)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": self.groups, "group_id": self.group_id}
 
 
@@ -99,16 +104,16 @@ class YoloHead(layers.Layer):
         inputs: (B, h, w, anchors (5 + classes)): per anchor x, y, w, h, objectness, classes.
     """
 
-    def __init__(self, anchors, classes, **options):
+    def __init__(self, anchors: int, classes: int, **options: Any) -> None:
         super().__init__(**{"dtype": "float32", **options})  # the sizes of boxes are exponentials
         self.anchors = anchors
         self.classes = classes
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         return ops.cast(inputs, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Sequence) -> tuple:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "anchors": self.anchors, "classes": self.classes}

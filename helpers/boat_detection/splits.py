@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-SIDES = ("train", "validation", "test")
-WAYS = ("random", "hash", "author", "run")
+from helpers.batches import SIDES, stream
+
+WAYS = ("random", "hash", "author", "run", "official")
 
 
 def assign_sides(
@@ -26,6 +27,7 @@ def assign_sides(
     shares: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 0,
     authors: Iterable[str] | None = None,
+    subsets: Iterable[str] | None = None,
     folds: int = 5,
     fold: int = 0,
 ) -> pd.Series:
@@ -41,9 +43,11 @@ def assign_sides(
             author goes by its id.
             "run" cuts the ids, in order of their numbers, into `folds` runs (see `runs`). Run number `fold` is for testing,
             the images behind it (after the last run: the first ones) for validation, as many as "random" would take.
+            "official" keeps the data set's own subsets.
         shares: of training, validation, test; they sum to 1. "run" uses the second only.
         seed: of "random".
         authors: one per id, for "author"; None, NaN or "" is unknown.
+        subsets: one side per id, for "official".
         folds, fold: of "run"; `fold` counts from 0.
 
     Returns:
@@ -62,6 +66,8 @@ def assign_sides(
         raise ValueError(f"every image must come once. Received: {len(ids)} ids, {len({*ids})} different")
     if by == "random":
         sides = _shuffled(ids, shares, seed)
+    elif by == "official":
+        sides = np.array([] if subsets is None else list(subsets), dtype=object)
     elif by == "run":
         sides = _around_run(ids, runs(ids, folds), fold, _count(shares[1], len(ids)))
     else:
@@ -78,7 +84,7 @@ def _count(share: float, total: int) -> int:
 
 def _shuffled(ids: list[str], shares: Sequence[float], seed: int) -> np.ndarray:
     validation, test = (_count(share, len(ids)) for share in shares[1:])
-    order = np.argsort(np.array(ids, dtype=object))[np.random.default_rng(seed).permutation(len(ids))]
+    order = np.argsort(np.array(ids, dtype=object))[stream(seed, "choice").permutation(len(ids))]
     sides = np.full(len(ids), SIDES[0], dtype=object)
     sides[order[len(ids) - validation - test :]] = SIDES[1]
     sides[order[len(ids) - test :]] = SIDES[2]
@@ -245,6 +251,20 @@ def leaks(
     table = pd.DataFrame(rows, columns=["kind", "side", "against", "found", "images"])
     table["share"] = table["images"] / table["side"].map((sides.value_counts()).clip(lower=1)).fillna(1)
     return table.sort_values("kind", kind="stable", ignore_index=True)
+
+
+def leaks_into_test(pictures: pd.DataFrame, sides: pd.Series, folder: Path) -> dict[str, int]:
+    """Test pictures with a companion in training, by kind: one by the same author, one that looks alike.
+
+    Args:
+        pictures: image, and author if it is known.
+        sides: of `assign_sides`.
+        folder: of the pictures, called `<image>.jpg`.
+    """
+    hashes = hash_files({image: folder / f"{image}.jpg" for image in pictures["image"]})
+    found = leaks(sides, authors=pictures.get("author"), duplicates=near_duplicates(hashes))
+    rows = found[(found["side"] == "test") & (found["against"] == "train")]
+    return rows.set_index("kind")["images"].to_dict()
 
 
 def _shared_authors(authors: pd.Series, here: pd.Index, there: pd.Index) -> tuple[int, int]:

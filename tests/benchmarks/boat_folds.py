@@ -24,8 +24,9 @@ runtime.quiet_start()
 
 import pandas as pd
 
-from helpers.boat_detection import evaluation, metrics, steps
+from helpers.boat_detection import metrics, steps
 from helpers.boat_detection.config import BoatDetectionConfig
+from helpers.boat_detection.evaluation import scoring
 
 LEAST_BOXES = 20
 
@@ -69,8 +70,8 @@ def run(options: argparse.Namespace, way: str, fold: int, workspace: str) -> dic
     truth = done["evaluate"].table("truth")
     row = {"way": way, "fold": fold, "pictures": done["evaluate"]["pictures"], "boats": done["evaluate"]["boats"]}
     row |= {f"test: {kind}": count for kind, count in done["split"]["leaks"].items()}
-    for finder in evaluation.FINDERS:
-        found = done["evaluate"].table(evaluation.slug(finder))
+    for finder in scoring.FINDERS:
+        found = done["evaluate"].table(scoring.slug(finder))
         row[f"AP50 {finder}"] = metrics.average_precision(found.assign(**{"class": 0}), truth.assign(**{"class": 0}))
     each = metrics.average_precision_by_class(done["evaluate"].table("trained"), truth)
     everywhere = done["preprocess"].table("boxes")["class"].value_counts()

@@ -29,7 +29,8 @@ import pandas as pd
 
 from helpers import training
 from helpers.boat_detection import data
-from helpers.boat_detection.augment import Augmentation
+from helpers.boat_detection.augment.chance import Augmentation
+from helpers.boat_detection.batches import Batches
 
 BOXES = 5
 GEOMETRY = {"hue": 0.0, "saturation": 1.0, "exposure": 1.0}
@@ -59,7 +60,7 @@ def decode(pictures: list[tuple[Path, np.ndarray]]) -> Iterator[int]:
         yield 1
 
 
-def epoch(batches: data.Batches, threads: int = 0) -> Iterator[int]:
+def epoch(batches: Batches, threads: int = 0) -> Iterator[int]:
     """An epoch, made where it is used or ahead of use by `training.prefetch`."""
     if not threads:
         yield from (len(batches.batch(step)[0]) for step in range(batches.steps_per_epoch))
@@ -92,12 +93,12 @@ def variants_of(pictures: list, size: int, batch: int) -> dict[str, Callable[[],
     found = {"decode": lambda: decode(pictures)}
     for name, more in parts.items():
         for cached in (False, True):
-            batches = data.Batches(pictures, **options, **more, cache_bytes=2**32 if cached else 0)
+            batches = Batches(pictures, **options, **more, cache_bytes=2**32 if cached else 0)
             found[name + (", cached" if cached else "")] = lambda batches=batches: epoch(batches)
-    usual = data.Batches(pictures, **options, augmentation=Augmentation(), cache_bytes=0)
+    usual = Batches(pictures, **options, augmentation=Augmentation(), cache_bytes=0)
     for threads in (1, 2, 4):
         found[f"alexeyab: all, prefetch by {threads}"] = lambda threads=threads: epoch(usual, threads)
-    inside = data.Batches(pictures, **options, augmentation=Augmentation(), cache_bytes=0, workers=2)
+    inside = Batches(pictures, **options, augmentation=Augmentation(), cache_bytes=0, workers=2)
     found["alexeyab: all, 2 threads in a batch"] = lambda: epoch(inside)
     return found
 

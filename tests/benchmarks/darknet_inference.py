@@ -75,7 +75,7 @@ class Ours:
         cfg = darknet.read_cfg(folder / "net.cfg")
         network = darknet.build_from_cfg(cfg, epsilon=1e-6)
         darknet.load_weights(network, folder / "net.weights")
-        self.detector = model.build_detector(network, cfg, size)
+        self.detector = model.build_inference_model(network, cfg, size)
         self.image = np.load(folder / "image.npy")
 
     def seconds(self):
@@ -101,8 +101,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()
     make = recipe()
-    from helpers.boat_detection import networks
-    from helpers.boat_detection.cfg import parse_cfg
+    from helpers.boat_detection.formats.darknet import networks
+    from helpers.boat_detection.formats.darknet.cfg_files import parse_cfg
 
     text = {"yolov3": networks.yolov3_cfg, "tiny": networks.yolov3_tiny_cfg}[options.network](80)
     with tempfile.TemporaryDirectory() as name:

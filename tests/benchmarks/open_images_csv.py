@@ -25,12 +25,12 @@ os.environ["COURSE_PROGRESS"] = "0"
 import numpy as np
 import pandas as pd
 
-from helpers.boat_detection import open_images
+from helpers.boat_detection.sources import open_images
 
 BOAT, KINDS = "/m/019jd", ["/m/019jd", "/m/01btn", "/m/02068x", "/m/0ph39"]
 SHARE = 0.0054
 USED = list(open_images.BOX_COLUMNS)
-TYPES = dict.fromkeys(open_images.SIDES, "float32") | dict.fromkeys(open_images.FLAGS, "int8")
+TYPES = dict.fromkeys(open_images.EDGES, "float32") | dict.fromkeys(open_images.FLAGS, "int8")
 TYPES |= {"ImageID": str, "Source": str, "LabelName": "category", "Confidence": "float32"}
 
 

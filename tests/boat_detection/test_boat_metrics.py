@@ -10,8 +10,9 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from helpers.boat_detection import matching, metrics
-from helpers.boat_detection.postprocess import CORNERS
+from helpers.boat_detection import metrics
+from helpers.boat_detection.evaluation.postprocess import CORNERS
+from helpers.boat_detection.metrics import matching, overlap
 
 
 def table(rows, columns):
@@ -459,11 +460,12 @@ def test_bad_arguments():
 
 def test_in_pixels():
     relative = found(("a", 0.5, 0.1, 0.2, 0.5, 1.0), ("b", 0.5, 0, 0, 1, 1))
-    result = metrics.in_pixels(relative, {"a": (100, 200), "b": (30, 40)})
+    pictures = pd.DataFrame({"image": ["a", "b"], "width": [200, 40], "height": [100, 30]})
+    result = overlap.in_pixels(relative, pictures)
     np.testing.assert_allclose(result[CORNERS], [[20, 20, 100, 100], [0, 0, 40, 30]])
-    assert result["score"].tolist() == [0.5, 0.5] and metrics.in_pixels(found(), {}).empty
+    assert result["score"].tolist() == [0.5, 0.5] and overlap.in_pixels(found(), pictures.iloc[:0]).empty
     with pytest.raises(ValueError, match="1 images have no size, the first: 'b'"):
-        metrics.in_pixels(relative, {"a": (100, 200)})
+        overlap.in_pixels(relative, pictures.iloc[:1])
 
 
 def test_blocks_of_pairs_give_the_same(monkeypatch):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from helpers import runtime, video
-from helpers.boat_detection import mini, mini_harbour, mini_lookalikes, mini_scenes
+from helpers.boat_detection.mini import dataset, harbour, lookalikes, scenes
 
 IMAGES = 480
 GENUINE = runtime.repo_root().parent / "shared" / "data" / "boats" / "open_images"
@@ -45,7 +45,7 @@ OTHERS |= {"/m/04h7h": "Lighthouse", "/m/01j61q": "Tent", "/m/01knjb": "Billboar
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("harbours")
-    table = mini.make_dataset(path, images=IMAGES, jobs=1)
+    table = dataset.make_dataset(path, images=IMAGES, jobs=1)
     assert len(table) == IMAGES and list(table["image"]) == sorted(table["image"])
     return path
 
@@ -114,8 +114,8 @@ def test_image_rows_have_the_genuine_form(folder):
     for row in table.itertuples():
         content = (folder / "images" / "train" / f"{row.ImageID}.jpg").read_bytes()
         told, own = base64.b64decode(row.OriginalMD5), hashlib.md5(content).digest()
-        assert len(told) == 16 and (told == own) == (row.ImageID not in mini.BROKEN)
-        assert (int(row.OriginalSize) == len(content)) == (row.ImageID not in mini.BROKEN)
+        assert len(told) == 16 and (told == own) == (row.ImageID not in dataset.BROKEN)
+        assert (int(row.OriginalSize) == len(content)) == (row.ImageID not in dataset.BROKEN)
 
 
 def test_some_ids_are_taken_for_numbers(folder):
@@ -168,13 +168,13 @@ def test_every_kind_of_row_occurs(boxes):
 
 def test_the_broken_files_are_the_announced_ones(folder, boxes):
     bad = {path.stem for path in (folder / "images" / "train").iterdir() if not is_whole(path)}
-    assert bad == set(mini.BROKEN) and len(bad) == 2
+    assert bad == set(dataset.BROKEN) and len(bad) == 2
     start = {
-        kind: (folder / "images" / "train" / f"{image}.jpg").read_bytes()[:9] for image, kind in mini.BROKEN.items()
+        kind: (folder / "images" / "train" / f"{image}.jpg").read_bytes()[:9] for image, kind in dataset.BROKEN.items()
     }
     assert start["page"] == b"<!DOCTYPE" and start["cut"][:2] == b"\xff\xd8"
     empty = boxes[(boxes["XMax"] <= boxes["XMin"]) | (boxes["YMax"] <= boxes["YMin"])]
-    assert empty["ImageID"].tolist() == [mini.DEGENERATE]
+    assert empty["ImageID"].tolist() == [dataset.DEGENERATE]
 
 
 def is_whole(path):
@@ -183,7 +183,9 @@ def is_whole(path):
 
 
 def test_pictures_are_small_and_turned_as_the_table_says(folder):
-    rows = [row for row in rows_of(folder / "train-images-boxable-with-rotation.csv")[1:] if row[0] not in mini.BROKEN]
+    rows = [
+        row for row in rows_of(folder / "train-images-boxable-with-rotation.csv")[1:] if row[0] not in dataset.BROKEN
+    ]
     shapes = {row[-1]: set() for row in rows}
     for row in rows:
         shapes[row[-1]].add(picture(folder, row[0]).shape)
@@ -195,7 +197,9 @@ def test_pictures_are_small_and_turned_as_the_table_says(folder):
 
 def test_the_rotation_in_the_table_makes_pictures_upright(folder):
     """Waves are below and the sky above, in nearly every upright picture: by how much neighbouring pixels differ."""
-    rows = [row for row in rows_of(folder / "train-images-boxable-with-rotation.csv")[1:] if row[0] not in mini.BROKEN]
+    rows = [
+        row for row in rows_of(folder / "train-images-boxable-with-rotation.csv")[1:] if row[0] not in dataset.BROKEN
+    ]
     rows, upright = sorted(rows, key=lambda row: row[-1] in ("0.0", ""))[:100], {True: [], False: []}
     for row in rows:
         grey = cv2.cvtColor(np.rot90(picture(folder, row[0]), int(float(row[-1] or 0)) // 90), cv2.COLOR_BGR2GRAY)
@@ -207,7 +211,7 @@ def test_the_rotation_in_the_table_makes_pictures_upright(folder):
 def test_the_sky_is_blue(folder):
     """In OpenCV's order of colours, in most pictures: red and blue are not swapped."""
     rows = [row for row in rows_of(folder / "train-images-boxable-with-rotation.csv")[1:] if row[-1] == "0.0"][:150]
-    skies = [picture(folder, row[0])[:20].mean(axis=(0, 1)) for row in rows if row[0] not in mini.BROKEN]
+    skies = [picture(folder, row[0])[:20].mean(axis=(0, 1)) for row in rows if row[0] not in dataset.BROKEN]
     assert np.mean([blue > red for blue, _, red in skies]) > 0.75
 
 
@@ -215,8 +219,8 @@ def test_the_sky_is_blue(folder):
 def test_a_turned_picture_and_its_boxes_become_upright_again(turns):
     """By the formulas of the Open Images notes: `turns` counter-clockwise quarter turns."""
     scene = plan(3)
-    upright, expected = mini_scenes.render(scene)
-    stored, turned = mini_scenes.render(scene, -turns)
+    upright, expected = scenes.render(scene)
+    stored, turned = scenes.render(scene, -turns)
     assert np.array_equal(np.rot90(stored, turns), upright) and len(expected) == len(turned) > 2
     height, width = stored.shape[:2]
     for box, other in zip(turned, expected, strict=True):
@@ -228,7 +232,7 @@ def test_a_turned_picture_and_its_boxes_become_upright_again(turns):
 
 def plan(seed, size=(128, 192)):
     rng = np.random.default_rng(seed)
-    return mini_scenes.plan_scene(rng, mini_harbour.draw_place(rng, size), size)
+    return scenes.plan_scene(rng, harbour.draw_place(rng, size), size)
 
 
 BACK = (255, 0, 255)  # a colour that nothing has
@@ -237,15 +241,13 @@ BACK = (255, 0, 255)  # a colour that nothing has
 @pytest.fixture
 def flat(monkeypatch):
     """Nothing but the things themselves, at noon, on one colour; returns a function from things to picture and boxes."""
-    monkeypatch.setattr(mini_harbour, "draw_background", lambda image, place, view: image.__setitem__(..., BACK))
-    monkeypatch.setattr(mini_harbour, "add_grain", lambda image, view: image)
+    monkeypatch.setattr(harbour, "draw_background", lambda image, place, view: image.__setitem__(..., BACK))
+    monkeypatch.setattr(harbour, "add_grain", lambda image, view: image)
     for name in ("_reflect", "_wash"):
-        monkeypatch.setattr(mini_scenes, name, lambda *arguments: None)
+        monkeypatch.setattr(scenes, name, lambda *arguments: None)
     scene = plan(0)
-    scene = replace(
-        scene, place=replace(scene.place, light=mini_harbour.LIGHTS[0]), view=replace(scene.view, horizon=50)
-    )
-    return lambda *things: mini_scenes.render(replace(scene, things=things))
+    scene = replace(scene, place=replace(scene.place, light=harbour.LIGHTS[0]), view=replace(scene.view, horizon=50))
+    return lambda *things: scenes.render(replace(scene, things=things))
 
 
 def extent(image, least=110):
@@ -255,14 +257,14 @@ def extent(image, least=110):
 
 
 def make_part(kind, x=96.0, y=110.0, length=60.0, heading=1.0, *, seed=0, tilt=0.0):
-    return mini_scenes.Part(kind, x, y, length, heading, tuple(np.random.default_rng(seed).random(8).tolist()), tilt)
+    return scenes.Part(kind, x, y, length, heading, tuple(np.random.default_rng(seed).random(8).tolist()), tilt)
 
 
-@pytest.mark.parametrize("kind", sorted(mini_lookalikes.KINDS))
+@pytest.mark.parametrize("kind", sorted(lookalikes.KINDS))
 def test_boxes_are_tight_around_what_is_drawn(flat, kind):
     for seed, (heading, tilt, length) in enumerate([(1, 0, 60), (-0.7, 0.05, 45), (0.8, -0.05, 30), (-1, 0, 52)]):
         image, (box,) = flat(
-            mini_scenes.Thing("Boat", (make_part(kind, length=length, heading=heading, seed=seed, tilt=tilt),))
+            scenes.Thing("Boat", (make_part(kind, length=length, heading=heading, seed=seed, tilt=tilt),))
         )
         edges = (box.left, box.top, box.right, box.bottom)
         assert np.abs(np.subtract(edges, extent(image))).max() <= 1 and not (box.occluded or box.truncated)
@@ -270,34 +272,32 @@ def test_boxes_are_tight_around_what_is_drawn(flat, kind):
 
 
 def test_boats_face_where_their_heading_says(flat):
-    (right, _), (left, _) = (
-        flat(mini_scenes.Thing("Boat", (make_part("fishing boat", heading=way),))) for way in (1, -1)
-    )
+    (right, _), (left, _) = (flat(scenes.Thing("Boat", (make_part("fishing boat", heading=way),))) for way in (1, -1))
     assert np.abs(right[:, ::-1].astype(int) - left).mean() < 2 < np.abs(right.astype(int) - left).mean()
 
 
 def test_what_is_hidden_is_not_boxed(flat):
     front, back = make_part("ferry", 145, 114, 70), make_part("motor boat", 96, 108, 60)
-    _, (box, other) = flat(mini_scenes.Thing("Boat", (back,)), mini_scenes.Thing("Ferry", (front,)))
-    alone = flat(mini_scenes.Thing("Boat", (back,)))[1][0]
+    _, (box, other) = flat(scenes.Thing("Boat", (back,)), scenes.Thing("Ferry", (front,)))
+    alone = flat(scenes.Thing("Boat", (back,)))[1][0]
     assert box.occluded and not other.occluded and box.right < alone.right and box.left == alone.left
-    assert flat(mini_scenes.Thing("Ferry", (front,)))[1][0] == other
-    before = mini_scenes.Thing("Ferry", (replace(front, x=96, length=110),))
-    assert [box.thing.name for box in flat(mini_scenes.Thing("Boat", (back,)), before)[1]] == ["Ferry"]
+    assert flat(scenes.Thing("Ferry", (front,)))[1][0] == other
+    before = scenes.Thing("Ferry", (replace(front, x=96, length=110),))
+    assert [box.thing.name for box in flat(scenes.Thing("Boat", (back,)), before)[1]] == ["Ferry"]
 
 
 @pytest.mark.parametrize(("x", "y", "edge"), [(4, 100, "left"), (190, 100, "right"), (96, 45, "top")])
 def test_what_leaves_the_picture_is_truncated(flat, x, y, edge):
-    _, (box,) = flat(mini_scenes.Thing("Boat", (make_part("sailing boat", x, y),)))
+    _, (box,) = flat(scenes.Thing("Boat", (make_part("sailing boat", x, y),)))
     assert box.truncated and getattr(box, edge) == {"left": 0, "top": 0, "right": 192}[edge]
 
 
 def test_a_group_has_one_box_and_a_painted_boat_hides_nothing(flat):
     parts = tuple(make_part("sailing boat", 40 + 12 * k, seed=k, length=30) for k in range(7))
-    image, (box,) = flat(mini_scenes.Thing("Boat", parts, group=True))
+    image, (box,) = flat(scenes.Thing("Boat", parts, group=True))
     assert np.abs(np.subtract((box.left, box.top, box.right, box.bottom), extent(image))).max() <= 1
     board, sign = make_part("billboard"), make_part("boat sign", y=85, length=37)
-    things = mini_scenes.Thing("Billboard", (board,)), mini_scenes.Thing("Boat", (sign,), depiction=True)
+    things = scenes.Thing("Billboard", (board,)), scenes.Thing("Boat", (sign,), depiction=True)
     outer, inner = flat(*things)[1]
     assert not outer.occluded and outer.left < inner.left < inner.right < outer.right
 
@@ -305,12 +305,12 @@ def test_a_group_has_one_box_and_a_painted_boat_hides_nothing(flat):
 def test_number_of_jobs_and_other_calls_change_nothing(tmp_path):
     options = {"images": 40, "size": (64, 96)}
     for name, jobs, seed in (("one", 1, 3), ("two", 2, 3), ("other", 1, 4)):
-        mini.make_dataset(tmp_path / name, jobs=jobs, seed=seed, **options)
+        dataset.make_dataset(tmp_path / name, jobs=jobs, seed=seed, **options)
     first, second, other = (digests(tmp_path / name) for name in ("one", "two", "other"))
     assert first == second and len(first) == 44
     same = {key for key, value in first.items() if other.get(key) == value}
     fixed = {"class-descriptions-boxable.csv", "bbox_labels_600_hierarchy.json"}
-    assert same == fixed | {f"images/train/{image}.jpg" for image, kind in mini.BROKEN.items() if kind == "page"}
+    assert same == fixed | {f"images/train/{image}.jpg" for image, kind in dataset.BROKEN.items() if kind == "page"}
 
 
 def test_no_blob_is_the_boat(folder, boxes):
@@ -318,7 +318,7 @@ def test_no_blob_is_the_boat(folder, boxes):
     boats = boxes[boxes["LabelName"].isin(BOATS) & (boxes["IsInside"] != 1)].groupby("ImageID")
     hits = {"bright": 0, "dark": 0, "colourful": 0}
     for image, rows in list(boats)[:240]:
-        if image in mini.BROKEN:
+        if image in dataset.BROKEN:
             continue
         pixels = picture(folder, image)
         height, width = pixels.shape[:2]
@@ -342,7 +342,7 @@ def test_pictures_of_one_author_share_their_place(folder):
     rows = [
         row
         for row in rows_of(folder / "train-images-boxable-with-rotation.csv")[1:]
-        if row[-1] == "0.0" and row[0] not in mini.BROKEN
+        if row[-1] == "0.0" and row[0] not in dataset.BROKEN
     ]
     rows, authors = rows[:200], np.array([row[5] for row in rows[:200]])
     sky = np.array([picture(folder, row[0])[:30].mean(axis=(0, 1)) for row in rows])
@@ -352,7 +352,7 @@ def test_pictures_of_one_author_share_their_place(folder):
 
 
 def test_the_boxes_of_a_clip_go_with_its_boats(tmp_path):
-    table = mini.make_clip(tmp_path / "clip.avi", seconds=2, seed=1)
+    table = dataset.make_clip(tmp_path / "clip.avi", seconds=2, seed=1)
     frames = list(video.read_frames(tmp_path / "clip.avi"))
     assert (
         len(frames) == 24 and frames[0].shape == (128, 192, 3) and video.header_info(tmp_path / "clip.avi")["fps"] == 12
@@ -377,18 +377,19 @@ def test_the_boxes_of_a_clip_go_with_its_boats(tmp_path):
 
 def test_boats_sail_bow_first():
     rng = np.random.default_rng(0)
-    first, last = mini_scenes.plan_clip(rng, mini_harbour.draw_place(rng, (128, 192)), (128, 192), [0.0, 2.0])
+    first, last = scenes.plan_clip(rng, harbour.draw_place(rng, (128, 192)), (128, 192), [0.0, 2.0])
     pairs = [(one.parts[0], other.parts[0]) for one, other in zip(first.things, last.things, strict=True)]
-    moved = [(after.x - before.x) * before.heading for before, after in pairs if before.kind in mini_lookalikes.BOATS]
+    moved = [(after.x - before.x) * before.heading for before, after in pairs if before.kind in lookalikes.BOATS]
     assert len(moved) >= 3 and min(moved) > 5
     assert all(
-        before == replace(after, tilt=before.tilt) for before, after in pairs if before.kind in mini_lookalikes.ASHORE
+        before == replace(after, tilt=before.tilt) for before, after in pairs if before.kind in lookalikes.ASHORE
     )
 
 
 def test_a_clip_is_the_same_again(tmp_path):
     first, again, other = (
-        mini.make_clip(tmp_path / f"{k}.avi", seconds=0.5, seed=seed, size=(64, 96)) for k, seed in enumerate((0, 0, 1))
+        dataset.make_clip(tmp_path / f"{k}.avi", seconds=0.5, seed=seed, size=(64, 96))
+        for k, seed in enumerate((0, 0, 1))
     )
     assert first.equals(again) and not first.equals(other)
     frames = [np.stack(list(video.read_frames(tmp_path / f"{k}.avi"))) for k in range(3)]
@@ -398,9 +399,9 @@ def test_a_clip_is_the_same_again(tmp_path):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda path: mini.make_dataset(path, images=5), "images: received 5; allowed: 16"),
-        (lambda path: mini.make_dataset(path, size=(32, 192)), r"size: received \(32, 192\)"),
-        (lambda path: mini.make_clip(path / "clip.avi", seconds=0), "seconds=0"),
+        (lambda path: dataset.make_dataset(path, images=5), "images: received 5; allowed: 16"),
+        (lambda path: dataset.make_dataset(path, size=(32, 192)), r"size: received \(32, 192\)"),
+        (lambda path: dataset.make_clip(path / "clip.avi", seconds=0), "seconds=0"),
     ],
 )
 def test_wrong_arguments(tmp_path, call, words):

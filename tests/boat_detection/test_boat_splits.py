@@ -225,3 +225,9 @@ def test_the_harbour_photos():
     assert sum(map(leaking, by_run)) < 0.7 * sum(map(leaking, by_chance))
     assert all(sizes(sides)[2] >= 15 for sides in by_run)
     assert all(leaking(splits.without_twins(sides, pairs)) == 0 for sides in by_run)
+
+
+def test_official_subsets_are_sides():
+    table = pd.DataFrame({"image": ["a", "b", "c"], "subset": ["train", "test", "validation"]})
+    sides = splits.assign_sides(table["image"], by="official", subsets=table["subset"])
+    assert sides.to_dict() == {"a": "train", "b": "test", "c": "validation"}

@@ -12,19 +12,12 @@ import pandas as pd
 import pytest
 
 from helpers import workspace
-from helpers.boat_detection import (
-    collect,
-    darknet,
-    evaluation,
-    fetch,
-    files,
-    mini,
-    network,
-    open_images,
-    prepare,
-    steps,
-)
+from helpers.boat_detection import darknet, data, runs, steps
 from helpers.boat_detection.config import BoatDetectionConfig
+from helpers.boat_detection.evaluation import finders, scoring
+from helpers.boat_detection.formats.darknet import text_files
+from helpers.boat_detection.mini import dataset
+from helpers.boat_detection.sources import cleaning, collect, open_images, photos
 
 CONFIG = BoatDetectionConfig(
     source="local", local_folder="set by the fixture", split_by="run", folds=4, network="yolov3-tiny", width=0.05, size=64,
@@ -38,40 +31,40 @@ CONFIG = BoatDetectionConfig(
 def drawn(tmp_path_factory):
     """A small Open Images as `mini` draws it."""
     folder = tmp_path_factory.mktemp("drawn")
-    mini.make_dataset(folder, images=48, size=(64, 96), jobs=1)
+    dataset.make_dataset(folder, images=48, size=(64, 96), jobs=1)
     return folder
 
 
 @pytest.fixture(scope="module")
-def photos(drawn, tmp_path_factory):
+def album(drawn, tmp_path_factory):
     """A user's folder: pictures with Darknet labels beside them, one cut off; their names look like numbers."""
-    folder = tmp_path_factory.mktemp("photos")
-    boxes = open_images.filter_boxes(drawn / mini.BOXES, list(mini.BOAT_MIDS))
-    table = open_images.to_boxes(open_images.apply_policy(boxes, "seed"), dict.fromkeys(mini.BOAT_MIDS, 0))
-    sound = [path for path in sorted((drawn / "images" / "train").glob("*.jpg")) if path.stem not in mini.BROKEN]
+    folder = tmp_path_factory.mktemp("album")
+    boxes = open_images.filter_boxes(drawn / open_images.BOXES, list(dataset.BOAT_MIDS))
+    table = cleaning.to_boxes(cleaning.apply_policy(boxes, "seed"), dict.fromkeys(dataset.BOAT_MIDS, 0))
+    sound = [path for path in sorted((drawn / "images" / "train").glob("*.jpg")) if path.stem not in dataset.BROKEN]
     for number, path in enumerate(sound):
         target = folder / f"{number:05d}.jpg"
         target.write_bytes(path.read_bytes())
         rows = table[table["image"] == path.stem]
         corners = rows[["x1", "y1", "x2", "y2"]].to_numpy(float)
         line = np.c_[rows["class"], (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]]
-        files.write_labels(target.with_suffix(".txt"), line)
+        text_files.write_labels(target.with_suffix(".txt"), line)
     cut = folder / "00900.jpg"
     cut.write_bytes(sound[0].read_bytes()[:-200])
-    files.write_labels(cut.with_suffix(".txt"), np.empty((0, 5)))
+    text_files.write_labels(cut.with_suffix(".txt"), np.empty((0, 5)))
     return folder
 
 
 @pytest.fixture(scope="module")
-def finished(photos, tmp_path_factory):
+def finished(album, tmp_path_factory):
     place = tmp_path_factory.mktemp("workspace")
-    config = dataclasses.replace(CONFIG, local_folder=str(photos))
+    config = dataclasses.replace(CONFIG, local_folder=str(album))
     return config, place, {step.name: step(config, place) for step in steps.STEPS}
 
 
-def test_counts_agree_from_step_to_step(finished, photos):
+def test_counts_agree_from_step_to_step(finished, album):
     _, _, done = finished
-    count = len(list(photos.glob("*.jpg")))
+    count = len(list(album.glob("*.jpg")))
     assert (done["build_dataset"]["pictures"], done["preprocess"]["failed"]) == (count, 1)
     assert done["preprocess"]["pictures"] == count - 1 == sum(done["split"]["pictures"].values())
     bad = done["preprocess"].table("pictures").query("error != ''")
@@ -82,10 +75,10 @@ def test_counts_agree_from_step_to_step(finished, photos):
 def test_darknet_could_train_from_what_is_left(finished):
     _, _, done = finished
     folder = done["split"].folder
-    data = files.read_data(folder / "obj.data")
-    assert data["classes"] == 1 and files.read_names(folder / data["names"]) == ["Boat"]
+    data = text_files.read_data(folder / "obj.data")
+    assert data["classes"] == 1 and text_files.read_names(folder / data["names"]) == ["Boat"]
     for key in ("train", "valid"):
-        for picture in files.read_list(folder / data[key]):
+        for picture in text_files.read_list(folder / data[key]):
             path = (folder / picture).resolve()
             apart = path.parents[1] / "labels" / f"{path.stem}.txt"
             assert path.is_file() and path.with_suffix(".txt").read_text() == apart.read_text()
@@ -100,7 +93,7 @@ def test_training_leaves_darknets_files(finished):
     cfg = darknet.read_cfg(folder / "network.cfg")
     assert {path.name for path in (folder / "backup").iterdir()} == {"network_last.weights", "network_final.weights"}
     fresh = darknet.build_from_cfg(cfg)
-    loaded, seen = darknet.load_weights(fresh, folder / evaluation.FINAL)
+    loaded, seen = darknet.load_weights(fresh, folder / finders.FINAL)
     assert (loaded, seen) == (13, 12 * config.batch_size)
 
 
@@ -108,24 +101,24 @@ def test_final_weights_are_the_trained_ones(finished):
     config, _, done = finished
     folder = done["train"].folder
     cfg = darknet.read_cfg(folder / "network.cfg")
-    trained = network.build_detector(config, cfg)
+    trained = runs.compile_detector(config, cfg)
     trained.load_weights(folder / "final.weights.h5")
-    finder = evaluation.load_finder(config, cfg, folder)
+    finder = finders.load_finder(config, folder)
     images = np.random.default_rng(0).random((2, 64, 64, 3), "float32")
     pairs = zip(darknet.heads(trained.network, images), darknet.heads(finder.network, images), strict=True)
     assert all(np.array_equal(*map(keras.ops.convert_to_numpy, pair)) for pair in pairs)
 
 
 def test_scores_belong_to_the_saved_detections(finished):
-    config, place, done = finished
+    config, _, done = finished
     scores = done["evaluate"].table("scores")
-    assert scores["finder"].unique().tolist() == list(evaluation.FINDERS)
+    assert scores["finder"].unique().tolist() == list(scoring.FINDERS)
     truth = done["evaluate"].table("truth")
-    pictures, boxes = steps.side_of(config, place, "test")
+    pictures, boxes = data.side_of(done["preprocess"], done["split"], "test")
     assert set(truth["image"]) <= set(pictures["image"]) and len(truth) == len(boxes) == done["evaluate"]["boats"]
-    for name in evaluation.FINDERS:
-        found = done["evaluate"].table(evaluation.slug(name))
-        again = evaluation.score_all({name: found}, truth, ["Boat"], confidence=config.confidence)
+    for name in scoring.FINDERS:
+        found = done["evaluate"].table(scoring.slug(name))
+        again = scoring.score_all({name: found}, truth, ["Boat"], confidence=config.confidence)
         kept = scores[scores["finder"] == name].reset_index(drop=True)
         pd.testing.assert_frame_equal(again[kept.columns], kept, check_dtype=False, atol=1e-6)
 
@@ -139,11 +132,11 @@ def test_only_what_decides_makes_new_folders(finished):
     assert steps.train.folder(other, place) != done["train"].folder
 
 
-def test_a_killed_training_goes_on(finished, photos, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on(finished, album, tmp_path, monkeypatch):
     config, _, done = finished
     for step in steps.STEPS[:3]:
         step(config, tmp_path)
-    genuine, calls = evaluation.Watch.__call__, []
+    genuine, calls = runs.Watch.__call__, []
 
     def fragile(self):
         calls.append(1)
@@ -151,28 +144,28 @@ def test_a_killed_training_goes_on(finished, photos, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return genuine(self)
 
-    monkeypatch.setattr(evaluation.Watch, "__call__", fragile)
+    monkeypatch.setattr(runs.Watch, "__call__", fragile)
     with pytest.raises(KeyboardInterrupt):
         steps.train(config, tmp_path)
     again = steps.train(config, tmp_path)
     columns = ["iteration", "loss", "avg_loss", "rate", "images"]
     logs = [darknet.parse_log(run.folder / "train.log").iterations[columns] for run in (again, done["train"])]
     assert logs[0].equals(logs[1]), "line by line what an uninterrupted training wrote, but for the seconds"
-    contents = [(run.folder / evaluation.FINAL).read_bytes() for run in (again, done["train"])]
+    contents = [(run.folder / finders.FINAL).read_bytes() for run in (again, done["train"])]
     assert contents[0] == contents[1]
 
 
-def test_classes_of_a_folder_may_stay_apart(photos, tmp_path):
-    (photos / "obj.names").write_text("Boat\nBuoy\n")
+def test_classes_of_a_folder_may_stay_apart(album, tmp_path):
+    (album / "obj.names").write_text("Boat\nBuoy\n")
     try:
-        config = dataclasses.replace(CONFIG, local_folder=str(photos), merge_classes=False)
+        config = dataclasses.replace(CONFIG, local_folder=str(album), merge_classes=False)
         for step in steps.STEPS[:2]:
             result = step(config, tmp_path)
         assert result["names"] == ["Boat", "Buoy"]
-        text = network.write_cfg(config, 2, None)
+        text = runs.write_cfg(config, 2, None)
         assert "classes=2" in text and "filters=21" in text
     finally:
-        (photos / "obj.names").unlink()
+        (album / "obj.names").unlink()
 
 
 # --- Open Images ---
@@ -182,23 +175,27 @@ def test_classes_of_a_folder_may_stay_apart(photos, tmp_path):
 def served(drawn, monkeypatch_module):
     """`open_images` finds its files in the drawn folder, and its pictures too."""
     table = pd.DataFrame(
-        {"subset": "train", "kind": ["boxes", "images"], "url": [str(drawn / mini.BOXES), str(drawn / mini.IMAGES)]}
+        {
+            "subset": "train",
+            "kind": ["boxes", "images"],
+            "url": [str(drawn / open_images.BOXES), str(drawn / open_images.IMAGES)],
+        }
     )
     monkeypatch_module.setattr(open_images, "sources", lambda: table)
-    small = {name: drawn / name for name in (mini.CLASSES, mini.TREE)}
+    small = {name: drawn / name for name in (open_images.CLASSES, open_images.TREE)}
     monkeypatch_module.setattr(collect.manifests, "fetch_all", lambda *_, **__: small)
 
     def fetch_images(ids, folder, *, subset):
         rows = []
         for name in ids:
-            gone = name in mini.BROKEN
+            gone = name in dataset.BROKEN
             if not gone:
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / f"{name}.jpg").write_bytes((drawn / "images" / subset / f"{name}.jpg").read_bytes())
             rows.append((name, "missing" if gone else "ok", 1, ""))
         return pd.DataFrame(rows, columns=["image", "outcome", "bytes", "detail"])
 
-    monkeypatch_module.setattr(fetch, "fetch_images", fetch_images)
+    monkeypatch_module.setattr(photos, "fetch_images", fetch_images)
     return drawn
 
 
@@ -216,12 +213,14 @@ def test_open_images_through_the_first_steps(served, tmp_path, subclasses, polic
     )  # fmt: skip
     built = steps.build_dataset(config, tmp_path)
     pictures, boxes = built.table("pictures"), built.table("boxes")
-    wanted = set(mini.BOAT_MIDS) if subclasses else {mini.MIDS["Boat"]}
-    genuine = pd.read_csv(served / mini.BOXES, dtype={"ImageID": str})
+    wanted = set(dataset.BOAT_MIDS) if subclasses else {dataset.MIDS["Boat"]}
+    genuine = pd.read_csv(served / open_images.BOXES, dtype={"ImageID": str})
     sailing = set(genuine.loc[genuine["LabelName"].isin(wanted), "ImageID"])
     with_boat = pictures[pictures["image"].isin(sailing)]
     assert len(with_boat) == 20 and set(boxes["LabelName"]) <= wanted
-    afloat = {mini.MIDS[name] for name in ("Boat", "Barge", "Canoe", "Gondola", "Watercraft", "Jet ski", "Submarine")}
+    afloat = {
+        dataset.MIDS[name] for name in ("Boat", "Barge", "Canoe", "Gondola", "Watercraft", "Jet ski", "Submarine")
+    }
     without = set(pictures["image"]) - set(with_boat["image"])
     assert not genuine[genuine["ImageID"].isin(without)]["LabelName"].isin(afloat).any()
     ready = steps.preprocess(config, tmp_path)
@@ -242,7 +241,7 @@ def test_open_images_through_the_first_steps(served, tmp_path, subclasses, polic
 
 def test_a_second_look_at_the_tables_is_not_needed(served, tmp_path, monkeypatch):
     config = dataclasses.replace(CONFIG, source="open_images", local_folder=None, images=10, split_by="hash")
-    monkeypatch.setattr(fetch, "fetch_images", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(photos, "fetch_images", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         steps.build_dataset(config, tmp_path)
     monkeypatch.undo()
@@ -250,60 +249,7 @@ def test_a_second_look_at_the_tables_is_not_needed(served, tmp_path, monkeypatch
     assert steps.build_dataset(config, tmp_path)["pictures"] >= 8
 
 
-# --- parts ---
-
-
-def test_official_subsets_are_sides():
-    table = pd.DataFrame({"image": ["a", "b", "c"], "subset": ["train", "test", "validation"]})
-    sides = prepare.assign_sides(table, dataclasses.replace(CONFIG, source="open_images", split_by="official",
-                                                            subsets=("train", "validation", "test")))  # fmt: skip
-    assert sides.to_dict() == {"a": "train", "b": "test", "c": "validation"}
-
-
-@pytest.mark.parametrize(("resize", "expected"), [("stretch", [[32.0, 32.0]]), ("letterbox", [[32.0, 16.0]])])
-def test_sizes_in_the_input(resize, expected):
-    table = pd.DataFrame({"image": ["a"], "width": [200], "height": [100]})
-    boxes = pd.DataFrame({"image": ["a"], "x1": [0.1], "x2": [0.6], "y1": [0.0], "y2": [0.5]})
-    assert prepare.input_sizes(table, boxes, size=64, resize=resize).tolist() == expected
-
-
-def test_learning_rates():
-    steady = network.learning_rate(
-        dataclasses.replace(CONFIG, schedule="steps", burn_in=4, iterations=100, evaluate_every=50)
-    )
-    rates = [float(keras.ops.convert_to_numpy(steady(step))) for step in (0, 2, 10, 79, 90)]
-    assert rates == pytest.approx([2e-3 / 256, 2e-3 * (3 / 4) ** 4, 2e-3, 2e-4, 2e-5])
-    halves = dataclasses.replace(CONFIG, schedule="cosine", subdivisions=2, iterations=100, evaluate_every=50)
-    cosine = network.learning_rate(halves)
-    middle = float(keras.ops.convert_to_numpy(cosine(100)))
-    assert middle == pytest.approx(2e-3 * (0.5 * 0.99 + 0.01)), "half of 100 iterations are 100 calls of two each"
-
-
-def test_frozen_layers_do_not_move():
-    cfg = darknet.parse_cfg(network.write_cfg(CONFIG, 1, None))
-    built = network.build_network(CONFIG, cfg)
-    network.freeze(built, 8)
-    names = {variable.path.split("/")[0] for variable in built.trainable_variables}
-    assert "conv_8" in names and "conv_6" not in names and "bn_0" not in names
-
-
-@pytest.mark.parametrize(("start", "loaded"), [("coco", 11), ("backbone", 9)])
-def test_published_weights(start, loaded, tmp_path, monkeypatch):
-    """COCO's tiny network, here random, as a detector of boats, and its first 15 layers as a start."""
-    coco = darknet.build_from_cfg(darknet.parse_cfg(darknet.yolov3_tiny_cfg(80)))
-    darknet.save_weights(coco, tmp_path / "yolov3-tiny.weights")
-    monkeypatch.setattr(network, "fetch_published", lambda name, downloads: downloads / name)
-    config = dataclasses.replace(CONFIG, start=start, network="yolov3-tiny", width=1.0, size=416)
-    built = network.build_network(config, darknet.parse_cfg(network.write_cfg(config, 1, None)), downloads=tmp_path)
-    same = [
-        np.array_equal(*(keras.ops.convert_to_numpy(found.conv.kernel) for found in pair))
-        for pair in zip(darknet.convolutions(built), darknet.convolutions(coco), strict=True)
-        if pair[0].conv.kernel.shape == pair[1].conv.kernel.shape
-    ]
-    assert sum(same) == loaded and len(same) == 11
-    if start == "coco":
-        head = [keras.ops.convert_to_numpy(model.get_layer("conv_15").kernel) for model in (built, coco)]
-        assert np.array_equal(head[0][..., 5], head[1][..., 5 + 8]), "the class boat of the first anchor"
+# --- configs ---
 
 
 @pytest.mark.parametrize(

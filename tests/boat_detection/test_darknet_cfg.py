@@ -5,8 +5,7 @@ from fractions import Fraction
 import pytest
 
 from helpers import runtime
-from helpers.boat_detection import cfg as cfg_files
-from helpers.boat_detection import networks
+from helpers.boat_detection.formats.darknet import cfg_files, networks
 
 SHARED = runtime.repo_root().parent / "shared" / "data" / "boats"
 WRITERS = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers import runtime
-from helpers.boat_detection import files
+from helpers.boat_detection.formats.darknet import text_files
 
 SHARED = runtime.repo_root().parent / "shared" / "data" / "boats"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
@@ -31,7 +31,7 @@ def write(path, content):
     ],
 )
 def test_labels_are_read(tmp_path, content, expected):
-    boxes = files.read_labels(write(tmp_path / "a.txt", content))
+    boxes = text_files.read_labels(write(tmp_path / "a.txt", content))
     assert boxes.dtype == np.float32 and boxes.shape == (len(expected), 5)
     assert boxes == pytest.approx(np.array(expected).reshape(-1, 5))
 
@@ -65,10 +65,10 @@ def test_a_bad_line_is_named_and_costs_one_box(tmp_path, line, words):
     line = line if isinstance(line, bytes) else line.encode()
     path = write(tmp_path / "a.txt", b"0 0.1 0.2 0.1 0.1\n\n" + line + b"\n2 0.5 0.5 0.5 0.5\n")
     with pytest.raises(ValueError) as error:
-        files.read_labels(path, classes=3)
+        text_files.read_labels(path, classes=3)
     assert all(word in str(error.value) for word in ["a.txt, line 3: ", *words])
     problems = [{"file": "before"}]
-    boxes = files.read_labels(path, classes=3, problems=problems)
+    boxes = text_files.read_labels(path, classes=3, problems=problems)
     assert boxes[:, 0].tolist() == [0, 2]
     assert [(row["file"], row.get("line")) for row in problems] == [("before", None), ("a.txt", 3)]
     assert all(word in problems[1]["reason"] for word in words)
@@ -77,22 +77,22 @@ def test_a_bad_line_is_named_and_costs_one_box(tmp_path, line, words):
 def test_all_bad_lines_come_in_one_error(tmp_path):
     path = write(tmp_path / "a.txt", "0 0.5 0.5 0.5 2\n" * 7)
     with pytest.raises(ValueError, match=r"line 1: height 2[^\n]*\n(a.txt, line \d[^\n]*\n){4}and 2 more$"):
-        files.read_labels(path)
+        text_files.read_labels(path)
 
 
 def test_labels_are_written_as_darknet_reads_them(tmp_path):
     boxes = np.array([[0, 0.5, 0.25, 1, 0.1234567], [-2, 0.5, 0.5, 0.1, 0.1], [11, 1 / 3, 0, 0.000001, 1]], np.float32)
-    files.write_labels(tmp_path / "labels" / "a.txt", boxes)
+    text_files.write_labels(tmp_path / "labels" / "a.txt", boxes)
     assert (tmp_path / "labels" / "a.txt").read_bytes() == (
         b"0 0.500000 0.250000 1.000000 0.123457\n11 0.333333 0.000000 0.000001 1.000000\n"
     )
-    assert files.read_labels(tmp_path / "labels" / "a.txt") == pytest.approx(boxes[[0, 2]], abs=5e-7)
-    files.write_labels(tmp_path / "b.txt", np.empty((0, 5)))
+    assert text_files.read_labels(tmp_path / "labels" / "a.txt") == pytest.approx(boxes[[0, 2]], abs=5e-7)
+    text_files.write_labels(tmp_path / "b.txt", np.empty((0, 5)))
     assert (tmp_path / "b.txt").read_bytes() == b""
     rng = np.random.default_rng(0)
     many = np.round(np.concatenate([rng.integers(0, 9, (50, 1)), rng.uniform(0.01, 1, (50, 4))], axis=1), 6)
-    files.write_labels(tmp_path / "c.txt", many)
-    assert (files.read_labels(tmp_path / "c.txt") == many.astype(np.float32)).all()
+    text_files.write_labels(tmp_path / "c.txt", many)
+    assert (text_files.read_labels(tmp_path / "c.txt") == many.astype(np.float32)).all()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_labels_are_written_as_darknet_reads_them(tmp_path):
 def test_a_box_that_could_not_be_read_is_not_written(tmp_path, box, words):
     path = write(tmp_path / "a.txt", "before")
     with pytest.raises(ValueError, match=f"cannot write a.txt: {words}"):
-        files.write_labels(path, np.array([[0, 0.5, 0.5, 0.5, 0.5], box]))
+        text_files.write_labels(path, np.array([[0, 0.5, 0.5, 0.5, 0.5], box]))
     assert path.read_text() == "before"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
@@ -128,7 +128,7 @@ def test_labels_are_found_where_either_darknet_looks(tmp_path):
         ("flat/b.jpg", None),
         ("set/images/b.jpg", None),
     ):
-        assert files.find_label(tmp_path / image) == (tmp_path / label if label else None)
+        assert text_files.find_label(tmp_path / image) == (tmp_path / label if label else None)
 
 
 # --- lists, names, data ---
@@ -136,24 +136,24 @@ def test_labels_are_found_where_either_darknet_looks(tmp_path):
 
 def test_lists(tmp_path):
     images = ["data/images/a.jpg", "/home/user/my boats/b c.JPEG", "ä.png"]
-    files.write_list(tmp_path / "train.txt", images)
+    text_files.write_list(tmp_path / "train.txt", images)
     assert (tmp_path / "train.txt").read_bytes() == ("\n".join(images) + "\n").encode()
-    assert files.read_list(tmp_path / "train.txt") == images
-    files.write_list(tmp_path / "empty.txt", [])
-    assert files.read_list(tmp_path / "empty.txt") == []
-    assert files.read_list(write(tmp_path / "windows.txt", "a.jpg\r\n\r\n b.jpg ")) == ["a.jpg", "b.jpg"]
+    assert text_files.read_list(tmp_path / "train.txt") == images
+    text_files.write_list(tmp_path / "empty.txt", [])
+    assert text_files.read_list(tmp_path / "empty.txt") == []
+    assert text_files.read_list(write(tmp_path / "windows.txt", "a.jpg\r\n\r\n b.jpg ")) == ["a.jpg", "b.jpg"]
     with pytest.raises(ValueError, match=r"bad.txt, line 3: '0 0.5 0.5 1 1' names no picture; expected .*\.jpg"):
-        files.read_list(write(tmp_path / "bad.txt", "a.jpg\n\n0 0.5 0.5 1 1\n"))
+        text_files.read_list(write(tmp_path / "bad.txt", "a.jpg\n\n0 0.5 0.5 1 1\n"))
     with pytest.raises(ValueError, match=r"line 2 would be 'a\\nb\.jpg'"):
-        files.write_list(tmp_path / "train.txt", ["a.jpg", "a\nb.jpg"])
-    assert files.read_list(tmp_path / "train.txt") == images
+        text_files.write_list(tmp_path / "train.txt", ["a.jpg", "a\nb.jpg"])
+    assert text_files.read_list(tmp_path / "train.txt") == images
 
 
 def test_names(tmp_path):
-    files.write_names(tmp_path / "a.names", ["Boat", "Jet ski"])
+    text_files.write_names(tmp_path / "a.names", ["Boat", "Jet ski"])
     assert (tmp_path / "a.names").read_bytes() == b"Boat\nJet ski\n"
-    assert files.read_names(tmp_path / "a.names") == ["Boat", "Jet ski"]
-    assert files.read_names(write(tmp_path / "b.names", "Boat\r\nCanoe\r\n\r\n")) == ["Boat", "Canoe"]
+    assert text_files.read_names(tmp_path / "a.names") == ["Boat", "Jet ski"]
+    assert text_files.read_names(write(tmp_path / "b.names", "Boat\r\nCanoe\r\n\r\n")) == ["Boat", "Canoe"]
     for content, words in (
         ("Boat\n\nCanoe\n", "line 2: no name"),
         ("Boat\nCanoe\nBoat\n", "line 3: Boat is the name of line 1 too"),
@@ -161,18 +161,18 @@ def test_names(tmp_path):
         ("", "line 1: no name"),
     ):
         with pytest.raises(ValueError, match=f"c.names, {words}"):
-            files.read_names(write(tmp_path / "c.names", content))
+            text_files.read_names(write(tmp_path / "c.names", content))
     with pytest.raises(ValueError, match="line 1 would be ''"):
-        files.write_names(tmp_path / "d.names", [""])
+        text_files.write_names(tmp_path / "d.names", [""])
 
 
 def test_data(tmp_path):
     values = {"train": "split/train.txt", "valid": "split/valid.txt", "backup": "backup/"}
-    files.write_data(tmp_path / "a.data", classes=1, names=tmp_path / "a.names", **values)
+    text_files.write_data(tmp_path / "a.data", classes=1, names=tmp_path / "a.names", **values)
     expected = {"classes": 1, **values, "names": (tmp_path / "a.names").as_posix()}
-    assert files.read_data(tmp_path / "a.data") == expected
+    assert text_files.read_data(tmp_path / "a.data") == expected
     content = "# seed\n; too\n\nclasses= 2\n names =x = y.names\ndifficult=\td.txt\n"
-    assert files.read_data(write(tmp_path / "b.data", content)) == {
+    assert text_files.read_data(write(tmp_path / "b.data", content)) == {
         "classes": 2,
         "names": "x = y.names",
         "difficult": "d.txt",
@@ -195,7 +195,7 @@ def test_data(tmp_path):
 )
 def test_bad_data_files_are_named(tmp_path, content, words):
     with pytest.raises(ValueError) as error:
-        files.read_data(write(tmp_path / "c.data", content))
+        text_files.read_data(write(tmp_path / "c.data", content))
     assert all(word in str(error.value) for word in words)
 
 
@@ -205,17 +205,17 @@ def test_bad_data_files_are_named(tmp_path, content, words):
 @needs_shared
 def test_genuine_files_are_read_whole(tmp_path):
     seed = SHARED / "seed_project"
-    data = files.read_data(seed / "cfg" / "ih_fp.data")
+    data = text_files.read_data(seed / "cfg" / "ih_fp.data")
     assert data["classes"] == 1 and data["names"] == "/home/jupyter/cfg/ih_fp.names"
-    assert files.read_names(seed / "cfg" / "ih_fp.names") == ["boat"]
-    lists = {name: files.read_list(seed / "metadata" / f"{name}_list.txt") for name in ("tr", "val", "test")}
+    assert text_files.read_names(seed / "cfg" / "ih_fp.names") == ["boat"]
+    lists = {name: text_files.read_list(seed / "metadata" / f"{name}_list.txt") for name in ("tr", "val", "test")}
     assert {name: len(set(rows)) for name, rows in lists.items()} == {"tr": 6248, "val": 781, "test": 781}
-    assert len(files.read_names(SHARED / "darknet" / "coco.names")) == 80
-    assert len(files.read_names(SHARED / "harbour" / "obj.names")) == 9
+    assert len(text_files.read_names(SHARED / "darknet" / "coco.names")) == 80
+    assert len(text_files.read_names(SHARED / "harbour" / "obj.names")) == 9
     labels = sorted((SHARED / "harbour").glob("*.txt")) + sorted((seed / "labels").glob("*.txt"))
     assert len(labels) == 105
     for path in labels:
-        boxes = files.read_labels(path, classes=9)
+        boxes = text_files.read_labels(path, classes=9)
         assert len(boxes) and boxes == pytest.approx(np.loadtxt(path, ndmin=2))
-        files.write_labels(tmp_path / path.name, boxes)
-        assert files.read_labels(tmp_path / path.name) == pytest.approx(boxes, abs=1e-6)
+        text_files.write_labels(tmp_path / path.name, boxes)
+        assert text_files.read_labels(tmp_path / path.name) == pytest.approx(boxes, abs=1e-6)

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from helpers.boat_detection import cfg as cfg_files
-from helpers.boat_detection import darknet, layers, model, networks
+from helpers.boat_detection import darknet, layers, model
+from helpers.boat_detection.formats.darknet import cfg_files, networks
 
 END = "[convolutional]\nfilters={}\nsize=1\nactivation=linear\n[yolo]\nanchors={}\nclasses={}\n"
 
@@ -260,7 +260,7 @@ def test_heads_that_do_not_fit_the_file():
 def test_detector_is_network_and_decoding():
     cfg = cfg_files.parse_cfg(networks.yolov3_tiny_cfg(2, width=1 / 16))
     network = darknet.build_from_cfg(cfg)
-    detector = model.build_detector(network, cfg, 32)
+    detector = model.build_inference_model(network, cfg, 32)
     assert detector.jit_compile is True
     x = images(32, 32)
     found = detector.predict_on_batch(x)

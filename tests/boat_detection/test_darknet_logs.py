@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from helpers import runtime
-from helpers.boat_detection import logs
+from helpers.boat_detection.formats.darknet import logs
 
 SHARED = runtime.repo_root().parent / "shared" / "data" / "boats" / "darknet"
 ITERATION_COLUMNS = ["iteration", "loss", "avg_loss", "rate", "seconds", "images"]

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers.boat_detection.optimizers import DarknetSchedule, DarknetSGD
+from helpers.boat_detection.formats.darknet.optimizers import DarknetSchedule, DarknetSGD
 
 SHAPES = {"kernel": (3, 3, 2, 4), "bias": (4,), "gamma": (4,)}
 

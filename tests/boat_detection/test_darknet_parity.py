@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from helpers.boat_detection import cfg as cfg_files
 from helpers.boat_detection import darknet, model
+from helpers.boat_detection.formats.darknet import cfg_files
 
 SPEC = importlib.util.spec_from_file_location("make_darknet", Path(__file__).parent / "golden" / "make_darknet.py")
 MAKE = importlib.util.module_from_spec(SPEC)
@@ -65,7 +65,7 @@ def test_boxes_of_opencv(name, height, width, golden, tmp_path):
 
 def test_compiled_detector_gives_the_same(golden, tmp_path):
     network, cfg, _ = build("tiny", 1e-6, tmp_path)
-    found = model.build_detector(network, cfg, (96, 160)).predict_on_batch(MAKE.make_image(96, 160))
+    found = model.build_inference_model(network, cfg, (96, 160)).predict_on_batch(MAKE.make_image(96, 160))
     assert_close(opencv_rows(found)[:: MAKE.STEP], golden["tiny-96x160"])
 
 

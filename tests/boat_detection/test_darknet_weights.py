@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import pytest
 
-from helpers.boat_detection import cfg as cfg_files
-from helpers.boat_detection import darknet, model, networks, weights_file
+from helpers.boat_detection import darknet, model
+from helpers.boat_detection.formats.darknet import cfg_files, networks, weights_file
 
 TINY = {"width": 1 / 16}
 
@@ -79,7 +79,7 @@ def test_what_is_saved_is_what_was_loaded(tiny, network, tmp_path):
     darknet.load_weights(network, path)
     assert darknet.save_weights(network, tmp_path / "b.weights", seen=77) == 13
     assert (tmp_path / "b.weights").read_bytes() == path.read_bytes()
-    darknet.save_weights(model.build_detector(network, cfg, 64), tmp_path / "c.weights", seen=77)
+    darknet.save_weights(model.build_inference_model(network, cfg, 64), tmp_path / "c.weights", seen=77)
     assert (tmp_path / "c.weights").read_bytes() == path.read_bytes(), "a model around the network"
     assert [item.name for item in tmp_path.iterdir() if item.name.startswith(".")] == []
 

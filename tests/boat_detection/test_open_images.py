@@ -16,7 +16,7 @@ import requests
 from download_server import FAST, serve
 
 from helpers import runtime
-from helpers.boat_detection import open_images, scan
+from helpers.boat_detection.sources import cleaning, csv_scan, open_images
 from helpers.fetch import manifests
 
 REAL = runtime.repo_root().parent / "shared" / "data" / "boats" / "open_images"
@@ -135,7 +135,7 @@ def test_kinds_are_followed_to_any_depth_and_parts_are_not(tmp_path):
 @pytest.mark.parametrize("mids", [[BOAT], [BOAT, CANOE], ["/m/07yv9", PERSON, "/m/absent"], ["/m/absent"]])
 @pytest.mark.parametrize("block", [1 << 20, 1000, 1])
 def test_boxes_are_those_of_the_csv_module(monkeypatch, clicks, mids, block):
-    monkeypatch.setattr(scan, "BLOCK", block)
+    monkeypatch.setattr(csv_scan, "BLOCK", block)
     body = to_csv(box_rows(300, clicks=clicks))
     boxes = open_images.filter_boxes(io.BytesIO(body), mids)
     check(boxes, body, mids)
@@ -198,7 +198,7 @@ BAD = {
 
 @pytest.mark.parametrize("reason", BAD)
 def test_rows_that_cannot_be_used_are_named_and_the_rest_is_read(monkeypatch, reason):
-    monkeypatch.setattr(scan, "BLOCK", 500)
+    monkeypatch.setattr(csv_scan, "BLOCK", 500)
     for bad in BAD[reason]:
         body = to_csv([GOOD, ROWS[0], bad, GOOD])
         boxes = open_images.filter_boxes(io.BytesIO(body), [BOAT])
@@ -335,7 +335,7 @@ def test_an_end_that_comes_early_in_silence_is_noticed(server, monkeypatch):
 
 @pytest.mark.parametrize("count", range(7))
 def test_what_was_read_already_is_dropped(count):
-    assert b"".join(scan._drop(iter([b"abc", b"", b"d", b"ef"]), count)) == b"abcdef"[count:]
+    assert b"".join(csv_scan._drop(iter([b"abc", b"", b"d", b"ef"]), count)) == b"abcdef"[count:]
 
 
 def test_a_gzip_over_http(server):
@@ -407,7 +407,7 @@ IMAGES = [
 
 @pytest.mark.parametrize("block", [1 << 20, 200])
 def test_images_are_those_of_the_csv_module(monkeypatch, block):
-    monkeypatch.setattr(scan, "BLOCK", block)
+    monkeypatch.setattr(csv_scan, "BLOCK", block)
     wanted = ["abc", "00000000000001e5", "0000e123456789ab", "absent", "00000000000001e5"]
     images = open_images.filter_images(io.BytesIO(images_csv(IMAGES)), wanted)
     right = [row for row in IMAGES if row["ImageID"] in wanted]
@@ -494,7 +494,7 @@ def test_policies_count_what_they_leave_out():
     ]  # fmt: skip
     rows = [[f"{number:016x}", *row[1:]] for number, row in enumerate(rows)]
     boxes = open_images.filter_boxes(io.BytesIO(to_csv(rows)), [BOAT])
-    seed, clean = (open_images.apply_policy(boxes, policy) for policy in ("seed", "clean"))
+    seed, clean = (cleaning.apply_policy(boxes, policy) for policy in ("seed", "clean"))
     assert len(seed) == 8 and not seed["ignore"].any() and "ignore" not in boxes
     assert [int(name, 16) for name in clean["ImageID"]] == [0, 1, 2, 6]
     assert clean["ignore"].tolist() == [False, False, True, False] and clean["ignore"].dtype == bool
@@ -516,7 +516,7 @@ def test_policies_count_what_they_leave_out():
     }
     assert clean.attrs["rows"] == 8 and clean.index.tolist() == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="allowed: seed, clean"):
-        open_images.apply_policy(boxes, "strict")
+        cleaning.apply_policy(boxes, "strict")
 
 
 def test_the_table_of_the_course():
@@ -524,7 +524,7 @@ def test_the_table_of_the_course():
     boxes = open_images.filter_boxes(
         io.BytesIO(to_csv([row, changed(row, LabelName=CANOE, IsGroupOf=0)])), [BOAT, CANOE]
     )
-    table = open_images.to_boxes(open_images.apply_policy(boxes), {BOAT: 0, CANOE: 1})
+    table = cleaning.to_boxes(cleaning.apply_policy(boxes), {BOAT: 0, CANOE: 1})
     assert list(table.columns) == ["image", "class", "x1", "y1", "x2", "y2", "ignore"]
     np.testing.assert_allclose(table[["class", "x1", "y1", "x2", "y2", "ignore"]].astype(float), [
         [0, 0.1, 0.2, 0.3, 0.6, 1], [1, 0.1, 0.2, 0.3, 0.6, 0],
@@ -552,7 +552,7 @@ def test_upright_pictures_and_boxes_agree(rotation):
         "90": cv2.ROTATE_90_COUNTERCLOCKWISE, "180": cv2.ROTATE_180, "270": cv2.ROTATE_90_CLOCKWISE,
     }.get(str(rotation).split(".")[0])  # fmt: skip
     right = image if turns is None else cv2.rotate(image, turns)
-    turned = open_images.upright(image, rotation)
+    turned = cleaning.upright(image, rotation)
     np.testing.assert_array_equal(turned, right)
     assert turned.flags["C_CONTIGUOUS"]
     for colour, box in ((slice(0, 2), (20, 10, 80, 25)), (slice(1, 2), (20, 10, 26, 15))):
@@ -560,15 +560,15 @@ def test_upright_pictures_and_boxes_agree(rotation):
         height, width = turned.shape[:2]
         seen = xs.min() / width, ys.min() / height, (xs.max() + 1) / width, (ys.max() + 1) / height
         x1, y1, x2, y2 = np.array(box) / (100, 60, 100, 60)
-        np.testing.assert_allclose(open_images.upright_boxes(x1, y1, x2, y2, rotation), seen, atol=1e-12)
-        many = open_images.upright_boxes(*(np.full(3, side) for side in (x1, y1, x2, y2)), rotation)
+        np.testing.assert_allclose(cleaning.upright_boxes(x1, y1, x2, y2, rotation), seen, atol=1e-12)
+        many = cleaning.upright_boxes(*(np.full(3, side) for side in (x1, y1, x2, y2)), rotation)
         np.testing.assert_allclose(many, np.tile(np.array(seen)[:, None], 3), atol=1e-12)
 
 
 @pytest.mark.parametrize("rotation", [45, -90, 360, "left"])
 def test_other_rotations_are_refused(rotation):
     with pytest.raises(ValueError, match="allowed: 0, 90, 180, 270"):
-        open_images.upright(np.zeros((2, 2, 3), np.uint8), rotation)
+        cleaning.upright(np.zeros((2, 2, 3), np.uint8), rotation)
 
 
 # --- manifests ---

@@ -18,8 +18,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from helpers.boat_detection import cfg as cfg_files
-from helpers.boat_detection import networks
+from helpers.boat_detection.formats.darknet import cfg_files, networks
 
 GOLDEN = Path(__file__).with_name("darknet.npz")
 STEP = 13  # every 13th row is stored: no multiple of the anchors per cell
@@ -104,7 +103,7 @@ def make_image(height, width):
 
 
 def write_weights(path, values, *, version=(0, 2, 0), seen=0):
-    """The file format, written apart from `helpers.boat_detection.weights`."""
+    """The file format, written apart from `helpers.boat_detection.formats.darknet.weights`."""
     with Path(path).open("wb") as file:
         file.write(struct.pack("<3i", *version) + struct.pack("<Q" if version[:2] >= (0, 2) else "<I", seen))
         file.write(np.asarray(values, "<f4").tobytes())

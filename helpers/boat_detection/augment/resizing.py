@@ -1,0 +1,191 @@
+"""The network's input: pictures resized to it without chance, boxes there and back, and its size in multi-scale training.
+
+Boxes inside a picture are (n, 5) arrays: class, centre x, centre y, width, height, relative to it. Rows of class -2, areas
+to ignore, move as all others. Sizes are an int or (height, width).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from helpers.batches import stream
+
+DIALECTS = ("alexeyab", "pjreddie")
+GREY = 0.5
+
+
+class Placement(NamedTuple):
+    """Where a whole picture lies in the network's input, in fractions of the input; what is outside 0 to 1 is cut off.
+
+    Attributes:
+        left, top, width, height: of the picture.
+        flip: it is mirrored, left to right, at this place.
+    """
+
+    left: float = 0.0
+    top: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+    flip: bool = False
+
+    def place(
+        self, boxes: np.ndarray, *, least: tuple[float, float] = (0.0, 0.0), within: Sequence[float] = (0, 0, 1, 1)
+    ) -> np.ndarray:
+        """Boxes of the picture as boxes of the input, cut to what is visible.
+
+        Args:
+            boxes: (n, 5).
+            least: width and height, relative to the input: smaller ones are dropped, and so are those without an area.
+            within: corners x1, y1, x2, y2 of the visible part of the input.
+
+        Returns:
+            (m, 5) float32 with m <= n.
+        """
+        boxes = np.asarray(boxes, np.float32)
+        centres, sides = boxes[:, 1:3], boxes[:, 3:5] * (self.width, self.height)
+        if self.flip:
+            centres = centres * (-1, 1) + (1, 0)
+        centres = centres * (self.width, self.height) + (self.left, self.top)
+        low, high = np.maximum(centres - sides / 2, within[:2]), np.minimum(centres + sides / 2, within[2:])
+        sides = high - low
+        kept = (sides > 0).all(axis=1) & (sides >= least).all(axis=1)
+        return np.concatenate([boxes[:, :1], (low + high) / 2, sides], axis=1)[kept].astype(np.float32)
+
+    def undo(self, corners: np.ndarray) -> np.ndarray:
+        """Boxes of the input, such as detections, as boxes of the picture: (..., 4) x1, y1, x2, y2, relative, not cut."""
+        corners = (corners - np.array((self.left, self.top) * 2)) / np.array((self.width, self.height) * 2)
+        return corners[..., [2, 1, 0, 3]] * (-1, 1, -1, 1) + (1, 0, 1, 0) if self.flip else corners
+
+
+def as_pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of a size."""
+    height, width = (size, size) if np.isscalar(size) else size
+    return int(height), int(width)
+
+
+def to_float(image: np.ndarray) -> np.ndarray:
+    """Uint8 to float32 in [0, 1]; floats stay as they are."""
+    return np.divide(image, np.float32(255)) if image.dtype == np.uint8 else np.asarray(image, np.float32)
+
+
+def stretch(
+    image: np.ndarray, size: int | Sequence[int], *, align_corners: bool = False
+) -> tuple[np.ndarray, Placement]:
+    """Resize to the input, aspect ratio not kept: AlexeyAB's way.
+
+    Args:
+        image: (H, W, 3) uint8, or float in [0, 1].
+        size: of the network's input.
+        align_corners: Darknet's own bilinear, in float: the corner pixels keep their values. Without, OpenCV's: faster,
+            pixels are areas, bytes in between.
+
+    Returns:
+        (height, width, 3) float32 in [0, 1], and the placement that `undo`es detections.
+    """
+    return to_float(resize(image, as_pair(size), align_corners)), Placement()
+
+
+def letterbox(
+    image: np.ndarray, size: int | Sequence[int], *, align_corners: bool = False
+) -> tuple[np.ndarray, Placement]:
+    """Resize to fit into the input, the rest 0.5 grey: pjreddie's way. Arguments and results as `stretch`.
+
+    The numbers are Darknet's, rounded down. Its own way back takes half an odd rest for half a pixel; ours takes the pixels
+    where the picture truly is.
+    """
+    canvas = np.full((*as_pair(size), 3), GREY, np.float32)
+    top, left, height, width = _fit(image.shape, canvas.shape)
+    canvas[top : top + height, left : left + width] = to_float(resize(image, (height, width), align_corners))
+    return canvas, letterbox_placement(image.shape, size)
+
+
+RESIZES = {"letterbox": letterbox, "stretch": stretch}
+
+
+def letterbox_placement(shape: Sequence[int], size: int | Sequence[int]) -> Placement:
+    """Where `letterbox` puts a picture of this shape (height, width, ...)."""
+    (rows, columns), (top, left, height, width) = as_pair(size), _fit(shape, as_pair(size))
+    return Placement(left / columns, top / rows, width / columns, height / rows)
+
+
+def _fit(shape: Sequence[int], target: Sequence[int]) -> tuple[int, int, int, int]:
+    """Top, left, height and width in pixels of a picture that fits into `target`."""
+    height, width = target[:2]
+    if width * shape[0] < height * shape[1]:
+        height = max(1, shape[0] * width // shape[1])
+    else:
+        width = max(1, shape[1] * height // shape[0])
+    return (target[0] - height) // 2, (target[1] - width) // 2, height, width
+
+
+def resize(image: np.ndarray, size: tuple[int, int], align_corners: bool = False) -> np.ndarray:
+    """(H, W, 3) to `size`, bilinear; see `stretch`."""
+    if not align_corners:
+        return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    image = to_float(image)
+    for axis, count in enumerate(size):
+        last = image.shape[axis] - 1
+        places = np.arange(count) * (last / max(1, count - 1))
+        low = np.minimum(places.astype(int), last)
+        share = (places - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+        image = image.take(low, axis) * (1 - share) + image.take(np.minimum(low + 1, last), axis) * share
+    return image
+
+
+# --- multi-scale ---
+
+
+def check_dialect(dialect: str) -> None:
+    """Raise a ValueError for a dialect that is none."""
+    if dialect not in DIALECTS:
+        raise ValueError(f"dialect: received {dialect!r}; allowed: {', '.join(DIALECTS)}")
+
+
+def draw_scale(generator: np.random.Generator, most: float) -> float:
+    """A factor between 1 and `most`, or, every second time, one over it."""
+    factor = generator.uniform(1, most)
+    return float(factor if generator.random() < 0.5 else 1 / factor)
+
+
+def multi_scale_size(
+    iteration: int,
+    *,
+    seed: int,
+    size: int | Sequence[int],
+    dialect: str = "alexeyab",
+    random: float = 1.0,
+    max_batches: int | None = None,
+) -> tuple[int, int]:
+    """The input's size in an iteration: another one every 10 iterations, a multiple of 32.
+
+    alexeyab draws between size / 1.4 and size * 1.4 (one step of 32 more), begins with the largest, to see whether the memory
+    suffices, and ends with it. pjreddie draws from 320, 352, ..., 608, whatever the size, and ends with 608.
+
+    Args:
+        iteration: from 0.
+        seed: of the draws; the result depends on it and the iteration alone.
+        size: of the cfg, an int or (height, width).
+        dialect: whose rule.
+        random: of the cfg's [yolo] section: 0 keeps the size, 1 stands for AlexeyAB's 1.4, and another number for itself.
+        max_batches: iterations in all; the blocks that begin in the last 100 (alexeyab) or 200 (pjreddie) have the largest
+            size. Without, none has.
+
+    Returns:
+        (height, width) in pixels.
+    """
+    check_dialect(dialect)
+    sides = as_pair(size)
+    if not random:
+        return sides
+    block = iteration // 10 * 10
+    left = float("inf") if max_batches is None else max_batches - block
+    generator = stream(seed, "size", block)
+    if dialect == "pjreddie":
+        side = 608 if left < 200 else 32 * int(generator.integers(10, 20))
+        return side, side
+    most = 1.4 if random == 1 else random
+    factor = most if block == 0 or left < 100 else draw_scale(generator, most)
+    scaled = tuple(max(32, int(factor * side / 32 + 1.5) * 32) for side in sides)
+    return sides if factor < 1 and any(new > old for new, old in zip(scaled, sides, strict=True)) else scaled

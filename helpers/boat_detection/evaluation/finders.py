@@ -1,0 +1,80 @@
+"""A network looking at pictures: tables of detections."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from helpers import runtime
+from helpers.boat_detection import data
+from helpers.boat_detection.augment import resizing
+from helpers.boat_detection.config import BoatDetectionConfig
+from helpers.boat_detection.evaluation import postprocess
+from helpers.boat_detection.formats.darknet import cfg_files, graph, weights
+from helpers.boat_detection.formats.darknet.cfg_files import Cfg
+from helpers.boat_detection.metrics.overlap import CORNERS
+
+BATCH = 32
+LEAST_SCORE = 0.005  # Darknet's, for measuring
+CFG, FINAL = "network.cfg", "backup/network_final.weights"  # in the folder of step train
+
+
+class Finder:
+    """Network, decoding and non-maximum suppression as one function from pictures to detections.
+
+    Args:
+        network: from `graph.build_from_cfg`.
+        cfg: its .cfg.
+        size: side of the input in pixels.
+        resize: "letterbox" or "stretch".
+        nms: overlap from which the weaker of two boxes goes.
+    """
+
+    def __init__(self, network: keras.Model, cfg: Cfg, *, size: int, resize: str = "letterbox", nms: float = 0.45):
+        self.network, self.cfg, self.size, self.resize, self.nms = network, cfg, size, resize, nms
+
+    def propose(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Boxes (B, N, 4) relative to the input, objectness (B, N) and classes (B, N, C) of inputs (B, size, size, 3)."""
+        found = graph.decode(graph.heads(self.network, images), self.cfg, self.size)
+        return tuple(np.asarray(keras.ops.convert_to_numpy(part)) for part in found)
+
+    def find(self, paths: Sequence[Path], *, threshold: float = LEAST_SCORE, progress: bool = False) -> pd.DataFrame:
+        """Detections of picture files: image (stem), class, score, x1, y1, x2, y2 relative to the picture, best first."""
+        parts = []
+        starts = range(0, len(paths), BATCH)
+        for start in runtime.progress(starts, label="looking", unit="batch") if progress else starts:
+            some = paths[start : start + BATCH]
+            images, placements = data.read_inputs(some, self.size, resize=self.resize)
+            parts.append(self._table([path.stem for path in some], images, placements, threshold))
+        return postprocess.join_tables(parts)
+
+    def look(self, frames: Sequence[np.ndarray], *, threshold: float = LEAST_SCORE) -> pd.DataFrame:
+        """Detections of pictures in memory, (H, W, 3) uint8; `image` is their number."""
+        found = [resizing.RESIZES[self.resize](frame, self.size) for frame in frames]
+        images, placements = np.stack([image for image, _ in found]), [placement for _, placement in found]
+        return self._table(range(len(frames)), images, placements, threshold)
+
+    def _table(
+        self, names: Sequence, images: np.ndarray, placements: Sequence[resizing.Placement], threshold: float
+    ) -> pd.DataFrame:
+        boxes, objectness, classes = self.propose(images)
+        boxes = np.stack([placement.undo(part) for placement, part in zip(placements, boxes, strict=True)])
+        table = postprocess.detections_table(
+            names, boxes, objectness, classes, threshold=threshold, nms_threshold=self.nms
+        )
+        return table.assign(**{edge: table[edge].clip(0.0, 1.0) for edge in CORNERS})
+
+
+def build_finder(config: BoatDetectionConfig, cfg: Cfg, network: keras.Model) -> Finder:
+    """A network as a function from pictures to detections, with the config's input size and threshold."""
+    return Finder(network, cfg, size=config.size, resize=config.resize, nms=config.nms)
+
+
+def load_finder(config: BoatDetectionConfig, trained: Path) -> Finder:
+    """The network that step train left in the folder `trained`."""
+    cfg = cfg_files.read_cfg(trained / CFG)
+    network = graph.build_from_cfg(cfg)
+    weights.load_weights(network, trained / FINAL)
+    return build_finder(config, cfg, network)

@@ -1,0 +1,138 @@
+"""From decoded boxes to a table of detections: thresholds and non-maximum suppression as Darknet does them.
+
+NumPy only, so that worker processes may import it. A box is (x1, y1, x2, y2) in any one unit, relative or pixels.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from helpers.boat_detection.metrics.overlap import COLUMNS, CORNERS, diou, iou
+
+BLOCK = 256  # boxes whose overlaps are computed at once: it bounds the memory
+
+
+def nms(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    threshold: float = 0.45,
+    kind: str = "greedy",
+    beta: float = 0.6,
+) -> np.ndarray:
+    """Non-maximum suppression: the best box stays, those of its class that overlap it more than `threshold` go, and so on.
+
+    Args:
+        boxes: (N, 4).
+        scores: (N,); of equal ones the first in the list is the better.
+        classes: (N,); None is one class for all.
+        threshold: a box goes when its overlap is strictly above.
+        kind: "greedy" measures overlap by IoU, "diou" by `diou` (Darknet's `diounms`): it spares a box whose centre is
+            elsewhere, as of a boat behind a boat.
+        beta: exponent of "diou".
+
+    Returns:
+        (K,) indices of what stays, best first.
+
+    Raises:
+        ValueError: unknown kind.
+    """
+    if kind not in ("greedy", "diou"):
+        raise ValueError(f"kind of nms must be 'greedy' or 'diou'. Received: kind={kind!r}")
+    boxes, scores = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores)
+    classes = np.zeros(len(boxes), int) if classes is None else np.asarray(classes)
+    order = np.argsort(-scores, kind="stable")
+    measure = iou if kind == "greedy" else functools.partial(diou, beta=beta)
+    gone = np.zeros(len(boxes), bool)
+    for label in np.unique(classes):
+        own = order[classes[order] == label]
+        for start in range(0, len(own), BLOCK):
+            block = own[start : start + BLOCK]
+            block = block[~gone[block]]
+            later = own[start:]
+            near = measure(boxes[block, None], boxes[later]) > threshold
+            for best, overlapped in zip(block, near, strict=True):
+                if not gone[best]:
+                    gone[later[overlapped]] = True
+                    gone[best] = False
+    return order[~gone[order]]
+
+
+def candidates(
+    boxes: ArrayLike, objectness: ArrayLike, classes: ArrayLike, *, threshold: float = 0.005
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What one image's network output offers: objectness x class probability strictly above the threshold.
+
+    Args:
+        boxes: (N, 4).
+        objectness: (N,) in [0, 1].
+        classes: (N, C) probability of each class, not yet multiplied by the objectness.
+        threshold: Darknet's 0.005 for measuring mAP, 0.25 for looking (0.5 in pjreddie's).
+
+    Returns:
+        boxes (K, 4), scores (K,), classes (K,) int; a box comes once for each class that it may be.
+
+    Raises:
+        ValueError: shapes that do not belong together; NaN or infinity in the scores or in a candidate's box.
+    """
+    boxes, objectness, classes = np.asarray(boxes), np.asarray(objectness), np.asarray(classes)
+    count = len(objectness)
+    if boxes.shape != (count, 4) or objectness.ndim != 1 or classes.ndim != 2 or len(classes) != count:
+        raise ValueError(
+            "expected boxes (N, 4), objectness (N,) and classes (N, C) of one image. "
+            f"Received: {boxes.shape}, {objectness.shape} and {classes.shape}"
+        )
+    scores = objectness[:, None] * classes
+    rows, labels = np.nonzero(scores > threshold)  # so is the objectness, for a probability is at most 1
+    if not np.isfinite(scores).all() or not np.isfinite(boxes[rows]).all():
+        raise ValueError("the network's boxes or scores hold NaN or infinity: training has diverged, look at the loss")
+    return boxes[rows], scores[rows, labels], labels
+
+
+def detections_table(
+    images: Sequence,
+    boxes: ArrayLike,
+    objectness: ArrayLike,
+    classes: ArrayLike,
+    *,
+    threshold: float = 0.005,
+    nms_threshold: float = 0.45,
+    kind: str = "greedy",
+    beta: float = 0.6,
+) -> pd.DataFrame:
+    """Detections of a batch: `candidates`, then `nms`, image by image.
+
+    Args:
+        images: B names.
+        boxes: (B, N, 4), as `decode` gives them, or already taken back from the letterbox; the table keeps their unit.
+        objectness: (B, N).
+        classes: (B, N, C).
+        threshold, nms_threshold, kind, beta: of `candidates` and `nms`.
+
+    Returns:
+        Table `image, class, score, x1, y1, x2, y2`: images in the order given, in each the best detection first. Boxes
+        reach over the border where the network says so, as in Darknet.
+
+    Raises:
+        ValueError: as `candidates`; another number of names than of images.
+    """
+    parts = []
+    for image, *output in zip(images, boxes, objectness, classes, strict=True):
+        found, scores, labels = candidates(*output, threshold=threshold)
+        kept = nms(found, scores, classes=labels, threshold=nms_threshold, kind=kind, beta=beta)
+        corners = dict(zip(CORNERS, found[kept].T, strict=True))
+        parts.append(pd.DataFrame({"image": image, "class": labels[kept], "score": scores[kept], **corners}))
+    return join_tables(parts)
+
+
+def join_tables(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of detections as one, numbered anew; an empty one with the right columns where nothing was found."""
+    parts = [part for part in parts if len(part)]  # pandas warns of empty ones
+    if parts:
+        return pd.concat(parts, ignore_index=True)
+    kinds = dict.fromkeys(COLUMNS, np.float32) | {"image": object, "class": np.int64}
+    return pd.DataFrame({column: np.empty(0, kind) for column, kind in kinds.items()})

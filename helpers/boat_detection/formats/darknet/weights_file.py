@@ -1,0 +1,92 @@
+"""Darknet's .weights files without a network: header, values, and the cut that makes a backbone of a detector.
+
+A header (three int32 of version, then the images seen so far as uint64, before version 0.2 as uint32), then the float32 of
+each convolution in the order of the .cfg: beta, gamma, mean, variance, kernel with batch normalisation, else bias, kernel.
+Nothing in a file says which network it belongs to; its length must.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from helpers.boat_detection.formats.darknet import cfg_files, networks
+from helpers.workspace import disk
+
+VERSION = (0, 2, 5)  # what AlexeyAB's Darknet writes
+
+
+def read_file(path: str | os.PathLike) -> tuple[int, np.ndarray]:
+    """Header and values of a file.
+
+    Returns:
+        Images seen, and all values as a memory map, float32 (count,).
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no header, a web page, or a length that is no whole number of values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path.name} in {path.parent}; expected a Darknet .weights file")
+    with path.open("rb") as file:
+        start = file.read(20)
+    if start.lstrip()[:1] == b"<":
+        raise ValueError(f"{path.name}: a web page, no weights; the download was redirected, fetch the file again")
+    header = 0
+    if len(start) >= 12:
+        major, minor, _ = np.frombuffer(start[:12], "<i4").tolist()
+        header = 20 if 10 * major + minor >= 2 and major < 1000 and minor < 1000 else 16
+    if not header or len(start) < header or min(major, minor) < 0:
+        raise ValueError(
+            f"{path.name}: no Darknet header (three int32, then the images seen) in its first {len(start)} bytes"
+        )
+    seen = int(np.frombuffer(start[12:header], "<u8" if header == 20 else "<u4")[0])
+    size = path.stat().st_size - header
+    if size % 4 or not size:
+        raise ValueError(f"{path.name}: truncated: {size} bytes after the header, expected a multiple of 4 above 0")
+    return seen, np.memmap(path, "<f4", "r", offset=header)
+
+
+def make_header(seen: int = 0) -> bytes:
+    """The 20 bytes at the beginning of a new file."""
+    return np.array(VERSION, "<i4").tobytes() + np.array([seen], "<u8").tobytes()
+
+
+def cut_weights(
+    src: str | os.PathLike,
+    dst: str | os.PathLike,
+    layers: int = 74,
+    *,
+    cfg: str | os.PathLike | cfg_files.Cfg | None = None,
+    seen: int = 0,
+) -> int:
+    """Cut a .weights file after a layer, as Darknet's `partial` does: yolov3.weights at 74 is a darknet53.conv.74.
+
+    Args:
+        src: a file of at least so many layers.
+        dst: the file to write.
+        layers: keep those with numbers below this.
+        cfg: the network of `src`; yolov3 by default.
+        seen: images seen, for the header; 0 lets Darknet train from the beginning.
+
+    Returns:
+        Number of convolutions written.
+
+    Raises:
+        ValueError: `src` is shorter than that, or holds values that are not finite.
+    """
+    plan = cfg_files.parse_cfg(networks.yolov3_cfg(80)) if cfg is None else cfg_files.read_cfg(cfg)
+    kept = [layer.floats for layer in plan.layers if layer.index < layers and layer.floats]
+    _, values = read_file(src)
+    name, count = Path(src).name, sum(kept)
+    if not kept or len(values) < count:
+        raise ValueError(
+            f"{name}: {len(kept)} convolutions before layer {layers} need {count} values. Received: {len(values)}"
+        )
+    if not np.isfinite(values[:count]).all():
+        raise ValueError(f"{name}: holds values that are not finite before layer {layers}; the training had failed")
+    with disk.atomic_write(dst) as file:
+        file.write(make_header(seen))
+        file.write(values[:count].tobytes())
+    return len(kept)

@@ -1,0 +1,71 @@
+"""Boxes by their corners (x1, y1, x2, y2), in any one unit: areas, overlaps, and tables of them in pixels.
+
+NumPy only, so that worker processes may import it.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+CORNERS = ["x1", "y1", "x2", "y2"]
+COLUMNS = ["image", "class", "score", *CORNERS]  # of a table of detections
+
+
+def area(boxes: ArrayLike) -> np.ndarray:
+    """Width times height of boxes (..., 4): (...) float64."""
+    boxes = np.asarray(boxes, np.float64)
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersection(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
+    """Area that boxes (..., 4) share with others (..., 4), broadcast against each other: (...) float64."""
+    boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    width = np.minimum(boxes[..., 2], others[..., 2]) - np.maximum(boxes[..., 0], others[..., 0])
+    height = np.minimum(boxes[..., 3], others[..., 3]) - np.maximum(boxes[..., 1], others[..., 1])
+    return np.maximum(width, 0) * np.maximum(height, 0)
+
+
+def iou(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
+    """Intersection over union, in [0, 1]; 0 where both boxes are empty.
+
+    Args:
+        boxes, others: (..., 4), broadcast: `iou(a[:, None], b)` is the matrix of all pairs, `iou(a, b)` goes row by row.
+
+    Returns:
+        (...) float64.
+    """
+    inside = intersection(boxes, others)
+    union = area(boxes) + area(others) - inside
+    return np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)
+
+
+def diou(boxes: ArrayLike, others: ArrayLike, *, beta: float = 1.0) -> np.ndarray:
+    """IoU - (d^2 / c^2)^beta: d between the centres, c the diagonal of the box around both (Zheng et al. 2020).
+
+    Args:
+        boxes, others: as in `iou`.
+        beta: 1 in the paper, 0.6 is Darknet's `beta_nms`.
+    """
+    boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    apart = (boxes[..., :2] + boxes[..., 2:] - others[..., :2] - others[..., 2:]) / 2
+    around = np.maximum(boxes[..., 2:], others[..., 2:]) - np.minimum(boxes[..., :2], others[..., :2])
+    distance, diagonal = (apart**2).sum(-1), (around**2).sum(-1)
+    return iou(boxes, others) - np.divide(distance, diagonal, out=np.zeros_like(distance), where=diagonal > 0) ** beta
+
+
+def in_pixels(boxes: pd.DataFrame, pictures: pd.DataFrame) -> pd.DataFrame:
+    """A table of relative boxes in pixels of their pictures.
+
+    Args:
+        boxes: columns `image, x1, y1, x2, y2`, relative.
+        pictures: columns `image, width, height`.
+
+    Raises:
+        ValueError: an image without a size.
+    """
+    sizes = pictures.set_index("image")[["width", "height"]]
+    missing = sorted({*boxes["image"]} - {*sizes.index}, key=str)
+    if missing:
+        raise ValueError(f"{len(missing)} images have no size, the first: {missing[0]!r}; add them to pictures")
+    scaled = boxes[CORNERS].to_numpy(float) * np.tile(sizes.loc[boxes["image"]].to_numpy(float), 2)
+    return boxes.assign(**dict(zip(CORNERS, scaled.T, strict=True)))

@@ -1,0 +1,236 @@
+"""From a configuration to a trained network: its .cfg file, its first weights, its batches, and one training."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from helpers import training
+from helpers.boat_detection import anchors, data, metrics, model
+from helpers.boat_detection.augment.chance import Augmentation
+from helpers.boat_detection.batches import Batches
+from helpers.boat_detection.config import BoatDetectionConfig
+from helpers.boat_detection.evaluation import finders
+from helpers.boat_detection.formats.darknet import cfg_files, graph, networks, optimizers, weights
+from helpers.boat_detection.formats.darknet.cfg_files import Cfg
+from helpers.boat_detection.formats.darknet.train_log import TrainLog
+from helpers.boat_detection.metrics.overlap import in_pixels
+from helpers.boat_detection.sources import published
+from helpers.config import values
+from helpers.training.remote_log import RemoteLog
+from helpers.workspace import disk
+
+NETWORK = ("network", "width", "size", "anchors", "start", "freeze", "dialect", "resize", "batch_norm_momentum")
+RULE = ("optimizer", "learning_rate", "burn_in", "schedule", "batch_size", "subdivisions", "iterations")
+CHANGES = ("jitter", "hue", "saturation", "exposure", "mosaic", "multi_scale")
+TRAIN = (
+    *(*NETWORK, *RULE, *CHANGES, "ignore_thresh", "coordinates", "ema", "precision", "seed"),
+    *("evaluate_every", "watch_images", "nms"),
+)
+WORKERS = 2  # threads that make a batch
+
+
+def fingerprint(config: BoatDetectionConfig) -> list[tuple[str, int, int]] | None:
+    """Names, sizes and times of the user's own .cfg and .weights files, so that a changed one makes a new training."""
+    own = [Path(name).expanduser() for name in (config.network, config.start) if name.endswith((".cfg", ".weights"))]
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in own if path.is_file()] or None
+
+
+def count_anchors(network: str) -> int:
+    """Anchors of all heads together of a network's name or .cfg file."""
+    if network.endswith(".cfg"):
+        return len(cfg_files.read_cfg(network).yolo[0].anchors)
+    return len(networks.TINY_ANCHORS if network == "yolov3-tiny" else networks.ANCHORS)
+
+
+def choose_anchors(config: BoatDetectionConfig, pictures: pd.DataFrame, boxes: pd.DataFrame) -> np.ndarray | None:
+    """Anchors in pixels of the input, found in the training boxes where the config asks for it, else None."""
+    if config.anchors == "coco" or config.network.endswith(".cfg"):
+        return None
+    sizes = anchors.input_sizes(pictures, data.that_count(boxes), size=config.size, resize=config.resize)
+    return anchors.find_anchors(sizes, count_anchors(config.network), seed=config.seed)[0]
+
+
+def write_cfg(config: BoatDetectionConfig, num_classes: int, found: np.ndarray | None) -> str:
+    """Text of the .cfg file of a training; Darknet itself can train from it too.
+
+    Args:
+        config: gives the network, its size and the settings of the training.
+        num_classes: number of classes.
+        found: (N, 2) anchors, widths and heights in pixels; None for Darknet's.
+    """
+    if config.network.endswith(".cfg"):
+        return Path(config.network).read_text(encoding="utf-8")
+    same = ("size", "width", "subdivisions", "learning_rate", "burn_in", "saturation", "exposure", "hue", "jitter")
+    options = {name: getattr(config, name) for name in (*same, "ignore_thresh")}
+    if found is not None:
+        options["anchors"] = [tuple(round(float(side)) for side in pair) for pair in found]
+    return networks.WRITERS[config.network](
+        num_classes,
+        **options,
+        batch=config.batch_size,
+        max_batches=config.iterations,
+        steps=_lower_at(config.iterations),
+        scales=(0.1, 0.1),
+        random=int(config.multi_scale),
+        letter_box=int(config.resize == "letterbox"),
+        mosaic=int(config.mosaic),
+    )
+
+
+def write_cfg_file(
+    config: BoatDetectionConfig, folder: Path, pictures: pd.DataFrame, boxes: pd.DataFrame, num_classes: int
+) -> Cfg:
+    """Leave `write_cfg`'s text, with anchors for the training boxes, as `network.cfg`; returns it parsed."""
+    with disk.atomic_write(folder / finders.CFG, "w") as file:
+        file.write(write_cfg(config, num_classes, choose_anchors(config, pictures, boxes)))
+    return cfg_files.read_cfg(folder / finders.CFG)
+
+
+def _lower_at(iterations: int) -> tuple[int, int]:
+    """Iterations from which the rate is a tenth of what it was."""
+    return iterations * 8 // 10, iterations * 9 // 10
+
+
+def build_network(config: BoatDetectionConfig, cfg: Cfg, *, downloads: Path | None = None) -> keras.Model:
+    """The network of a .cfg file with the first weights that `config.start` names.
+
+    Args:
+        config: gives network, start, seed and the momentum of batch normalisation.
+        cfg: parsed.
+        downloads: where fetched weights stand or go.
+    """
+    keras.utils.set_random_seed(config.seed)
+    network = graph.build_from_cfg(cfg, momentum=config.batch_norm_momentum)
+    if config.start in ("backbone", "coco"):
+        published.load_published(network, config.network, config.start, downloads)
+    elif config.start != "none":
+        weights.load_weights(network, Path(config.start).expanduser(), head="strict")
+    return network
+
+
+def freeze(network: keras.Model, layers: int) -> None:
+    """Keep the weights of the layers before Darknet's number `layers`, and their batch statistics."""
+    for found in weights.convolutions(network):
+        if found.index < layers:
+            found.conv.trainable = False
+            if found.norm is not None:
+                found.norm.trainable = False
+
+
+def rate_schedule(config: BoatDetectionConfig) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate over the optimiser's updates."""
+    if config.schedule == "cosine":
+        each = config.subdivisions  # Keras counts the parts of an accumulated update
+        warm = {"warmup_target": config.learning_rate, "warmup_steps": config.burn_in * each} if config.burn_in else {}
+        start, length = 0.0 if warm else config.learning_rate, (config.iterations - config.burn_in) * each
+        return keras.optimizers.schedules.CosineDecay(start, length, alpha=0.01, **warm)
+    return optimizers.DarknetSchedule(
+        config.learning_rate,
+        config.burn_in,
+        steps=_lower_at(config.iterations),
+        scales=[0.1, 0.1],
+        subdivisions=config.subdivisions,
+    )
+
+
+def compile_detector(config: BoatDetectionConfig, cfg: Cfg, *, downloads: Path | None = None) -> model.Detector:
+    """Network, loss and optimiser, ready for `training.fit`."""
+    options = {"gradient_accumulation_steps": config.subdivisions} if config.subdivisions > 1 else {}
+    if config.ema:
+        options |= {"use_ema": True, "ema_momentum": 0.999}
+    with training.strategy().scope():
+        network = build_network(config, cfg, downloads=downloads)
+        freeze(network, config.freeze)
+        loss = model.build_loss(cfg, config.dialect, coordinates=config.coordinates)
+        detector = model.Detector(network, loss)
+        kind = optimizers.DarknetSGD if config.optimizer == "darknet" else keras.optimizers.Adam
+        detector.compile(kind(rate_schedule(config), **options))
+        detector.optimizer.build(detector.trainable_variables)
+    return detector
+
+
+def build_batches(config: BoatDetectionConfig, pictures: pd.DataFrame, boxes: pd.DataFrame) -> Batches:
+    """The training batches; one is a subdivision of an iteration."""
+    return Batches(
+        data.with_boxes(pictures["image"], boxes, pictures["path"]),
+        size=config.size,
+        batch_size=config.batch_size // config.subdivisions,
+        seed=config.seed,
+        augmentation=Augmentation(
+            dialect=config.dialect,
+            jitter=config.jitter,
+            hue=config.hue,
+            saturation=config.saturation,
+            exposure=config.exposure,
+            letterbox=config.resize == "letterbox" and config.dialect == "alexeyab",
+        ),
+        resize=config.resize,
+        mosaic=0.5 if config.mosaic else 0.0,
+        random=1.4 if config.multi_scale else 0.0,
+        max_batches=config.iterations,
+        subdivisions=config.subdivisions,
+        workers=WORKERS,
+    )
+
+
+class Watch:
+    """Called at each evaluation of a training: AP50 on some validation pictures.
+
+    Args:
+        finder: looks with the network in training.
+        pictures, boxes: of the side validation.
+        count: pictures to look at.
+    """
+
+    def __init__(self, finder: finders.Finder, pictures: pd.DataFrame, boxes: pd.DataFrame, count: int) -> None:
+        self.finder, self.pictures = finder, pictures.head(count)
+        self.truth = in_pixels(boxes[boxes["image"].isin(self.pictures["image"])], self.pictures)
+
+    def __call__(self) -> dict[str, float]:
+        """`ap50` as Darknet computes it."""
+        found = self.finder.find([Path(path) for path in self.pictures["path"]])
+        return {"ap50": metrics.average_precision(in_pixels(found, self.pictures), self.truth)}
+
+
+def train_one(
+    config: BoatDetectionConfig,
+    folder: Path,
+    sides: dict[str, tuple[pd.DataFrame, pd.DataFrame]],
+    num_classes: int,
+    *,
+    downloads: Path | None = None,
+    remote: RemoteLog | None = None,
+) -> pd.DataFrame:
+    """Train in `folder`, or go on with it; leaves its .cfg, Darknet's own log, .weights files and `log.csv`.
+
+    Args:
+        config: gives everything in `TRAIN`.
+        folder: of the step.
+        sides: pictures and boxes of `train` and `validation`, see `data.side_of`.
+        num_classes: number of classes.
+        downloads: where published weights stand or go.
+        remote: see `training.fit`.
+
+    Returns:
+        The log, one row per evaluation.
+    """
+    cfg = write_cfg_file(config, folder, *sides["train"], num_classes)
+    batches = build_batches(config, *sides["train"])
+    detector = compile_detector(config, cfg, downloads=downloads)
+    finder = finders.build_finder(config, cfg, detector.network)
+    return training.fit(
+        detector,
+        lambda step: training.prefetch(batches.batch, step),
+        run_dir=folder,
+        epochs=config.iterations // config.evaluate_every,
+        steps_per_epoch=config.evaluate_every * config.subdivisions,
+        validation=Watch(finder, *sides["validation"], config.watch_images),
+        checkpoint_every=config.checkpoint_every,
+        save_every=config.save_every,
+        callbacks=[TrainLog(folder, cfg, batch_size=config.batch_size, every=config.backup_every)],
+        seed=config.seed,
+        remote=remote,
+        config=values(config, TRAIN),
+    )

@@ -1,0 +1,88 @@
+"""Which boxes count, and where they are once a picture stands upright: Open Images' flags and its `Rotation`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def apply_policy(boxes: pd.DataFrame, policy: str = "clean") -> pd.DataFrame:
+    """Which boxes count: adds `ignore`, an area in which a detection is neither right nor wrong.
+
+    Args:
+        boxes: of `filter_boxes`.
+        policy: "seed" takes every box; "clean" leaves out drawings and views from inside, ignores groups. -1 counts as no.
+
+    Returns:
+        A new table; `.attrs["policy"]` counts: `policy, depiction, inside` (left out), `ignored, boxes, images` (the rest).
+    """
+    if policy not in ("seed", "clean"):
+        raise ValueError(f"policy: received {policy!r}; allowed: seed, clean")
+    clean = policy == "clean"
+    depiction = clean & (boxes["IsDepiction"] == 1)
+    inside = clean & (boxes["IsInside"] == 1) & ~depiction
+    kept = boxes[~depiction & ~inside].reset_index(drop=True)
+    kept["ignore"] = clean & (kept["IsGroupOf"] == 1)
+    left_out = {"depiction": int(depiction.sum()), "inside": int(inside.sum()), "ignored": int(kept["ignore"].sum())}
+    counts = {"policy": policy, **left_out, "boxes": int((~kept["ignore"]).sum()), "images": kept["ImageID"].nunique()}
+    kept.attrs = {**boxes.attrs, "policy": counts}
+    return kept
+
+
+def to_boxes(boxes: pd.DataFrame, classes: Mapping[str, int]) -> pd.DataFrame:
+    """The course's table `image, class, x1, y1, x2, y2, ignore` from that of `apply_policy`; `classes`: id -> number."""
+    table = {"image": boxes["ImageID"], "class": boxes["LabelName"].map(classes).astype("int64")}
+    table |= {"x1": boxes["XMin"], "y1": boxes["YMin"], "x2": boxes["XMax"], "y2": boxes["YMax"]}
+    return pd.DataFrame({**table, "ignore": boxes["ignore"]})
+
+
+def _quarter_turns(rotation: float | str | None) -> int:
+    turns = {"0": 0, "90": 1, "180": 2, "270": 3, "nan": 0, "None": 0, "": 0, "<NA>": 0}
+    key = str(rotation).removesuffix(".0")
+    if key not in turns:
+        raise ValueError(f"rotation: received {rotation!r}; allowed: 0, 90, 180, 270 (counter-clockwise), or nan")
+    return turns[key]
+
+
+def upright(image: np.ndarray, rotation: float | None) -> np.ndarray:
+    """A picture (H, W, ...) turned counter-clockwise by `Rotation` degrees; nan (unknown) as it is."""
+    return np.ascontiguousarray(np.rot90(image, _quarter_turns(rotation)))
+
+
+def upright_boxes(x1: Any, y1: Any, x2: Any, y2: Any, rotation: float | None) -> tuple[Any, Any, Any, Any]:
+    """Where boxes (shares of the sides; numbers or arrays) are after `upright`: x1, y1, x2, y2."""
+    for _ in range(_quarter_turns(rotation)):
+        x1, y1, x2, y2 = y1, 1 - x2, y2, 1 - x1
+    return x1, y1, x2, y2
+
+
+def boxes_that_count(
+    boxes: pd.DataFrame, classes: Mapping[str, str], good: pd.DataFrame, *, policy: str, upright: bool
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Boxes of the pictures that can be used as the course's table, and the policy's counts.
+
+    Args:
+        boxes: of step build_dataset.
+        classes: LabelName -> name of the class; their order numbers them.
+        good: the pictures, with rotation.
+        policy: of `apply_policy`.
+        upright: the pictures were turned, so the boxes turn with them.
+    """
+    kept = apply_policy(boxes[boxes["ImageID"].isin(good["image"])], policy)
+    counts = kept.attrs["policy"]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(classes.values()))}
+    table = to_boxes(kept, {label: numbers[name] for label, name in classes.items()})
+    if upright:
+        table = turn(table, good.set_index("image")["rotation"])
+    return table, {name: counts[name] for name in ("boxes", "depiction", "inside", "ignored")}
+
+
+def turn(boxes: pd.DataFrame, rotations: pd.Series) -> pd.DataFrame:
+    """Boxes of pictures that were turned upright; `rotations`: image -> degrees."""
+    degrees = boxes["image"].map(rotations)
+    corners = boxes[["x1", "y1", "x2", "y2"]].to_numpy(float)
+    for turned in sorted(set(degrees) - {0}):
+        rows = (degrees == turned).to_numpy()
+        corners[rows] = list(zip(*upright_boxes(*corners[rows].T, turned), strict=True))
+    return boxes.assign(**dict(zip(("x1", "y1", "x2", "y2"), corners.T, strict=True)))

@@ -1,0 +1,467 @@
+"""Pictures found, checked and made into batches: pairs of picture and boxes are held against the pixels."""
+
+import itertools
+import os
+import struct
+import threading
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers import parallel, runtime
+
+runtime.quiet_start()
+
+from helpers import training
+from helpers.boat_detection import data
+from helpers.boat_detection.augment import resizing
+from helpers.boat_detection.augment.chance import Augmentation
+from helpers.boat_detection.batches import Batches, targets
+from helpers.boat_detection.formats.darknet import text_files
+from helpers.boat_detection.sources import local
+
+SHARED = runtime.repo_root().parent / "shared" / "data" / "boats"
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
+OFF = {"hue": 0, "saturation": 1, "exposure": 1}
+COUNT = 24
+
+
+def draw(number, shape=(64, 96)):
+    """Grey with one red rectangle at a place that only this number has; its box."""
+    height, width = shape
+    image = np.full((height, width, 3), 80 + 2 * number, np.uint8)
+    x, y = 4 + number % 6 * 12, 4 + number // 6 * 11
+    image[y : y + 16, x : x + 24] = (250, 0, 0)
+    return image, [0, (x + 12) / width, (y + 8) / height, 24 / width, 16 / height]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """24 drawn pictures with label files beside them, of two sizes."""
+    path = tmp_path_factory.mktemp("boats")
+    for number in range(COUNT):
+        image, box = draw(number, (64, 96) if number % 3 else (80, 100))
+        cv2.imwrite(str(path / f"{number:02d}.png"), image[..., ::-1])
+        text_files.write_labels(path / f"{number:02d}.txt", [box])
+    return path
+
+
+@pytest.fixture(scope="module")
+def images(folder):
+    found = local.find_images(folder)
+    return data.with_boxes(found["image"], local.read_boxes(folder, found), [folder / name for name in found["image"]])
+
+
+def red(image):
+    """Corners x1, y1, x2, y2, relative, of what is red."""
+    ys, xs = np.nonzero(image[..., 0] - image[..., 2] > 0.35)
+    height, width = image.shape[:2]
+    return np.array([xs.min() / width, ys.min() / height, (xs.max() + 1) / width, (ys.max() + 1) / height])
+
+
+def corners(row):
+    return np.array([row[0] - row[2] / 2, row[1] - row[3] / 2, row[0] + row[2] / 2, row[1] + row[3] / 2])
+
+
+# --- reading and checking ---
+
+
+def jpeg(quality=90):
+    image = cv2.resize(np.random.default_rng(0).integers(0, 255, (12, 16, 3), np.uint8), (320, 240))
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def with_segment(content, payload):
+    """A JPEG file with an APP1 segment, where cameras put their notes and thumbnails."""
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + content[2:]
+
+
+def turned(content):
+    """With a camera's note that the picture is to be turned by 90 degrees."""
+    note = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    return with_segment(content, note)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "b.PNG", "größe.bmp", "grey.png", "alpha.png"])
+def test_pictures_are_read_as_rgb(tmp_path, name):
+    image = draw(3)[0]
+    stored = {"grey.png": image[..., 1], "alpha.png": np.dstack([image[..., ::-1], image[..., 0]])}
+    content = cv2.imencode(name[-4:].lower(), stored.get(name, image[..., ::-1]))[1]
+    content.tofile(tmp_path / name)
+    expected = np.repeat(image[..., 1:2], 3, axis=-1) if name == "grey.png" else image
+    found = data.read_image(tmp_path / name)
+    assert found.dtype == np.uint8 and np.abs(found.astype(int) - expected).mean() < (3 if name == "a.jpg" else 1e-9)
+    assert data.check_image(tmp_path / name) == {"height": 64, "width": 96, "bytes": content.nbytes}
+
+
+def test_a_note_to_turn_the_picture_does_not_move_its_boxes(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(turned(jpeg()))
+    assert cv2.imread(str(path)).shape == (320, 240, 3)  # the note is understood by who looks for it
+    assert data.read_image(path).shape == (240, 320, 3)
+    assert data.check_image(path)["width"] == 320
+
+
+BROKEN = {
+    "empty.jpg": (b"", "no picture that can be read (0 bytes)"),
+    "page.jpg": (b"<html>403 Forbidden</html>", "no picture"),
+    "half.jpg": (jpeg()[:5000], "cut off"),
+    "end.jpg": (jpeg()[:-2], "cut off"),
+    "header.jpg": (jpeg()[:300], "no picture"),
+    "thumbnail.jpg": (with_segment(jpeg(), b"Exif\0\0" + jpeg(5)[:9000])[:-4000], "cut off"),
+    "zeros.jpg": (jpeg()[:4000] + bytes(3000) + jpeg()[7000:], "damaged: Corrupt JPEG data"),
+    "half.png": (cv2.imencode(".png", draw(0)[0])[1].tobytes()[:200], "no picture"),
+    "folder.png": (None, ""),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_pictures_are_found_in_silence(tmp_path, capfd, name):
+    content, words = BROKEN[name]
+    if content is None:
+        (tmp_path / name).mkdir()
+        with pytest.raises(OSError):
+            data.check_image(tmp_path / name)
+        return
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        data.check_image(tmp_path / name)
+    assert name in str(error.value) and words in str(error.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_harmless_oddities_are_no_damage(tmp_path, capfd):
+    whole = jpeg()
+    oddities = {
+        "more.jpg": whole[:-2] + bytes(7) + whole[-2:],  # the decoder reports 7 extraneous bytes
+        "after.jpg": whole + b"written after the end",
+        "thumbnail.jpg": with_segment(whole, b"Exif\0\0" + jpeg(5)[:9000]),
+    }
+    for name, content in oddities.items():
+        (tmp_path / name).write_bytes(content)
+        assert data.check_image(tmp_path / name)["height"] == 240
+    assert capfd.readouterr() == ("", "")
+
+
+def test_stderr_is_given_back(tmp_path, capfd):
+    for name in ("no.jpg", "page.jpg"):
+        (tmp_path / "page.jpg").write_bytes(b"<html>")
+        with pytest.raises((FileNotFoundError, ValueError)):
+            data.check_image(tmp_path / name)
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard"
+
+
+def test_pictures_are_checked_in_workers(folder, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(jpeg()[:-100])
+    table = parallel.parallel(data.check_image, [folder / "01.png", tmp_path / "bad.jpg"], jobs=2)
+    assert table["error"].tolist()[0] == "" and "bad.jpg is cut off" in table["error"].tolist()[1]
+    assert table["width"].tolist()[0] == 96
+
+
+# --- folders and tables ---
+
+
+def test_images_are_found_with_their_labels(tmp_path):
+    for name in (
+        "images/train/b.jpg",
+        "images/a.PNG",
+        "images/.hidden/c.jpg",
+        "flat/d.jpeg",
+        "notes.txt",
+        "flat/e.gif",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("labels/train/b.txt", "labels/a.txt", "flat/d.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    expected = [
+        ("flat/d.jpeg", "flat/d.txt"),
+        ("images/a.PNG", "labels/a.txt"),
+        ("images/train/b.jpg", "labels/train/b.txt"),
+    ]
+    assert list(local.find_images(tmp_path).itertuples(index=False, name=None)) == expected
+    (tmp_path / "labels" / "a.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of 3 pictures in .* have no label file, such as a.PNG; .*empty"):
+        local.find_images(tmp_path)
+    kept = local.find_images(tmp_path, unlabelled="keep")
+    assert kept["label"].tolist() == ["flat/d.txt", "", "labels/train/b.txt"]
+    assert len(local.read_boxes(tmp_path, kept)) == 0
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        local.find_images(tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match=r"no picture in labels; expected .*\.png"):
+        local.find_images(tmp_path / "labels")
+
+
+def test_tables_and_pairs(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "b.jpg").touch()
+    (tmp_path / "a.txt").write_text("1 0.5 0.5 0.2 0.4\n0 0.9 0.1 0.4 0.2\n0 0.5 0.5 0 1\n")
+    (tmp_path / "b.txt").write_text("")
+    found, problems = local.find_images(tmp_path), []
+    table = local.read_boxes(tmp_path, found, classes=2, problems=problems)
+    assert table.columns.tolist() == ["image", "class", "x1", "y1", "x2", "y2", "ignore"]
+    assert table["image"].tolist() == ["a.jpg", "a.jpg"] and table["class"].tolist() == [1, 0]
+    assert table[["x1", "y1", "x2", "y2"]].to_numpy() == pytest.approx(
+        np.array([[0.4, 0.3, 0.6, 0.7], [0.7, 0, 1, 0.2]]), abs=1e-6
+    )  # what sticks out is cut
+    assert problems[0]["file"] == "a.txt" and problems[0]["line"] == 3
+    pairs = data.with_boxes(
+        ["b.jpg", "a.jpg"], table.assign(ignore=[True, False]), [tmp_path / "b.jpg", tmp_path / "a.jpg"]
+    )
+    assert [path for path, _ in pairs] == [tmp_path / "b.jpg", tmp_path / "a.jpg"]
+    assert pairs[0][1].shape == (0, 5)
+    assert pairs[1][1] == pytest.approx(np.array([[-2, 0.5, 0.5, 0.2, 0.4], [0, 0.85, 0.1, 0.3, 0.2]]), abs=1e-6)
+    none = data.with_boxes(["b.jpg"], table.iloc[:0].drop(columns="ignore"))
+    assert none[0][1].shape == (0, 5) and none[0][1].dtype == np.float32
+
+
+# --- batches ---
+
+
+def test_targets_put_areas_to_ignore_last_and_lose_them_first():
+    first = np.array(
+        [[-2, 0.1, 0.1, 0.1, 0.1], [3, 0.2, 0.3, 0.4, 0.5], [-2, 0.9, 0.9, 0.1, 0.1], [1, 0.5, 0.5, 0.6, 0.7]]
+    )
+    found = targets([first, np.empty((0, 5))], 3)
+    assert found.dtype == np.float32 and found.shape == (2, 3, 5)
+    assert found[0] == pytest.approx(
+        np.array([[0.2, 0.3, 0.4, 0.5, 3], [0.5, 0.5, 0.6, 0.7, 1], [0.1, 0.1, 0.1, 0.1, -2]])
+    )
+    assert (found[1] == -1).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"resize": "stretch"},
+        {"augmentation": Augmentation(**OFF)},
+        {"augmentation": Augmentation(dialect="pjreddie", **OFF)},
+        {"augmentation": Augmentation(letterbox=True, **OFF), "size": (64, 128)},
+        {"augmentation": Augmentation(**OFF), "random": 1.0, "workers": 3},
+    ],
+    ids=["letterbox", "stretch", "alexeyab", "pjreddie", "letter_box", "multi-scale"],
+)
+def test_every_picture_comes_with_its_own_boxes(images, options):
+    batches = Batches(images, **{"size": 96, "batch_size": 8, "seed": 3, **options})
+    assert batches.steps_per_epoch == 3
+    checked = 0
+    for step in range(6):
+        pictures, y_true = batches.batch(step)
+        assert pictures.shape == (8, *batches.size(step), 3) and pictures.dtype == np.float32
+        assert y_true.shape == (8, batches.max_boxes, 5) and y_true.dtype == np.float32
+        assert pictures.min() >= 0 and pictures.max() <= 1
+        for picture, rows in zip(pictures, y_true, strict=True):
+            if rows[0, 4] == 0 and min(rows[0, 2:4]) > 0.1:
+                assert red(picture) == pytest.approx(corners(rows[0]), abs=2.1 / 64)
+                checked += 1
+            assert (rows[1:] == -1).all()
+    assert checked > 35
+
+
+def test_a_mosaic_brings_the_boxes_of_four_pictures(images):
+    shares = []
+    for mosaic in (0.0, 0.5, 1.0):
+        batches = Batches(images, size=128, batch_size=24, augmentation=Augmentation(jitter=0.1), mosaic=mosaic)
+        counts = np.concatenate([(batches.batch(step)[1][..., 4] == 0).sum(axis=1) for step in range(8)])
+        shares.append((counts > 1).mean())
+    assert shares[0] == 0 and shares[2] > 0.5 and counts.max() == 4
+    assert shares[1] == pytest.approx(shares[2] / 2, abs=0.1)
+    named = [(path, np.concatenate([[[number]], boxes[:, 1:]], axis=1)) for number, (path, boxes) in enumerate(images)]
+    batches = Batches(named, size=128, batch_size=24, augmentation=Augmentation(**OFF), mosaic=1.0)
+    several = 0
+    for picture, rows in zip(*batches.batch(0), strict=True):
+        classes = rows[rows[:, 4] >= 0, 4]
+        several += len(set(classes)) > 1
+        for x, y, width, height, number in rows[rows[:, 4] >= 0]:
+            if min(width, height) > 0.1:  # red, and the background of the picture that the box belongs to is there too
+                assert picture[int(y * 128), int(x * 128)] == pytest.approx(np.array([250, 0, 0]) / 255, abs=0.02)
+                assert (np.abs(picture - (80 + 2 * number) / 255) < 1e-6).all(axis=-1).any()
+    assert several > 10
+
+
+def test_the_parts_of_an_iteration_have_one_size(images):
+    options = {"size": 64, "random": 1.0, "seed": 7}
+    plain = Batches(images, batch_size=12, **options)
+    parts = Batches(images, batch_size=3, subdivisions=4, **options)
+    sizes = [plain.size(iteration) for iteration in range(60)]
+    assert len(set(sizes)) > 1
+    assert [parts.size(step) for step in range(240)] == [size for size in sizes for _ in range(4)]
+    assert parts.batch(45)[0].shape[1:3] == sizes[11]
+
+
+def test_each_epoch_is_another_permutation(images):
+    batches = Batches(images, size=32, batch_size=7)
+    assert batches.steps_per_epoch == 3
+    epochs = [np.concatenate([batches.rows(3 * epoch + place) for place in range(3)]) for epoch in range(4)]
+    assert all(len(set(epoch)) == 21 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert len(set(np.concatenate(epochs))) == COUNT  # what one epoch left out comes in another
+
+
+VARIANTS = {
+    "again": {},
+    "threads": {"workers": 4},
+    "no cache": {"cache_bytes": 0},
+    "half a cache": {"cache_bytes": COUNT * 64 * 96 * 3 // 2},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_batch_depends_on_seed_and_step_alone(images, variant):
+    options = {"size": 64, "batch_size": 8, "augmentation": Augmentation(), "mosaic": 0.4, "random": 1.0}
+    first = Batches(images, seed=5, **options)
+    expected = {step: first.batch(step) for step in range(12)}
+    other = Batches(images, seed=5, **options, **VARIANTS[variant])
+    for step in (11, 3, 0, 7, 3):
+        for ours, theirs in zip(other.batch(step), expected[step], strict=True):
+            assert np.array_equal(ours, theirs)
+    fed = training.prefetch(other.batch, 4, workers=3)
+    for step, (pictures, y_true) in zip(range(4, 9), fed, strict=False):
+        assert np.array_equal(pictures, expected[step][0]) and np.array_equal(y_true, expected[step][1])
+    fed.close()
+    changed = Batches(images, seed=6, **options)
+    assert not np.array_equal(changed.batch(1)[1], expected[1][1])
+    alone = [Batches(images[:1], size=64, batch_size=1, seed=seed, augmentation=Augmentation()) for seed in (5, 6)]
+    assert not np.array_equal(alone[0].batch(0)[0], alone[1].batch(0)[0])
+    flat = [expected[step][1][:, 0].tobytes() for step in range(12)]
+    assert len(set(flat)) == 12
+
+
+def test_the_cache_holds_what_fits(images, monkeypatch):
+    reads = []
+    monkeypatch.setattr(data, "read_image", lambda path, read=data.read_image: reads.append(path) or read(path))
+    size = 64 * 96 * 3
+    batches = Batches(images, size=32, batch_size=24, cache_bytes=10 * size)
+    batches.batch(0)
+    assert len(reads) == COUNT
+    kept = sum(image.nbytes for image in batches._cache.values())
+    assert 9 * size <= kept <= 10 * size
+    reads.clear()
+    batches.batch(1)
+    assert len(reads) == COUNT - len(batches._cache)
+    whole = Batches(images, size=32, batch_size=24)
+    whole.batch(0)
+    reads.clear()
+    whole.batch(1)
+    assert reads == []
+
+
+def test_boxes_are_shuffled_before_they_are_cut(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), draw(0)[0])
+    boxes = np.array([[number, 0.5, 0.5, 0.5, 0.5] for number in range(6)])
+    batches = Batches([(tmp_path / "a.png", boxes)], size=32, batch_size=1, max_boxes=4)
+    seen = [tuple(batches.batch(step)[1][0, :, 4]) for step in range(20)]
+    assert all(len(set(classes)) == 4 for classes in seen) and len(set(seen)) > 10
+    assert set(itertools.chain(*seen)) == set(range(6))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_picture_that_breaks_in_training_is_named(images, tmp_path, workers):
+    (tmp_path / "broken.jpg").write_bytes(jpeg()[:200])
+    broken = [*images[:3], (tmp_path / "broken.jpg", np.empty((0, 5)))]
+    batches = Batches(broken, size=32, batch_size=4, workers=workers)
+    with pytest.raises(ValueError, match=r"broken\.jpg is no picture"):
+        batches.batch(0)
+    with pytest.raises(RuntimeError, match=r"step 0 failed: ValueError: broken.jpg is no picture"):
+        next(training.prefetch(batches.batch))
+    missing = Batches([(tmp_path / "gone.jpg", np.empty((0, 5)))], size=32, batch_size=1)
+    with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
+        missing.batch(0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 25}, ["batch_size", "25", "1 to 24"]),
+        ({"batch_size": 0}, ["batch_size", "received 0"]),
+        ({"size": 100}, ["size", "(100, 100)", "multiples of 32"]),
+        ({"size": (64, 0)}, ["size", "(64, 0)"]),
+        ({"resize": "crop"}, ["resize", "crop", "letterbox, stretch"]),
+        ({"workers": 0}, ["workers", "at least 1"]),
+        ({"mosaic": 0.5}, ["mosaic", "0.5", "alexeyab"]),
+        ({"mosaic": 1.5, "augmentation": Augmentation()}, ["mosaic", "1.5"]),
+        ({"mosaic": 0.5, "augmentation": Augmentation(dialect="pjreddie")}, ["mosaic", "alexeyab"]),
+        ({"size": 100, "workers": -1}, ["size", "workers"]),
+    ],
+)
+def test_bad_arguments_are_named(images, options, words):
+    with pytest.raises(ValueError) as error:
+        Batches(images, **{"size": 64, "batch_size": 4, **options})
+    assert all(word in str(error.value) for word in words)
+
+
+def test_boxes_of_another_shape_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"boxes: received another shape for \['.*a.jpg'\]"):
+        Batches([(tmp_path / "a.jpg", np.zeros((2, 4)))], size=32, batch_size=1)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "options", "expected"),
+    [
+        (0, {}, 1),
+        (7, {}, 7),
+        (7, {"mosaic": 0.5, "augmentation": Augmentation()}, 28),
+        (250, {}, 200),
+        (250, {"augmentation": Augmentation(dialect="pjreddie")}, 90),
+        (250, {"max_boxes": 3}, 3),
+    ],
+)
+def test_rows_of_the_targets(images, boxes, options, expected):
+    """As many as a picture may show, and never more than Darknet has."""
+    crowded = [*images[:1], (images[1][0], np.tile([0, 0.5, 0.5, 0.1, 0.1], (boxes, 1)))]
+    empty = [(path, np.empty((0, 5))) for path, _ in images[:1]]
+    assert Batches(crowded if boxes else empty, size=32, batch_size=1, **options).max_boxes == expected
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+def test_inputs_to_look_at_bring_their_way_back(images, resize):
+    paths = [path for path, _ in images[:5]]
+    pictures, placements = data.read_inputs(paths, (128, 96), resize=resize)
+    assert pictures.shape == (5, 128, 96, 3) and pictures.dtype == np.float32
+    for (_, boxes), picture, placement in zip(images, pictures, placements, strict=False):
+        assert placement.undo(red(picture)) == pytest.approx(corners(boxes[0, 1:]), abs=0.03)
+    again = data.read_inputs(paths, (128, 96), resize=resize, align_corners=True)[0]
+    assert not np.array_equal(again, pictures) and np.abs(again - pictures).mean() < 0.05
+    assert data.read_inputs([], 64)[0].shape == (0, 64, 64, 3)
+
+
+def test_threads_end_with_their_batches(images):
+    before = set(threading.enumerate())
+    batches = Batches(images, size=32, batch_size=4, workers=3)
+    batches.batch(0)
+    started = set(threading.enumerate()) - before
+    assert 0 < len(started) <= 3
+    del batches
+    for thread in started:
+        thread.join(timeout=10)
+    assert not any(thread.is_alive() for thread in started)
+
+
+# --- genuine pictures ---
+
+
+@needs_shared
+def test_genuine_photos(capfd):
+    found = local.find_images(SHARED / "harbour")
+    assert len(found) == 100
+    sizes = pd.DataFrame([data.check_image(SHARED / "harbour" / name) for name in found["image"][:30]])
+    assert sizes[["height", "width"]].max(axis=1).eq(640).all()
+    table = local.read_boxes(SHARED / "harbour", found, classes=9)
+    assert table["image"].nunique() == 100 and table[["x1", "y1", "x2", "y2"]].stack().between(0, 1).all()
+    pairs = data.with_boxes(found["image"][:30], table, [SHARED / "harbour" / name for name in found["image"][:30]])
+    batches = Batches(pairs, size=128, batch_size=15, augmentation=Augmentation(), mosaic=0.5, workers=2)
+    pictures, y_true = batches.batch(0)
+    assert np.isfinite(pictures).all() and (y_true[..., 4] >= 0).sum() > 15
+    valid = y_true[y_true[..., 4] >= 0]
+    assert (valid[:, :2] - valid[:, 2:4] / 2 > -1e-6).all() and (valid[:, :2] + valid[:, 2:4] / 2 < 1 + 1e-6).all()
+    seed = SHARED / "seed_project"
+    names = local.find_images(seed, unlabelled="keep")
+    assert len(names) == 5 and (names["label"] != "").sum() == 2
+    inputs, placements = data.read_inputs([seed / name for name in names["image"]], 416)
+    assert inputs.shape == (5, 416, 416, 3) and placements == [resizing.Placement()] * 5
+    assert capfd.readouterr().err == ""

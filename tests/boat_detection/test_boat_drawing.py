@@ -1,0 +1,195 @@
+"""Boxes and galleries: which pixels change, and in which colour."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.boat_detection import drawing, metrics
+
+GREY = np.full((100, 120, 3), 90, np.uint8)
+
+
+def coloured(picture, kind):
+    """(H, W) where the picture has exactly the colour of a kind."""
+    return (picture == drawing.COLOURS[kind]).all(axis=-1)
+
+
+def test_a_box_is_one_pixel_thick_and_where_it_belongs():
+    drawn = drawing.draw_boxes(GREY, [(20, 30, 60, 50)], kinds="hit")
+    expected = np.zeros((100, 120), bool)
+    expected[30:50, 20:60] = True
+    expected[31:49, 21:59] = False
+    np.testing.assert_array_equal(coloured(drawn, "hit"), expected)
+    assert (drawn[~expected] == 90).all() and (GREY == 90).all()  # the picture itself is left alone
+    thick = drawing.draw_boxes(np.full((900, 1200, 3), 90, np.uint8), [(100, 100, 500, 400)], kinds="hit")
+    assert coloured(thick, "hit")[90:110, 300].sum() in (2, 3)  # OpenCV draws an even thickness one wider
+
+
+def test_kinds_colours_and_order():
+    assert len({*drawing.COLOURS.values()}) == 4
+    box = (20, 30, 60, 50)
+    drawn = drawing.draw_boxes(GREY, [box, box, (70, 60, 90, 80)], kinds=["hit", "truth", "miss"])
+    assert coloured(drawn, "hit").sum() == coloured(drawing.draw_boxes(GREY, [box], kinds="hit"), "hit").sum()
+    assert not coloured(drawn, "truth").any() and coloured(drawn, "miss").sum() == 2 * 20 + 2 * 18
+    by_label = drawing.draw_boxes(GREY, [box, (70, 60, 90, 80)], [0, 1])
+    assert (by_label[30, 20] != by_label[60, 70]).any()
+    assert (drawing.draw_boxes(GREY, [box])[30, 20] == drawing.PALETTE[0]).all()
+    assert (drawing.draw_boxes(GREY, []) == GREY).all()
+
+
+@pytest.mark.parametrize(
+    ("box", "above"), [((20, 40, 60, 60), True), ((20, 2, 60, 40), False), ((100, 40, 119, 60), True)]
+)
+def test_labels_lie_above_or_inside_and_never_beyond_the_border(box, above):
+    plain = drawing.draw_boxes(GREY, [box], kinds="hit")
+    drawn = drawing.draw_boxes(GREY, [box], ["Boat"], [0.87], kinds="hit")
+    changed = np.argwhere((plain != drawn).any(axis=-1))
+    (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0)
+    assert (bottom < box[1] + 2) if above else (top >= box[1] - 1)
+    assert 20 < right - left < 70 and 7 < bottom - top < 20
+    assert (drawn[top : bottom + 1, left : right + 1].max(axis=-1) < 60).any()  # dark letters
+    assert not (drawing.draw_boxes(GREY, [box], ["Boat"], [np.nan], kinds="hit") == drawn).all()
+
+
+def test_texts():
+    assert drawing._texts(4, ["Boat", "Boat", "", 3], [0.5, np.nan, 1.0, 0.071]) == [
+        "Boat .50",
+        "Boat",
+        "1.00",
+        "3 .07",
+    ]
+    assert drawing._texts(1, None, None) == [""]
+
+
+def test_a_label_that_does_not_fit_is_left_out():
+    small = np.full((40, 40, 3), 90, np.uint8)
+    box = [(10, 20, 30, 38)]
+    long = ["a barge with a long name"]
+    assert (drawing.draw_boxes(small, box, long, kinds="hit") == drawing.draw_boxes(small, box, kinds="hit")).all()
+    assert not (drawing.draw_boxes(small, box, ["B"], kinds="hit") == drawing.draw_boxes(small, box, kinds="hit")).all()
+
+
+def test_boxes_over_the_border_and_outside():
+    drawn = drawing.draw_boxes(GREY, [(-50, 30, 400, 60)], kinds="hit")
+    assert coloured(drawn, "hit")[30].all() and coloured(drawn, "hit")[59].all()
+    assert not coloured(drawn, "hit")[31:59].any()
+    outside = [(-50, 0, -1, 50), (130, 0, 150, 50), (0, 120, 50, 150), (0, -40, 20, 0), (1e12, 1e12, 2e12, 2e12)]
+    assert (drawing.draw_boxes(GREY, outside, ["Boat"] * 5, [0.5] * 5, kinds="hit") == GREY).all()
+
+
+def test_scale_enlarges_first():
+    drawn = drawing.draw_boxes(GREY, [(20, 30, 60, 50)], kinds="hit", scale=2)
+    assert drawn.shape == (200, 240, 3)
+    expected = np.zeros((200, 240), bool)
+    expected[60:100, 40:120] = True
+    expected[61:99, 41:119] = False
+    np.testing.assert_array_equal(coloured(drawn, "hit"), expected)
+
+
+def test_float_pictures():
+    ramp = np.linspace(0, 1, 100 * 120 * 3).reshape(100, 120, 3).astype(np.float32)
+    assert abs(drawing.as_uint8(ramp).astype(float) - ramp * 255).max() <= 0.5001
+    flipped = drawing.draw_boxes(GREY[:, ::-1], [(20, 30, 60, 50)], kinds="hit")  # not contiguous
+    assert coloured(flipped, "hit").any()
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: drawing.draw_boxes(GREY[..., 0], []), r"shape \(100, 120\)"),
+        (lambda: drawing.draw_boxes(np.zeros((0, 5, 3)), []), "shape"),
+        (lambda: drawing.draw_boxes(GREY.astype(float), []), r"float in \[0, 1\].*90"),
+        (lambda: drawing.draw_boxes(GREY, [(0, 0, 5, 5)], kinds="found"), "hit, miss, false alarm, truth.*found"),
+        (lambda: drawing.draw_boxes(GREY, [(0, 0, 5, 5)], kinds=["hit", "hit"]), "for 1 boxes"),
+        (lambda: drawing.draw_boxes(GREY, [(0, 0, 5, 5)], ["a", "b"]), "1 boxes, 2 labels"),
+        (lambda: drawing.draw_boxes(GREY, [(0, 0, 5, 5)], scores=[]), "0 scores"),
+        (lambda: drawing.sheet([]), "0 pictures"),
+        (lambda: drawing.sheet([GREY], ["a", "b"]), "2 titles"),
+        (lambda: drawing.gallery(metrics.match_table(NONE, TRUTHS[:0]), TRUTHS, None), "empty table"),
+    ],
+)
+def test_bad_input(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_fit_keeps_the_proportions():
+    wide = drawing.fit_into(np.full((50, 100, 3), 200, np.uint8), 60, 60)
+    assert (wide[15:45] == 200).all() and (wide[:15] == 40).all() and (wide[45:] == 40).all()
+    tall = drawing.fit_into(np.full((300, 100, 3), 200, np.uint8), 60, 90)
+    assert (tall[:, 35:55] == 200).all() and (tall[:, :35] == 40).all() and (tall[:, 55:] == 40).all()
+
+
+def test_sheet():
+    pictures = [np.full((20 + 10 * number, 30, 3), 50 * number + 50, np.uint8) for number in range(3)]
+    plain = drawing.sheet(pictures, columns=2, cell=(40, 50))
+    assert plain.shape == (80, 100, 3) and plain.dtype == np.uint8
+    assert [int(plain[20, 25, 0]), int(plain[20, 75, 0]), int(plain[60, 25, 0])] == [50, 100, 150]
+    assert (plain[40:, 50:] == 0).all()
+    titled = drawing.sheet(pictures, ["one", "two", "three"], columns=2, cell=(40, 50))
+    assert titled.shape == (112, 100, 3) and (titled[:16] > 150).any() and (titled[16:56, :50] == plain[:40, :50]).all()
+    assert drawing.sheet(pictures[:1], cell=40).shape == (40, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ((100, 100, 140, 120), (80, 70, 160, 150)),  # 80 square around the middle 120, 110
+        ((0, 0, 40, 40), (0, 0, 80, 80)),  # pushed inside
+        ((300, 180, 320, 200), (272, 152, 320, 200)),  # 48 at least
+        ((0, 0, 320, 200), (0, 0, 320, 200)),
+        ((10, 10, 200, 60), (0, 0, 320, 200)),
+    ],
+)
+def test_crop_around(box, expected):
+    assert drawing.crop_around((200, 320, 3), box) == expected
+
+
+TRUTHS = pd.DataFrame(
+    [("a", 0, 40, 40, 80, 60), ("a", 0, 10, 80, 20, 90), ("b", 0, 30, 30, 90, 70)],
+    columns=["image", "class", "x1", "y1", "x2", "y2"],
+)
+FOUND = pd.DataFrame(
+    [("a", 0, 0.9, 40, 40, 80, 60), ("b", 0, 0.8, 100, 10, 110, 20), ("b", 0, 0.5, 60, 60, 70, 70)],
+    columns=["image", "class", "score", "x1", "y1", "x2", "y2"],
+)
+NONE = FOUND[:0]
+
+
+def test_gallery():
+    loaded = []
+
+    def load(name):
+        loaded.append(name)
+        return GREY
+
+    matches = metrics.match_table(FOUND, TRUTHS)
+    assert matches["outcome"].value_counts().to_dict() == {"hit": 1, "false alarm": 2, "miss": 2}
+    picture = drawing.gallery(matches, TRUTHS, load, names=["Boat"], count=3, cell=100)
+    assert picture.shape == (3 * 116, 300, 3) and picture.dtype == np.uint8
+    assert loaded == ["a", "b", "b", "b", "a"]  # the largest miss first
+    cells = [[picture[top : top + 100, left : left + 100] for left in (0, 100, 200)] for top in (16, 132, 248)]
+    kinds = [["hit", None, None], ["false alarm", "false alarm", None], ["miss", "miss", None]]
+    for row, names in zip(cells, kinds, strict=True):
+        for cell, kind in zip(row, names, strict=True):
+            if kind is None:
+                assert {*np.unique(cell)} <= {0, 40}
+            else:
+                assert coloured(cell, kind).sum() > 40
+    # The hit: 40 x 20 in a window of 80, enlarged to 98.
+    hit = np.argwhere(coloured(cells[0][0], "hit") & (np.indices((100, 100))[0] > 35))
+    assert hit[:, 1].min() == pytest.approx(1 + 20 * 98 / 80, abs=1.5)
+    assert hit[:, 1].max() == pytest.approx(1 + 60 * 98 / 80, abs=1.5)
+
+
+def test_gallery_leaves_out_what_never_occurs_and_names():
+    picture = drawing.gallery(metrics.match_table(NONE, TRUTHS), TRUTHS, lambda name: GREY, count=4, cell=80)
+    assert picture.shape == (96, 320, 3)
+    with_score = drawing.gallery(metrics.match_table(FOUND, TRUTHS), TRUTHS, lambda name: GREY / 255, count=2, cell=80)
+    assert with_score.shape == (3 * 96, 160, 3)
+
+
+def test_nothing_goes_to_standard_error(capfd):
+    drawing.draw_boxes(cv2.resize(GREY, (8, 8)), [(0, 0, 8, 8)], ["Boat"], kinds="miss")
+    assert capfd.readouterr().err == ""

@@ -17,10 +17,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import parallel, video
+from helpers import video
 from helpers.boat_detection.mini import harbour, scenes
-from helpers.boat_detection.mini.pen import pick
 from helpers.boat_detection.sources import open_images
+from helpers.drawing.chance import pick
+from helpers.drawing.files import draw_all
 from helpers.workspace import disk
 
 MIDS = {  # display name -> Open Images' id, in the order of the official list of boxable classes
@@ -75,7 +76,7 @@ def make_dataset(
         images: 16 or more.
         seed: everything but a few ids depends on it.
         size: (height, width) of an upright picture, 64 or more.
-        jobs: processes, see `helpers.parallel.parallel`.
+        jobs: processes, see `helpers.parallel`.
 
     Returns:
         One row an image, sorted: image (its id), author (a number), rotation (degrees as in the table, NaN: unknown), boxes,
@@ -84,6 +85,7 @@ def make_dataset(
     Raises:
         ValueError: a number of images or a size that makes no data set.
         OSError: the disk is full or read-only.
+        RuntimeError: albums that could not be drawn, with the first reason.
     """
     if images < 16 or len(size) != 2 or min(size) < 64:
         raise ValueError(
@@ -91,13 +93,8 @@ def make_dataset(
         )
     folder = Path(folder)
     (folder / "images" / "train").mkdir(parents=True, exist_ok=True)
-    albums = _albums(images, seed)
-    table = parallel.parallel(
-        partial(_draw_album, folder=folder, seed=seed, size=tuple(size)), albums, jobs=jobs, label="drawing harbours"
-    )
-    parallel.stop_at_disk_errors(table, "albums of harbours")
-    if len(failed := parallel.failures(table)):
-        raise RuntimeError(f"{len(failed)} of {len(albums)} albums could not be drawn: {failed.iloc[0]['error']}")
+    draw = partial(_draw_album, folder=folder, seed=seed, size=tuple(size))
+    table = draw_all(draw, _albums(images, seed), what="albums of harbours", label="drawing harbours", jobs=jobs)
     rows = sorted((row for rows in table["rows"] for row in rows), key=lambda row: row["image"])
     _write_tables(folder, rows, seed)
     table = pd.DataFrame(rows)[["image", "author", "rotation"]]

@@ -1,4 +1,4 @@
-"""Six little sport scenes for the mini dataset, drawn one frame at a time; points are complex, see `mini_stage`.
+"""Six little sport scenes for the mini dataset, drawn one frame at a time; points are complex, see `stage`.
 
 A scene is called once per clip, with the clip's own generator, and returns `draw(stage, seconds)`.
 """
@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from helpers.temporal_coherence.mini.stage import Color, Look, Part, Stage, draw_person, ease, reach, shade
+from helpers.drawing.colour import Color, shade
+from helpers.temporal_coherence.mini.stage import Look, Part, Stage, draw_person, ease, reach
 
 Draw = Callable[[Stage, float], None]
 HALF_TURN, TURN = math.pi, 2 * math.pi

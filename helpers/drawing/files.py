@@ -1,0 +1,68 @@
+"""Files of the drawn data sets: all items drawn in processes, and the true points of every frame in one table."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import parallel
+from helpers.workspace import disk
+
+
+def draw_all(
+    draw: Callable[[object], Mapping], items: Iterable, *, what: str, label: str, jobs: int | None
+) -> pd.DataFrame:
+    """Draw every item.
+
+    Args:
+        draw: writes the files of one item and gives its row.
+        items: see `helpers.parallel.parallel`.
+        what: the items, for the error.
+        label: text before the progress bar.
+        jobs: processes.
+
+    Returns:
+        One row an item, in their order.
+
+    Raises:
+        OSError: the disk is full or read-only.
+        RuntimeError: items that could not be drawn, with the first reason.
+    """
+    table = parallel.parallel(draw, items, jobs=jobs, label=label)
+    parallel.stop_at_disk_errors(table, what)
+    if len(failed := parallel.failures(table)):
+        raise RuntimeError(f"{len(failed)} of {len(table)} {what} could not be drawn: {failed.iloc[0]['error']}")
+    return table
+
+
+def _columns(names: Sequence[str]) -> list[str]:
+    return [f"{name}_{axis}" for name in names for axis in "xy"]
+
+
+def write_points(path: Path, table: pd.DataFrame, names: Sequence[str], *, key: str) -> None:
+    """Write the true points, one row a frame: the clip, the frame's number, and x and y of every point.
+
+    Args:
+        path: of the CSV file.
+        table: one row a clip with its `frames` and `points`, (frames, names, 2), and its name in column `key`.
+        names: of the points.
+        key: also the name of the file's first column.
+    """
+    columns = _columns(names)
+    points = pd.DataFrame(np.concatenate(list(table["points"])).reshape(-1, len(columns)), columns=columns).round(2)
+    points.insert(0, key, table[key].repeat(table["frames"]).to_numpy())
+    points.insert(1, "frame", np.concatenate([np.arange(count) for count in table["frames"]]))
+    disk.write_table(path, points)
+
+
+def read_points(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """What `write_points` wrote, by the clip's name: (frames, names, 2) float32; a clip without frames has no entry.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    columns = _columns(names)
+    table = pd.read_csv(path, dtype=dict.fromkeys(columns, np.float32))
+    values = table[columns].to_numpy().reshape(-1, len(names), 2)
+    return {clip: values[rows] for clip, rows in table.groupby(table.columns[0], sort=False).indices.items()}

@@ -34,13 +34,12 @@ def test_points_come_back(tmp_path):
     points[1] = np.nan
     table = pd.DataFrame({"clip": ["007", "none", "x/y.mp4"], "frames": [2, 0, 3]})
     table["points"] = [points[:2], points[:0], points[2:]]
-    path = tmp_path / "points.csv"
-    write_points(path, table, NAMES, key="clip")
-    header, first, second, *_ = path.read_text().splitlines()
+    write_points(tmp_path, table, NAMES, key="clip")
+    header, first, second, *_ = (tmp_path / "points.csv").read_text().splitlines()
     assert header.replace('"', "") == "clip,frame,nose_x,nose_y,chin_x,chin_y"
     assert first == "007,0,0.13,1.13,2.13,3.13" and second == "007,1,nan,nan,nan,nan"
-    found = read_points(path, NAMES)
+    found = read_points(tmp_path, NAMES)
     assert list(found) == ["007", "x/y.mp4"] and found["007"].dtype == np.float32
     np.testing.assert_allclose(np.concatenate(list(found.values())), points, atol=0.005)
     with pytest.raises(FileNotFoundError):
-        read_points(tmp_path / "none.csv", NAMES)
+        read_points(tmp_path / "none", NAMES)

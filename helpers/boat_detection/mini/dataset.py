@@ -199,26 +199,12 @@ def _image_row(row: dict, seed: int) -> list:
     host, profile = f"https://farm{1 + author % 9}.photos.example", f"{author:05d}@N00"
     page = f"https://www.photos.example/photos/{profile}/{photo}"
     rotation = "" if np.isnan(row["rotation"]) else row["rotation"]
-    people, license_url = (
-        f"https://www.photos.example/people/{profile}/",
-        "https://creativecommons.org/licenses/by/2.0/",
-    )
+    people = f"https://www.photos.example/people/{profile}/"
+    terms = "https://creativecommons.org/licenses/by/2.0/"
     thumbnail = f"{host}/{author}/{photo}_{image[:6]}_z.jpg" if numbers[3] > 0.025 else ""
     original = f"{host}/{author}/{photo}_{image[:10]}_o.jpg"
-    return [
-        image,
-        "train",
-        original,
-        page,
-        license_url,
-        people,
-        name,
-        title,
-        row["bytes"],
-        row["md5"],
-        thumbnail,
-        rotation,
-    ]
+    sizes = [row["bytes"], row["md5"]]
+    return [image, "train", original, page, terms, people, name, title, *sizes, thumbnail, rotation]
 
 
 def make_clip(

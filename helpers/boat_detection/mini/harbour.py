@@ -87,9 +87,8 @@ def draw_place(rng: np.random.Generator, size: tuple[int, int]) -> Place:
     for k in range(count):
         name = pick(LANDMARKS.get(kind, ("house", "house", "lighthouse")), rng.random())
         length = KINDS[name].metres * rng.uniform(0.9, 1.9) * size[0] / 128
-        landmarks.append(
-            (name, (k + rng.uniform(0.2, 0.8)) / count * shore.shape[1], length, tuple(rng.random(8).tolist()))
-        )
+        x = (k + rng.uniform(0.2, 0.8)) / count * shore.shape[1]
+        landmarks.append((name, x, length, tuple(rng.random(8).tolist())))
     return Place(
         light=light,
         sun=(rng.uniform(0.1, 0.9), rng.uniform(0.2, 0.85)) if light.veil < 0.5 and rng.random() < 0.5 else None,
@@ -157,9 +156,8 @@ def _textures(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray
         return rng.normal(size=(rows, columns)).astype(np.float32)
 
     def clouds() -> np.ndarray:
-        layers = [
-            cv2.resize(noise(3 * 2**k, 6 * 2**k), (2 * width, height), interpolation=cv2.INTER_CUBIC) for k in range(4)
-        ]
+        coarse = [noise(3 * 2**k, 6 * 2**k) for k in range(4)]
+        layers = (cv2.resize(layer, (2 * width, height), interpolation=cv2.INTER_CUBIC) for layer in coarse)
         return sum(layer * 0.55**k for k, layer in enumerate(layers))
 
     near = np.linspace(0.02, 1, height, dtype=np.float32)[:, None]  # 0 at the horizon
@@ -204,11 +202,8 @@ def _draw_sky(image: np.ndarray, place: Place, view: View, sun: tuple[float, flo
         away = (np.arange(width, dtype=np.float32) - np.float32(sun[0]))[None] ** 2
         away = away + (np.arange(rows, dtype=np.float32) - np.float32(sun[1]))[:, None] ** 2
         away /= np.float32((0.05 * len(image)) ** 2)
-        _mix(
-            sky,
-            np.clip(0.55 / (1 + 0.16 * away) + np.clip(1.6 - away, 0, 1), 0, 1),
-            np.array((255, 246, 216), np.float32),
-        )
+        glow = np.clip(0.55 / (1 + 0.16 * away) + np.clip(1.6 - away, 0, 1), 0, 1)
+        _mix(sky, glow, np.array((255, 246, 216), np.float32))
     if place.clouds:
         texture = _crop(_textures(image.shape[:2])[0][int(2 * view.weather[0])], view.weather[1], rows)
         cover = np.clip((texture + np.float32(2.2 * place.clouds - 1.6)) * 0.9, 0, 0.85)
@@ -270,11 +265,8 @@ def _draw_row(pen: DesignPen, rng: np.random.Generator, *, tall: tuple[float, fl
     """A row of buildings along the water, and a church tower."""
     x = rng.uniform(-6, 4)
     while x < pen.right:
-        wide, high, wall = (
-            rng.uniform(7, 17),
-            rng.uniform(*tall),
-            shade(pick(WALLS, rng.random()), rng.uniform(0.75, 0.98)),
-        )
+        wide, high = rng.uniform(7, 17), rng.uniform(*tall)
+        wall = shade(pick(WALLS, rng.random()), rng.uniform(0.75, 0.98))
         pen.box(x, 0, x + wide, high, wall)
         if rng.random() < 0.65:
             peak = (x + wide / 2, high + rng.uniform(2.5, 5))

@@ -326,12 +326,8 @@ def _plan_marina(rng: np.random.Generator, place: Place, view: View, size: tuple
 
 def _plan_sign(rng: np.random.Generator, size: tuple[int, int]) -> list[Thing]:
     """A sign on the quay before us, with a boat painted on it."""
-    free, length, x, y = (
-        _free(rng),
-        size[0] / 128 * rng.uniform(34, 56),
-        rng.uniform(0.15, 0.85) * size[1],
-        0.96 * size[0],
-    )
+    free, length = _free(rng), size[0] / 128 * rng.uniform(34, 56)
+    x, y = rng.uniform(0.15, 0.85) * size[1], 0.96 * size[0]
     board = Part("billboard", x, y, length, 1, free, floats=False)
     boat = Part("boat sign", x, y - 0.42 * length, 0.62 * length, 1 if free[3] < 0.5 else -1, free[::-1], floats=False)
     return [Thing("Billboard", (board,)), Thing("Boat", (boat,), depiction=True)]

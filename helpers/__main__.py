@@ -2,7 +2,7 @@
 
 import argparse
 import difflib
-import importlib.util
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -89,10 +89,10 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
 
 
 def _greet(project: str, config: str) -> None:
-    """Let a project that wants to (`helpers.<project>.greeting`) check a config file and say its words before any kernel starts."""
-    name = f"helpers.{project}.greeting"
-    if importlib.util.find_spec(name):
-        print(importlib.import_module(name).greeting(config), flush=True)
+    """Let a project whose config room has a function `greeting` check a config file and say its words before any kernel starts."""
+    room = importlib.import_module(f"helpers.{project}.config")
+    if hasattr(room, "greeting"):
+        print(room.greeting(config), flush=True)
 
 
 def _badges_command(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import yaml
 from helpers import runtime
 
 Schema = TypeVar("Schema")
-NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 
 
 def option(
@@ -80,7 +80,7 @@ def load(path: str | os.PathLike, schema: type[Schema]) -> Schema:
     """Read a YAML file into the frozen dataclass `schema`.
 
     A whole number is accepted where a float is meant, and so is `1e-4`, which YAML 1.1 reads as text. `true` is never a
-    number. Groups of keys are nested dataclasses.
+    number. Groups of keys are nested dataclasses, lists of groups tuples of them.
 
     Raises:
         ValueError: one error that names every bad key, what was received and what is allowed; also for a missing,
@@ -90,9 +90,14 @@ def load(path: str | os.PathLike, schema: type[Schema]) -> Schema:
     raw = _read(path)
     problems: list[str] = []
     config = _build(raw, schema, "", problems)
+    refuse(path, problems)
+    return config
+
+
+def refuse(path: Path, problems: list[str]) -> None:
+    """Raise one ValueError that names the file and every problem, if there are any."""
     if problems:
         raise ValueError("\n  ".join([f"{path.name} has {len(problems)} problem(s):", *problems]))
-    return config
 
 
 def _read(path: Path) -> dict:
@@ -144,8 +149,12 @@ def _check(value: Any, hint: Any, field: dataclasses.Field, key: str, problems: 
     if dataclasses.is_dataclass(hint):
         if isinstance(value, dict):
             return _build(value, hint, f"{key}.", problems)
-        problems.append(f"{key}: received {_show(value)}; allowed: a group of keys")
+        names = ", ".join(part.name for part in dataclasses.fields(hint))
+        problems.append(f"{key}: received {_show(value)}; allowed: a group of keys, {names}")
         return None
+    part = typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else None
+    if dataclasses.is_dataclass(part) and isinstance(value, list):
+        return tuple(_check(item, part, field, f"{key}[{place}]", problems) for place, item in enumerate(value))
     try:
         converted = _convert(value, hint)
         if converted is not None:
@@ -167,6 +176,8 @@ def _convert(value: Any, hint: Any) -> Any:
         if not isinstance(value, list | tuple):
             raise ValueError
         return tuple(_convert(item, typing.get_args(hint)[0]) for item in value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
     if hint is float and isinstance(value, str):  # YAML 1.1 needs a dot: it reads 1e-4 as text
         value = float(value)
     if hint is float and type(value) in (int, float):

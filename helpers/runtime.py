@@ -77,14 +77,9 @@ def cpu_count() -> int:
     return joblib.cpu_count()
 
 
-# What decides how many threads a process starts, read by TensorFlow, by NumPy's libraries and OpenMP, by joblib, by OpenCV.
-THREADS = (
-    "TF_NUM_INTRAOP_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "LOKY_MAX_CPU_COUNT",
-    "OPENCV_FOR_THREADS_NUM",
-)
+# What decides how many threads a process starts: TensorFlow's, those of NumPy's libraries and of OpenMP, OpenCV's. Not joblib's
+# processes: with one of them an item that dies would take the kernel along.
+THREADS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 
 
 def share_of_cpu(parts: int) -> dict[str, str]:
@@ -124,6 +119,20 @@ def devices() -> list[dict]:
     if keras.backend.backend() == "jax":
         return _jax_devices()
     return _tensorflow_devices()
+
+
+def onednn() -> bool:
+    """Whether Keras computes by oneDNN on the CPU: TensorFlow alone has it, where its build and `TF_ENABLE_ONEDNN_OPTS` say so."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return False
+    try:
+        from tensorflow.python.util import _pywrap_util_port
+
+        return bool(_pywrap_util_port.IsMklEnabled())
+    except (ImportError, AttributeError):  # no public name tells it
+        return False
 
 
 def _cpu() -> list[dict]:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import requests
+
 from helpers.fetch import manifests
 
 BODY = random.Random(0).randbytes(2_000_000)
@@ -28,6 +30,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+    def do_HEAD(self):
+        self.head(200, len(self.server.state.body), {})
 
     def do_GET(self):
         state = self.server.state
@@ -50,7 +55,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             page = b"<!DOCTYPE html><html>please log in</html>"
             self.head(200, len(page), {"Content-Type": "text/html" if action == "html" else "application/zip"})
             return self.wfile.write(page)
+        if action == "too long":
+            self.head(200, None, {})
+            return self.wfile.write(state.body + b"more")
         first, last = self.span(state, action)
+        if action == "shifted":
+            first -= 1000
         headers = {"ETag": state.etag} if state.etag else {}
         if first is None:
             first, last, status = 0, len(state.body) - 1, 200
@@ -81,9 +91,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def head(self, status, length, headers):
         self.send_response(status)
-        self.send_header("Content-Length", str(length))
+        if length is not None:
+            self.send_header("Content-Length", str(length))
         self.send_header("Connection", "close")
-        for key, value in headers.items():
+        for key, value in (headers | self.server.state.more).items():
             self.send_header(key, value)
         self.end_headers()
 
@@ -97,7 +108,7 @@ def serve(monkeypatch) -> Iterator[SimpleNamespace]:
     httpd.daemon_threads = True
     httpd.state = SimpleNamespace(
         body=BODY, etag='"one"', plan=[], requests=[], pause=0, no_ranges=False, retry_after="",
-        released=threading.Event(), url=f"http://127.0.0.1:{httpd.server_port}/data.bin",
+        more={}, released=threading.Event(), url=f"http://127.0.0.1:{httpd.server_port}/data.bin",
     )  # fmt: skip
     thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -108,6 +119,17 @@ def serve(monkeypatch) -> Iterator[SimpleNamespace]:
         httpd.shutdown()
         httpd.server_close()
         thread.join()
+
+
+def end_in_silence(monkeypatch):
+    """A connection that breaks just ends: urllib3 2 says so itself, its predecessors do not."""
+    loud = requests.Response.iter_content
+
+    def silent(self, size):
+        with contextlib.suppress(requests.RequestException):
+            yield from loud(self, size)
+
+    monkeypatch.setattr(requests.Response, "iter_content", silent)
 
 
 def sent(state):

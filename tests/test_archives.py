@@ -10,6 +10,7 @@ import subprocess
 import tarfile
 import zipfile
 import zlib
+from types import SimpleNamespace
 
 import pytest
 from download_server import BODY, FAST, file_at, names, sent, serve
@@ -131,6 +132,16 @@ def test_a_bomb_whose_header_lies_is_stopped(tmp_path):
     assert nothing_left(tmp_path, archive)
 
 
+def test_an_encrypted_member_is_refused(tmp_path):
+    archive = zip_of(tmp_path / "data.zip", [("a", b"x")])
+    data = bytearray(archive.read_bytes())
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    archive.write_bytes(data)
+    with pytest.raises(archives.ArchiveError, match="'a': it is encrypted"):
+        archives.extract(archive, tmp_path / "out", max_bytes=1000)
+
+
 def test_bytes_are_counted_not_believed(tmp_path, monkeypatch):
     """Even if zipfile gave out more than the header says, the count stops it, and early."""
     archive = zip_of(tmp_path / "bomb.zip", [("a", b"x")])
@@ -188,7 +199,10 @@ TOOLS = [tool for tool in archives.RAR_TOOLS if shutil.which(tool)]
 @pytest.fixture(params=TOOLS or [pytest.param(None, marks=pytest.mark.skip(reason="no program for rar here"))])
 def only_tool(request, monkeypatch):
     """The machine has this one program for rar."""
-    if request.param == "7z" and b" Rar " not in subprocess.run(["7z", "i"], capture_output=True).stdout:
+    if (
+        request.param in ("7z", "7zz")
+        and b" Rar " not in subprocess.run([request.param, "i"], capture_output=True).stdout
+    ):
         pytest.skip("this 7z was built without rar")
     real = shutil.which
     known = {*archives.RAR_TOOLS} - {request.param}
@@ -231,31 +245,77 @@ def test_rar_without_a_program_names_the_packages(tmp_path, monkeypatch):
     assert nothing_left(tmp_path, archive)
 
 
-def test_rar_that_no_program_can_read_tells_each_reason(tmp_path, only_tool):
+def test_a_rar_whose_bytes_changed_is_refused_by_its_checksums(tmp_path, only_tool):
     archive = rar_of(tmp_path / "data.rar", GOOD.items())
-    archive.write_bytes(archive.read_bytes()[:200])
+    archive.write_bytes(archive.read_bytes().replace(b"betabeta", b"betaBeta", 1))
     with pytest.raises(archives.ArchiveError, match=f"cannot be unpacked .{only_tool}: "):
+        archives.extract(archive, tmp_path / "out", max_bytes=10_000)
+    assert nothing_left(tmp_path, archive)
+
+
+@pytest.mark.parametrize(
+    ("members", "limit", "words"),
+    [
+        ([("../evil", b"x")], 1000, "refused a member"),
+        ([("/tmp/evil", b"x")], 1000, "refused a member"),
+        ([("a", "/etc/passwd")], 1000, "link"),
+        ([("a", b"x"), ("b", "a")], 1000, "link"),
+        ([("A/x", b"1"), ("a/X", b"2")], 1000, "one name"),
+        ([("b", b"x")], 1000, r"lacks 1 .* 'a'"),
+    ],
+)
+def test_a_rar_is_judged_before_any_program_sees_it(tmp_path, monkeypatch, members, limit, words):
+    monkeypatch.setattr(shutil, "which", lambda name: pytest.fail("a program was looked for"))
+    archive = rar_of(tmp_path / "data.rar", members)
+    with pytest.raises(archives.ArchiveError, match=words):
+        archives.extract(archive, tmp_path / "out", members=["a"] if "lacks" in words else None, max_bytes=limit)
+    assert nothing_left(tmp_path, archive)
+
+
+def test_a_rar_that_is_cut_off_or_encrypted_is_told(tmp_path):
+    archive = rar_of(tmp_path / "data.rar", GOOD.items())
+    archive.write_bytes(archive.read_bytes()[:25])
+    with pytest.raises(archives.ArchiveError, match="is broken"):
+        archives.extract(archive, tmp_path / "out", max_bytes=1000)
+    head = struct.pack("<BHH", 0x73, 0x80, 13) + bytes(6)  # an archive header with the flag "names encrypted"
+    archive.write_bytes(b"Rar!\x1a\x07\x00" + struct.pack("<H", zlib.crc32(head) & 0xFFFF) + head)
+    with pytest.raises(archives.ArchiveError, match="is encrypted"):
         archives.extract(archive, tmp_path / "out", max_bytes=1000)
     assert nothing_left(tmp_path, archive)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a program for the shell of POSIX")
-def test_what_a_rar_program_left_is_checked_and_bounded(tmp_path, monkeypatch):
-    """A stand-in for a careless program: lists a harmless name, then makes a link, or writes without end."""
-    archive = rar_of(tmp_path / "data.rar", [("a", b"x")])
-    bin_folder = tmp_path / "bin"
-    bin_folder.mkdir()
-    program = bin_folder / "unrar"
-    cases = {"ln -s /etc/passwd evil": "link", "echo x > a; ln a b": "link", "exec cat /dev/zero > a": "bytes allowed"}
-    for action, words in cases.items():
-        program.write_text(
-            f'#!/bin/sh\nif [ "$1" = lb ]; then echo a; else for to; do :; done; cd "$to"; {action}; fi\n'
-        )
+@pytest.mark.skipif(os.name == "nt", reason="programs for the shell of POSIX")
+def test_the_output_of_a_rar_program_is_checked_and_bounded_and_the_next_one_tried(tmp_path, monkeypatch):
+    """Stand-ins for programs: one that works, and ones that give too little, too much, other bytes, and fail at the end."""
+    archive = rar_of(tmp_path / "data.rar", [("a", b"alpha"), ("b", b"beta")])
+    (tmp_path / "bin").mkdir()
+    programs = {"good": "printf alphabeta", "short": "printf alphabe", "other": "printf alphaBeta", "none": "exit 3",
+                "long": "printf alphabeta; cat /dev/zero", "late": "printf alphabeta; exit 3"}  # fmt: skip
+    for name, action in programs.items():
+        program = tmp_path / "bin" / name
+        program.write_text(f'#!/bin/sh\nfor to; do :; done; [ "$to" = "{archive}" ] || exit 1\n{action}\n')
         program.chmod(0o755)
-        monkeypatch.setattr(shutil, "which", lambda name: str(program) if name == "unrar" else None)
-        with pytest.raises(archives.ArchiveError, match=words):
-            archives.extract(archive, tmp_path / "out", max_bytes=1000)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["bin", "data.rar"]
+
+    def extract(out, *found, **options):
+        tools = dict(zip(["unrar", "unar", "bsdtar"], found, strict=False))
+        monkeypatch.setattr(
+            shutil, "which", lambda name: str(tmp_path / "bin" / tools[name]) if name in tools else None
+        )
+        return archives.extract(archive, tmp_path / out, **{"max_bytes": 9, **options})
+
+    for index, bad in enumerate(["short", "other", "none", "long", "late"]):
+        extract(f"out{index}", bad, "good")
+        assert tree(tmp_path / f"out{index}") == {"a": b"alpha", "b": b"beta"}
+        with pytest.raises(archives.ArchiveError, match=r"cannot be unpacked \(unrar: .*; unar: .*\): install unrar"):
+            extract("none", bad, bad)
+    with pytest.raises(archives.ArchiveError, match="8 bytes allowed"):
+        extract("none", "good", max_bytes=8)
+    assert extract("one", "good", members=["b"], max_bytes=4) == [tmp_path / "one" / "b"]  # the others do not count
+    assert tree(tmp_path / "one") == {"b": b"beta"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("none")]
+    info = SimpleNamespace(filename="a", file_size=10, CRC=None)  # RAR 5 may have another sum than a CRC
+    with pytest.raises(archives._ToolFailed, match="does not give a"):
+        archives._pour([tmp_path / "bin" / "good", archive], [(info, None)], tmp_path, archives._Budget(archive, 99))
 
 
 MEMBERS = {f"clips/v_{n:02d}.avi": random.Random(n).randbytes(30_000) for n in range(50)}

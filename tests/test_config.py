@@ -1,6 +1,7 @@
 """`helpers.config`: a table of bad files, each with the words that its error must contain."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,24 @@ def test_all_problems_come_in_one_error(tmp_path):
         load(tmp_path, "rate: -1\nepoch: 3\nverbose: 0\n")
     for word in ("name: missing", "rate: received -1", "did you mean epochs?", "verbose: received 0"):
         assert word in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Lists:
+    groups: tuple[Inner, ...]
+    path: Path = Path("here")
+
+
+def test_a_list_of_groups_and_a_path(tmp_path):
+    path = tmp_path / "case.yaml"
+    path.write_text("groups: [{width: 2}, {}]\npath: a/b\n")
+    assert config.load(path, Lists) == Lists((Inner(2), Inner(3)), Path("a/b"))
+    path.write_text("groups: [{width: 2}, {width: 0}, 7]\npath: 3\n")
+    with pytest.raises(
+        ValueError, match=r"(?s)groups\[1\].width: received 0.*groups\[2\]: received 7.*keys, width"
+    ) as caught:
+        config.load(path, Lists)
+    assert "path: received 3 (int); allowed: a path" in str(caught.value)
 
 
 def test_no_file_and_folder(tmp_path):

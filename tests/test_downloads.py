@@ -1,16 +1,18 @@
 """Downloads through `manifests.fetch` from a server on this machine that does everything a server should not do."""
 
+import hashlib
 import json
 import re
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from types import SimpleNamespace
 
 import pytest
-from download_server import BODY, FAST, OTHER, file_at, names, sent, serve, sha
+from download_server import BODY, FAST, OTHER, end_in_silence, file_at, names, sent, serve, sha
 
 from helpers import runtime
 from helpers.fetch import downloads, manifests
@@ -22,6 +24,8 @@ def server(monkeypatch):
         yield state
 
 
+MD5 = hashlib.md5(BODY).hexdigest()
+
 # (what the server does request by request, requests it must see, bytes it may send)
 WAYS_THROUGH = {
     "no trouble": ([], 1, 2_000_000),
@@ -31,6 +35,7 @@ WAYS_THROUGH = {
     "busy, then well": (["status 503", "status 500", "status 429"], 4, 2_000_000),
     "ignores the range": (["truncate", "whole"], 2, 3_000_000),
     "busy in the middle": (["truncate", "status 502", "truncate"], 4, 2_100_000),
+    "another range than asked for": (["truncate", "shifted"], 3, 4_010_000),
     "a range that cannot be": (["truncate", "status 416"], 3, 3_000_000),
 }
 
@@ -56,6 +61,7 @@ def test_a_download_gets_through(server, tmp_path, case):
         (["status 500"] * 9, "HTTP 500 .*tried 3 times", 3),
         (["stall"] * 9, "timed out", None),
         (["redirect"], "not https", 1),
+        (["too long"], "sends more than the 2000000 bytes expected", 1),
     ],
 )
 def test_a_source_that_fails_is_named(server, tmp_path, plan, words, requests):
@@ -77,6 +83,7 @@ def test_a_source_that_fails_is_named(server, tmp_path, plan, words, requests):
     ("changes", "words"),
     [
         ({"sha256": sha(OTHER)}, f"found sha256 {sha(BODY)}, expected {sha(OTHER)}"),
+        ({"sha256": None, "size": None, "md5": "0" * 32}, f"found MD5 {MD5}, expected {'0' * 32}"),
         ({"size": 1_999_999}, "found 2000000 bytes, expected 1999999"),
     ],
 )
@@ -101,6 +108,22 @@ def test_a_file_that_changes_between_two_requests_starts_over(server, tmp_path, 
     continued = server.requests[1]["range"]
     assert continued is None if etag is None else re.fullmatch(r"bytes=9\d{5}-", continued)
     assert server.requests[1]["if_range"] == etag
+
+
+def test_an_end_that_comes_early_in_silence_is_noticed(server, tmp_path, monkeypatch):
+    end_in_silence(monkeypatch)
+    server.plan = ["truncate"]
+    assert manifests.fetch(file_at(server.url), tmp_path, **FAST).read_bytes() == BODY
+    assert len(server.requests) == 2
+
+
+def test_an_md5_alone_is_enough(server, tmp_path):
+    file = file_at(server.url, sha256=None, size=None, md5=MD5)
+    assert manifests.fetch(file, tmp_path, **FAST).read_bytes() == BODY
+    (tmp_path / "data.bin").write_bytes(OTHER)  # of the same size
+    assert manifests.fetch(file, tmp_path, **FAST).read_bytes() == BODY
+    with pytest.raises(manifests.DownloadError, match=f"MD5 {'0' * 32}\\."):
+        manifests.fetch(file_at(server.url, md5="0" * 32), tmp_path, **FAST)
 
 
 def test_pieces_of_two_versions_are_found_by_the_checksum(server, tmp_path):
@@ -195,3 +218,34 @@ def test_pinned_tls_is_off_for_one_request_only(tmp_path, monkeypatch):
         ("https://a.org/x", False, False, True),
         ("https://b.org/x", None, True, True),
     ]
+
+
+def test_a_file_of_unknown_size_is_asked_for_its_size_first(server, tmp_path):
+    server.plan = ["truncate"]
+    assert manifests.fetch_url(server.url, tmp_path / "data.bin", **FAST).read_bytes() == BODY
+    assert manifests.ask(server.url, **FAST).content == BODY
+    server.plan = ["status 503"] * 9
+    with pytest.raises(manifests.DownloadError, match=r"data.bin: HTTP 503 .*tried 2 times"):
+        manifests.ask(server.url, retries=1, **FAST)
+    server.body = b""
+    with pytest.raises(manifests.DownloadError, match=r"does not say how large it is\. By hand: ask Ann"):
+        manifests.fetch_url(server.url, tmp_path / "more", by_hand="ask Ann", **FAST)
+
+
+def test_threads_keep_the_order_and_an_error_begins_nothing_new(monkeypatch):
+    monkeypatch.setenv("COURSE_PROGRESS", "0")
+    began, stop, together = [], threading.Event(), threading.Barrier(3, timeout=20)
+
+    def double(number):
+        together.wait()
+        return 2 * number
+
+    def fail(number):
+        began.append(number == 0 or stop.wait(20))
+        raise KeyError(number)
+
+    assert downloads.in_threads(double, range(6), jobs=3) == [0, 2, 4, 6, 8, 10]
+    with pytest.raises(KeyError):
+        downloads.in_threads(fail, range(1000), jobs=2, stop=stop)
+    assert len(began) < 5 and all(began)
+    assert downloads.in_threads(fail, [], jobs=2) == []

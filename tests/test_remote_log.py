@@ -158,6 +158,21 @@ def test_back_off_is_capped_and_jittered_and_honours_retry_after():
         assert pace.due == due
 
 
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [
+        (HttpError(429, retry_after="33"), 33),
+        (DriveError(503, retry_after="33"), 33),
+        (HttpError(503, retry_after="Thu, 01 Jan 2099 00:00:00 GMT"), 20_000),
+        (HttpError(503, retry_after="Wed, 01 Jan 2020 00:00:00 GMT"), 0),
+        (HttpError(503, retry_after="soon"), 0),
+    ],
+)
+def test_what_a_service_asks_for_is_read_as_number_and_as_date(error, wait):
+    kind, found = remote_log._judge(error)
+    assert kind == "retry" and (found > wait if wait == 20_000 else found == wait)
+
+
 @pytest.mark.parametrize("error", [HttpError(429, retry_after="33"), DriveError(503, retry_after="33")])
 def test_retry_after_reaches_the_plan(make, error):
     log = make(Flaky(error), max_delay=100.0)
@@ -315,6 +330,21 @@ def test_files_that_fail_or_are_gone_let_others_pass(make, tmp_path, write):
 
 
 # Nothing reaches the caller
+
+
+def test_the_worker_outlives_any_surprise(make, monkeypatch):
+    genuine, surprises = RemoteLog._turn, [SystemExit(1), ValueError("?")]
+
+    def turn(self):
+        if surprises:
+            raise surprises.pop()
+        return genuine(self)
+
+    monkeypatch.setattr(RemoteLog, "_turn", turn)
+    log = make(Flaky())
+    train(log, 2)
+    until(lambda: log.status()["sent"] == 2)
+    assert log.status()["failures"] == 2
 
 
 def test_slow_answers_block_nothing(tmp_path, write, capsys):

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from helpers.circulant_video.runs import EXPERIMENTS
-from helpers.config import option, problems_between
+from helpers.circulant_video.experiments import EXPERIMENTS
+from helpers.config import BaseConfig, option, problems_between
 
 
-@dataclass(frozen=True)
-class CirculantVideoConfig:
+@dataclass(frozen=True, kw_only=True)
+class CirculantVideoConfig(BaseConfig):
     """Every setting of the five steps; `notebooks/circulant_video/*.yaml` give the values."""
 
     source: str = option(choices=("mini", "youtube8m", "audioset", "local"), help="where the TFRecord files come from")
@@ -39,14 +39,6 @@ class CirculantVideoConfig:
     decay: float = option(0.8, above=0.0, high=1.0, help="factor of the staircase")
     decay_examples: int = option(4_000_000, low=1, help="videos between two steps of the staircase")
     watch_videos: int = option(1000, low=1, help="held-out videos scored after every epoch")
-    precision: str = option(
-        "float32", choices=("float32", "mixed", "mixed_bfloat16", "mixed_float16"), help="dtype policy of Keras"
-    )
-    allow_cpu: bool = option(False, help="train without a GPU all the same")
-    checkpoint_every: int | None = option(None, low=1, help="steps between checkpoints; null: at epoch ends")
-    save_every: int = option(1, low=1, help="epochs between checkpoints")
-    sheet: str | None = option(None, help="Google Sheet that mirrors the log")
-    drive_folder: str | None = option(None, help="Google Drive folder that mirrors the checkpoints")
 
     def __post_init__(self) -> None:
         problems_between(

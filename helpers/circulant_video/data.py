@@ -1,29 +1,19 @@
-"""YouTube-8M and AudioSet on disk: videos out of TFRecord files, the quantisation of their features, the vocabulary."""
+"""YouTube-8M and AudioSet on disk: videos out of TFRecord files, the quantisation of their features, plain arrays."""
 
+import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from helpers.circulant_video import records
+from helpers.circulant_video.formats import examples, tfrecord
+from helpers.workspace import disk
 
 Files = str | os.PathLike | Iterable[str | os.PathLike]
-IDS = ("id", "video_id")  # of 2018 and 2019; of 2017 and AudioSet
-SEGMENTS = {
-    "segment_labels": np.int64,
-    "segment_start_times": np.int64,
-    "segment_end_times": np.int64,
-    "segment_scores": np.float32,
-}
-
-
-class BadRecord(ValueError):
-    """A record that holds no usable video; the message says why."""
 
 
 def dequantize(codes: np.ndarray) -> np.ndarray:
@@ -92,8 +82,8 @@ def read_frame_level(
     layout = _check_layout(feature_names, feature_sizes, classes)
     if max_frames < 1:
         raise ValueError(f"max_frames: received {max_frames}; allowed: 1 or more")
-    parse = partial(_parse_frames, layout=layout, classes=classes, max_frames=max_frames, choose=choose)
-    return _read(list_files(files), parse, check, problems)
+    decode = partial(examples.decode_frame_level, layout=layout, classes=classes, max_frames=max_frames, choose=choose)
+    return _read(list_files(files), decode, check, problems)
 
 
 def read_video_level(
@@ -113,7 +103,8 @@ def read_video_level(
         id (str), labels (classes,) uint8, num_frames (1), and `mean_<name>` (size,) float32 per name.
     """
     layout = _check_layout(feature_names, feature_sizes, classes)
-    return _read(list_files(files), partial(_parse_means, layout=layout, classes=classes), check, problems)
+    decode = partial(examples.decode_video_level, layout=layout, classes=classes)
+    return _read(list_files(files), decode, check, problems)
 
 
 def _check_layout(names: tuple[str, ...], sizes: tuple[int, ...], classes: int) -> dict[str, int]:
@@ -127,15 +118,15 @@ def _check_layout(names: tuple[str, ...], sizes: tuple[int, ...], classes: int) 
 
 
 def _read(
-    files: list[Path], parse: Callable[[bytes], dict], check: bool, problems: list[dict] | None
+    files: list[Path], decode: Callable[[bytes], dict], check: bool, problems: list[dict] | None
 ) -> Iterator[dict[str, Any]]:
     found = [] if problems is None else problems
     for path in files:
-        for index, payload in records.read_records(path, found, check=check):
+        for index, payload in tfrecord.read_records(path, found, check=check):
             try:
-                video = parse(payload.tobytes())
-            except BadRecord as error:
-                records.note(found, path, index, str(error))
+                video = decode(payload)
+            except examples.BadRecord as error:
+                tfrecord.note(found, path, index, str(error))
             else:
                 yield video
     if problems is None and found:
@@ -143,110 +134,82 @@ def _read(
         warnings.warn(f"{len(found)} records were skipped; the first is {first}", stacklevel=2)
 
 
-def _decode(message: type, payload: bytes) -> Any:
-    from google.protobuf.message import DecodeError
-
-    try:
-        return message.FromString(payload)
-    except DecodeError as error:
-        raise BadRecord(f"no {message.__name__}: {error}") from error
+# --- videos as plain arrays on disk: made once, then read at random without parsing, see `batches.Videos` ---
 
 
-def _parse_frames(
-    payload: bytes, *, layout: dict[str, int], classes: int, max_frames: int, choose: Callable | None
-) -> dict[str, Any]:
-    example = _decode(records.messages().SequenceExample, payload)
-    lists, context = example.feature_lists.feature_list, example.context.feature
-    if missing := [name for name in layout if name not in lists]:
-        raise BadRecord(f"no frames of {', '.join(missing)}; it has: {', '.join(sorted([*lists, *context]))}")
-    counts = {name: len(lists[name].feature) for name in layout}
-    if len(set(counts.values())) > 1:
-        raise BadRecord("the lists differ in length: " + ", ".join(f"{name} {n}" for name, n in counts.items()))
-    num_frames = min(max_frames, *counts.values())
-    if not num_frames:
-        raise BadRecord("the video has no frame")
-    chosen = range(num_frames) if choose is None else np.asarray(choose(num_frames)).tolist()
-    frames = {name: _join_frames(name, lists[name].feature, chosen, size) for name, size in layout.items()}
-    segments = {
-        name: np.array(_values(context[name], "float" if dtype is np.float32 else "int64"), dtype)
-        for name, dtype in SEGMENTS.items()
-        if name in context
-    }
-    return {**_parse_context(context, classes), "num_frames": num_frames, **frames, **segments}
+def convert_shard(
+    path: str | os.PathLike,
+    folder: str | os.PathLike,
+    *,
+    shard: str | None = None,
+    feature_names: tuple[str, ...] = ("rgb", "audio"),
+    feature_sizes: tuple[int, ...] = (1024, 128),
+    classes: int = 3862,
+    max_frames: int = 300,
+) -> dict:
+    """Turn one frame-level TFRecord file into `<shard>.frames`, `.npz` and `.json`; a file that is done is not read again.
 
-
-def _join_frames(name: str, features: Any, chosen: Iterable[int], size: int) -> np.ndarray:
-    """(frames, size) uint8 of the chosen frames of one list."""
-    try:
-        rows = [features[index].bytes_list.value[0] for index in chosen]
-    except IndexError:
-        raise BadRecord(f"{name}: a frame without bytes") from None
-    for index, row in zip(chosen, rows, strict=True):
-        if len(row) != size:
-            raise BadRecord(f"{name}: frame {index} has {len(row)} bytes, expected {size}")
-    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, size)
-
-
-def _parse_means(payload: bytes, *, layout: dict[str, int], classes: int) -> dict[str, Any]:
-    features = _decode(records.messages().Example, payload).features.feature
-    means = {}
-    for name, size in layout.items():
-        key = f"mean_{name}"
-        if key not in features:
-            raise BadRecord(f"no {key}; it has: {', '.join(sorted(features)) or 'nothing'}")
-        mean = means[key] = np.array(_values(features[key], "float"), np.float32)
-        if mean.shape != (size,) or not np.isfinite(mean).all():
-            raise BadRecord(f"{key}: {mean.size} numbers ({np.isfinite(mean).sum()} finite), expected {size}")
-    return {**_parse_context(features, classes), "num_frames": 1, **means}
-
-
-def _values(feature: Any, kind: str) -> Any:
-    return getattr(feature, f"{kind}_list").value
-
-
-def _parse_context(context: Any, classes: int) -> dict[str, Any]:
-    """The id and the labels of one record."""
-    key = next((key for key in IDS if key in context), None)
-    name = None if key is None else next(iter(_values(context[key], "bytes")), None)
-    if name is None:
-        raise BadRecord(f"no {' or '.join(IDS)}; it has: {', '.join(sorted(context)) or 'nothing'}")
-    indices = np.array(_values(context["labels"], "int64") if "labels" in context else [], np.int64)
-    if wrong := indices[(indices < 0) | (indices >= classes)].tolist():
-        raise BadRecord(f"label {wrong[0]} is out of range: 0 to {classes - 1}")
-    labels = np.zeros(classes, np.uint8)
-    labels[indices] = 1
-    return {"id": name.decode(errors="replace"), "labels": labels}
-
-
-def read_vocabulary(path: str | os.PathLike, *, classes: int | None = None) -> pd.DataFrame:
-    """Read YouTube-8M's `vocabulary.csv` or AudioSet's `class_labels_indices.csv`, also gzipped.
-
-    The rows of YouTube-8M's file are sorted by number of videos, not by label, and some entities have no name.
+    `<shard>.frames` holds the uint8 frames of all videos one after another, features side by side, and needs as many bytes as
+    the TFRecord file. The JSON file is written last.
 
     Args:
-        path: the file.
-        classes: how many labels there must be, from 0 without a gap; not checked without.
+        path: TFRecord file.
+        folder: where the three files go.
+        shard: their name, which may have folders, such as "bal_train/00"; default the stem of `path`.
+        feature_names, feature_sizes, classes, max_frames: see `read_frame_level`.
 
     Returns:
-        One row a label, in order, with the file's columns and `name`: the entity's name, or its id where that is empty.
+        shard, videos, frames, bytes, problems (rows of file, record, reason: the records that were skipped).
 
     Raises:
-        ValueError: no such table, a label twice, or not the labels that `classes` asks for.
+        ValueError: no record of the file can be used; says what is wrong with the first.
     """
-    table = pd.read_csv(path, keep_default_na=False)
-    index, name, entity = (
-        next((column for column in options if column in table), None)
-        for options in (("Index", "index"), ("Name", "display_name"), ("KnowledgeGraphId", "mid"))
-    )
-    if index is None or name is None or entity is None:
-        raise ValueError(
-            f"{Path(path).name} is no vocabulary: received columns {', '.join(table)}; expected Index, Name, KnowledgeGraphId"
+    layout = {
+        "feature_names": list(feature_names), "feature_sizes": list(feature_sizes),
+        "classes": classes, "max_frames": max_frames,
+    }  # fmt: skip
+    shard = Path(path).stem if shard is None else shard
+    target = Path(folder) / shard
+    done = target.with_name(target.name + ".json")
+    if done.is_file() and (found := json.loads(done.read_text(encoding="utf-8")))["layout"] == layout:
+        return found["shard"]
+    done.unlink(missing_ok=True)
+    problems: list[dict] = []
+    videos = read_frame_level(path, **layout, problems=problems)
+    ids, labels, counts = _write_frames(target, videos, feature_names)
+    if not ids:
+        reason = problems[0]["reason"] if problems else "it has none"
+        raise ValueError(f"{Path(path).name}: none of its {len(problems)} records can be used: {reason}")
+    _write_index(target, ids, labels, counts)
+    row = {"shard": shard, "videos": len(ids), "frames": int(sum(counts))}
+    row |= {"bytes": row["frames"] * sum(feature_sizes), "problems": problems}
+    disk.write_json(done, {"layout": layout, "shard": row})
+    return row
+
+
+def convert_row(row: dict, root: Path, folder: Path, layout: dict) -> dict:
+    """`convert_shard` for one row of the table of shards, for `video.parallel`: a worker needs this module, not Keras."""
+    return row | convert_shard(root / row["path"], folder / "frames", shard=str(row["shard"]), **layout)
+
+
+def _write_frames(target: Path, videos: Iterable[dict], names: Sequence[str]) -> tuple[list, list, list]:
+    """Write the frames one video at a time; ids, label indices and numbers of frames."""
+    ids, labels, counts = [], [], []
+    with disk.atomic_write(target.with_name(target.name + ".frames")) as file:
+        for video in videos:
+            file.write(np.concatenate([video[name] for name in names], axis=1).tobytes())
+            ids.append(video["id"])
+            labels.append(np.flatnonzero(video["labels"]))
+            counts.append(video["num_frames"])
+    return ids, labels, counts
+
+
+def _write_index(target: Path, ids: list[str], labels: list[np.ndarray], counts: list[int]) -> None:
+    with disk.atomic_write(target.with_name(target.name + ".npz")) as file:
+        np.savez(
+            file,
+            ids=np.array(ids),
+            counts=np.array(counts, np.int32),
+            labels=np.concatenate(labels).astype(np.int32),
+            labels_per_video=np.array([len(row) for row in labels], np.int32),
         )
-    table = table.set_index(index).sort_index().rename_axis("label")
-    table["name"] = table[name].where(table[name] != "", table[entity])
-    if not table.index.is_unique or (classes is not None and table.index.tolist() != list(range(classes))):
-        wanted = "each label once" if classes is None else f"each label from 0 to {classes - 1} once"
-        raise ValueError(
-            f"{Path(path).name}: received {len(table)} rows up to label {table.index.max()}; expected {wanted}"
-        )
-    return table

@@ -1,30 +1,40 @@
 """Scoring networks on held-out videos, batch by batch, beside the class prior."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import keras
 import numpy as np
 
-from helpers.circulant_video import cache, metrics, model, runs
+from helpers.circulant_video import metrics
+from helpers.circulant_video.batches import Videos
+from helpers.circulant_video.experiments import run_folder
 from helpers.workspace import disk
 
 BATCH = 256
 
 
-def count_parameters(network) -> int:
+def count_parameters(network: keras.Model) -> int:
     """All variables of the weights, moving averages included, states of random generators left out."""
     return int(sum(np.prod(variable.shape) for variable in network.weights))
 
 
-def predict(network, videos: cache.Videos, rows, *, length: int):
+def _parts(rows: np.ndarray) -> list[np.ndarray]:
+    """Rows in batches of nearly one size."""
+    return np.array_split(rows, max(1, -(-len(rows) // BATCH)))
+
+
+def predict(
+    network: keras.Model, videos: Videos, rows: np.ndarray, *, length: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (predictions, labels) of videos in batches: both (B, classes) float32."""
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
+    for part in _parts(rows):
         frames, counts = videos.padded(part, length)
         outputs = network({"frames": frames, "num_frames": counts}, training=False)
         yield np.asarray(outputs, dtype=np.float32), videos.labels(part)
 
 
-def score(network, videos: cache.Videos, rows, *, length: int) -> dict[str, float]:
+def score(network: keras.Model, videos: Videos, rows: np.ndarray, *, length: int) -> dict[str, float]:
     """GAP@20, MAP in both conventions, Hit@1 and PERR of a network on some videos."""
     found = metrics.Metrics(videos.classes)
     for predictions, labels in predict(network, videos, rows, length=length):
@@ -32,25 +42,37 @@ def score(network, videos: cache.Videos, rows, *, length: int) -> dict[str, floa
     return found.result()
 
 
-def score_run(config, name: str, seed: int, held_out: cache.Videos, trained: Path, folder: Path) -> dict:
-    """One row of the table of scores, kept as JSON so that a killed evaluation goes on with the next."""
-    slug = f"{name.replace(' ', '_')}-{seed}"
+def score_seeds(
+    network: keras.Model, name: str, seeds: Iterable[int], videos: Videos, *, trained: Path, folder: Path, length: int
+) -> list[dict]:
+    """Rows of the table of scores of one network; each is kept as JSON, so that a killed evaluation goes on with the next.
 
-    def row() -> dict:
-        network = model.build_classifier(**runs.build_arguments(name, config), seed=seed)
-        network.load_weights(trained / slug / "final.weights.h5")
-        scores = score(network, held_out, np.arange(len(held_out)), length=config.max_frames)
+    Args:
+        network: of that name, with any weights.
+        name: see `experiments`.
+        seeds: one row each.
+        videos: held out.
+        trained: folder of step train, with the weights.
+        folder: gets `scores/`.
+        length: frames to which a video is cropped or filled up.
+    """
+
+    def row(seed: int) -> dict:
+        network.load_weights(trained / run_folder(name, seed) / "final.weights.h5")
+        scores = score(network, videos, np.arange(len(videos)), length=length)
         return {"network": name, "seed": seed, "parameters": count_parameters(network)} | scores
 
-    return disk.remember(folder / "scores" / f"{slug}.json", row)
+    return [disk.remember(folder / "scores" / f"{run_folder(name, seed)}.json", row, seed) for seed in seeds]
 
 
-def score_prior(train: cache.Videos, held_out: cache.Videos) -> dict:
-    """The row of the class prior: every video is predicted to have the training set's label frequencies."""
-    found = metrics.Metrics(held_out.classes)
-    parts = [np.arange(start, min(start + BATCH, len(train))) for start in range(0, len(train), BATCH)]
-    prior = sum(train.labels(part).sum(axis=0, keepdims=True) for part in parts) / len(train)
-    for start in range(0, len(held_out), BATCH):
-        labels = held_out.labels(np.arange(start, min(start + BATCH, len(held_out))))
-        found.update(np.repeat(prior, len(labels), axis=0), labels)
+def label_shares(videos: Videos) -> np.ndarray:
+    """(1, classes) float32, which share of the videos has each label."""
+    return sum(videos.labels(part).sum(axis=0, keepdims=True) for part in _parts(np.arange(len(videos)))) / len(videos)
+
+
+def score_prior(prior: np.ndarray, videos: Videos) -> dict:
+    """The row of the class prior: every video is predicted to have the `label_shares` of the training set."""
+    found = metrics.Metrics(videos.classes)
+    for part in _parts(np.arange(len(videos))):
+        found.update(np.repeat(prior, len(part), axis=0), videos.labels(part))
     return {"network": "class prior", "seed": -1, "parameters": 0} | found.result()

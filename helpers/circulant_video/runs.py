@@ -1,50 +1,118 @@
-"""Which networks the experiments compare. A network that two experiments share has one name and is trained once."""
+"""From the config to a trained network: what decides a training, how its network is built, and how it is watched."""
 
-RUNS = {  # name -> what differs from the dense DBoF network on all features
-    "dbof": {},
-    "dbof fc": {"compact": ("fc",)},
-    "dbof fixed fc": {"compact": ("fc",), "diagonal": "fixed"},
-    "dbof embedding": {"compact": ("embedding",)},
-    "dbof all": {"compact": ("embedding", "fc", "moe")},
-    "netvlad": {"embedding": "netvlad"},
-    "netvlad fc": {"embedding": "netvlad", "compact": ("fc",)},
-    "netfv": {"embedding": "netfv"},
-    "netfv fc": {"embedding": "netfv", "compact": ("fc",)},
-    "video": {"branches": 1},
-    "video embedding": {"branches": 1, "compact": ("embedding",)},
-    "video fc": {"branches": 1, "compact": ("fc",)},
-    "video moe": {"branches": 1, "compact": ("moe",)},
-    "video moe gated": {"branches": 1, "compact": ("moe",), "gating": True},
-}
-EXPERIMENTS = {
-    "diagonal": ("dbof fc", "dbof fixed fc"),
-    "embeddings": ("dbof", "dbof fc", "netvlad", "netvlad fc", "netfv", "netfv fc"),
-    "layers": ("video", "video embedding", "video fc", "video moe", "video moe gated"),
-    "parts": ("dbof", "dbof fc", "dbof embedding", "dbof all"),
-}
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from helpers import runtime, training
+from helpers.circulant_video import batches, evaluation, experiments, losses, model
+from helpers.circulant_video.config import CirculantVideoConfig
+from helpers.config import values
+
+TRAIN = (
+    *("experiments", "seeds", "clusters", "vlad_clusters", "hidden", "mixtures", "bags", "iterations", "halves"),
+    *("momentum", "batch_size", "epochs", "learning_rate", "decay", "decay_examples", "watch_videos", "precision"),
+)
+SHARED = ("feature_sizes", "classes", "hidden", "mixtures", "bags", "iterations", "momentum")  # by all networks
 
 
-def run_names(experiments: tuple[str, ...], *, features: int) -> list[str]:
-    """The networks of some experiments, each once.
+def fingerprint(config: CirculantVideoConfig) -> dict[str, dict]:
+    """The networks that a config's experiments train, and what makes each of them: it stands in no field of the config."""
+    features = len(config.feature_sizes)
+    names = experiments.run_names(config.experiments, features=features)
+    return {name: experiments.own_arguments(name, features=features) for name in names}
+
+
+def build_arguments(name: str, config: CirculantVideoConfig) -> dict[str, Any]:
+    """The arguments of `model.build_classifier` for one network of a config."""
+    own = experiments.own_arguments(name, features=len(config.feature_sizes))
+    dbof = own.get("embedding", "dbof") == "dbof"
+    shared = {key: getattr(config, key) for key in SHARED}
+    return shared | {"clusters": config.clusters if dbof else config.vlad_clusters} | own
+
+
+def build_network(config: CirculantVideoConfig, name: str) -> keras.Model:
+    """One network of the experiments, compiled as the original's: Adam, each gradient clipped to norm 1, a staircase."""
+    every = max(1, config.decay_examples // config.batch_size)
+    rate = keras.optimizers.schedules.ExponentialDecay(config.learning_rate, every, config.decay, staircase=True)
+    with training.strategy().scope():
+        network = model.build_classifier(**build_arguments(name, config))
+        network.compile(keras.optimizers.Adam(rate, epsilon=1e-8, clipnorm=1.0), losses.SummedCrossEntropy())
+        network.optimizer.build(network.trainable_variables)
+    return network
+
+
+def start_anew(network: keras.Model, config: CirculantVideoConfig, name: str, seed: int) -> None:
+    """Give a network the first weights of a seed and its optimiser no past: one network serves all seeds, and is traced once."""
+    runtime.set_seeds(seed)
+    fresh = model.build_classifier(**build_arguments(name, config), seed=seed)
+    for variable, value in zip(network.variables, fresh.variables, strict=True):
+        variable.assign(value)
+    for variable in network.optimizer.variables:
+        scale = variable.path.endswith("dynamic_scale")  # of the loss, under mixed_float16: at 0 all weights become NaN
+        variable.assign(np.full(variable.shape, network.optimizer.initial_scale if scale else 0))
+
+
+class Watch:
+    """What a training is watched on: all scores of the first held-out videos, at each epoch's end.
 
     Args:
-        experiments: names of `EXPERIMENTS`.
-        features: features of the data; with one, "video" and "dbof" are the same network, and the latter's name is kept.
+        network: in training.
+        videos: of the side "validation".
+        count: how many of them, at most.
+        length: frames to which a video is cropped or filled up.
     """
-    names = [name for experiment in experiments for name in EXPERIMENTS[experiment]]
-    if features == 1:
-        names = [name.replace("video", "dbof") for name in names]
-    return list(dict.fromkeys(names))
+
+    def __init__(self, network: keras.Model, videos: batches.Videos, *, count: int, length: int) -> None:
+        self.network, self.videos, self.length = network, videos, length
+        self.rows = np.arange(min(count, len(videos)))
+
+    def __call__(self) -> Mapping[str, float]:
+        """Names and numbers of the log's columns."""
+        return evaluation.score(self.network, self.videos, self.rows, length=self.length)
 
 
-def build_arguments(name: str, config) -> dict:
-    """The arguments of `model.build_classifier` for one network of a config."""
-    own = RUNS.get(name) or RUNS.get(name.replace("dbof", "video"), {}) if name != "dbof" else {}
-    if len(config.feature_sizes) == 1:
-        own = {key: value for key, value in own.items() if key != "branches"}
-    dbof = own.get("embedding", "dbof") == "dbof"
-    shared = ("feature_sizes", "classes", "hidden", "mixtures", "bags", "iterations", "momentum")
-    return {key: getattr(config, key) for key in shared} | {
-        "clusters": config.clusters if dbof else config.vlad_clusters,
-        **own,
-    }
+def train_one(
+    config: CirculantVideoConfig,
+    name: str,
+    seed: int,
+    videos: tuple[batches.Videos, batches.Videos],
+    folder: Path,
+    *,
+    network: keras.Model | None = None,
+    remote: Any = None,
+) -> pd.DataFrame:
+    """Train one network with one seed in `folder`, or go on with it; returns its log, scores on held-out videos included.
+
+    Args:
+        config: of the run.
+        name: of the network, see `experiments`.
+        seed: of weights, order of videos and draws of frames.
+        videos: to train with, and held out.
+        folder: `run_dir` of `training.fit`.
+        network: of `build_network`, trained with other seeds before: what was traced serves again, and the numbers are the
+            same bits as without it.
+        remote: of `training.fit`.
+    """
+    options = {"batch_size": config.batch_size, "length": config.max_frames, "halves": config.halves, "seed": seed}
+    feed = batches.Batches(videos[0], **options)
+    network = network or build_network(config, name)
+    start_anew(network, config, name, seed)
+    log = training.fit(
+        network,
+        lambda step: training.prefetch(feed.batch, step),
+        run_dir=folder,
+        epochs=config.epochs,
+        steps_per_epoch=feed.steps_per_epoch,
+        validation=Watch(network, videos[1], count=config.watch_videos, length=config.max_frames),
+        checkpoint_every=config.checkpoint_every,
+        save_every=config.save_every,
+        seed=seed,
+        remote=remote,
+        config={"network": name} | values(config, TRAIN),
+    )
+    return log.assign(network=name, seed=seed, parameters=evaluation.count_parameters(network))

@@ -1,29 +1,26 @@
 """The five steps: `build_dataset`, `preprocess`, `split`, `train`, `evaluate`. Each is called as `step(config, workspace)`.
 
-`reads` names the settings that decide a step's result; those that only decide how it is done are left out.
+`reads` names the settings that decide a step's result, `uses` those that only decide how it is done.
 """
 
 import functools
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from helpers import parallel, runtime, training, video, workspace
-from helpers.circulant_video import cache, evaluation, losses, mini, model, runs, youtube8m
+from helpers import parallel, runtime, video, workspace
+from helpers.circulant_video import batches, data, evaluation, experiments, model, runs, splits
+from helpers.circulant_video.config import CirculantVideoConfig
+from helpers.circulant_video.mini import dataset
+from helpers.circulant_video.sources import audioset, youtube8m
 from helpers.config import MACHINE
 from helpers.training import remote_log
-from helpers.workspace import disk
+from helpers.workspace import Workspace, disk
 
-PARTITIONS = ("2/frame/train", "2/frame/validate")
 LAYOUT = ("feature_names", "feature_sizes", "classes", "max_frames")
-TRAIN = (
-    *("experiments", "seeds", "clusters", "vlad_clusters", "hidden", "mixtures", "bags", "iterations", "halves"),
-    *("momentum", "batch_size", "epochs", "learning_rate", "decay", "decay_examples", "watch_videos", "precision"),
-)
 
 
-def fingerprint(config):
+def fingerprint(config: CirculantVideoConfig) -> list | None:
     """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
     return workspace.fingerprint_local(
         config, lambda root: root.rglob("*.tfrecord"), expected="one that holds .tfrecord files"
@@ -31,20 +28,21 @@ def fingerprint(config):
 
 
 @workspace.step(
-    project="circulant_video", reads=("source", "local_folder", "shard_part", "shard_of"), fingerprint=fingerprint
-)
-def build_dataset(config, place, folder):
+    project="circulant_video", reads=("source", "local_folder", "shard_part", "shard_of"), uses=("mirror",),
+    fingerprint=fingerprint,
+)  # fmt: skip
+def build_dataset(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the TFRecord files and list them in `shards.csv`."""
     root = folder / "records"
     frame = root / "frame"
     if config.source == "mini":
-        mini.make_dataset(root)
+        dataset.make_dataset(root)
     elif config.source == "youtube8m":
-        for partition in PARTITIONS:
-            shard = (config.shard_part, config.shard_of)
-            youtube8m.fetch_shards(partition, frame, shard=shard, mirror=config.mirror)
+        shard = (config.shard_part, config.shard_of)
+        for side in ("train", "validate"):
+            youtube8m.fetch_shards(f"2/frame/{side}", frame, shard=shard, mirror=config.mirror)
     elif config.source == "audioset":
-        youtube8m.fetch_audioset(frame, cache=place.downloads / "audioset")
+        audioset.fetch(frame, cache=place.downloads / "audioset")
     else:
         root = frame = Path(config.local_folder).expanduser().resolve()
     files = sorted(frame.rglob("*.tfrecord"))
@@ -65,23 +63,16 @@ def build_dataset(config, place, folder):
     }
 
 
-def record_root(config, place) -> Path:
-    """Folder that the paths of `shards.csv` start from."""
-    result = build_dataset.load(config, place)
-    return result.folder / result["root"]  # an absolute root wins
-
-
 @workspace.step(reads=LAYOUT, after=build_dataset)
-def preprocess(config, place, folder):
+def preprocess(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     """Turn every shard into plain arrays; records that cannot be used are listed in `problems.csv`, files in `shards.csv`."""
-    shards = build_dataset.load(config, place).table("shards")
+    built = build_dataset.load(config, place)
+    shards = built.table("shards")
     layout = {name: getattr(config, name) for name in LAYOUT}
-    work = functools.partial(cache.convert_row, root=record_root(config, place), folder=folder, layout=layout)
+    work = functools.partial(data.convert_row, root=built.source_root, folder=folder, layout=layout)
     done = video.parallel(work, shards.to_dict("records"), label="converting shards")
     parallel.stop_at_disk_errors(done, "shards")
-    good = done[done["error"] == ""]
-    if good.empty:
-        raise ValueError(f"not one of {len(done)} shards could be read; the first says: {done['error'].iloc[0]}")
+    good = parallel.usable(done, "shards")
     problems = [problem | {"file": row["path"]} for _, row in good.iterrows() for problem in row["problems"]]
     shards = shards.assign(error=done["error"])
     shards[["videos", "frames"]] = done.reindex(columns=["videos", "frames"]).fillna(0).astype(int).to_numpy()
@@ -97,121 +88,60 @@ def preprocess(config, place, folder):
 
 
 @workspace.step(reads=("split_rule",), after=preprocess)
-def split(config, place, folder):
+def split(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     """Put every shard on one side and check that no video is on two."""
-    shards = preprocess.load(config, place).table("shards").query("error == ''").reset_index(drop=True)
-    sides = youtube8m.split_shards(shards["path"], rule=config.split_rule)
-    side_of = {path.as_posix(): side for side, paths in sides.items() for path in paths}
-    shards["split"] = shards["path"].map(side_of)
+    prepared = preprocess.load(config, place)
+    shards = prepared.table("shards").query("error == ''").reset_index(drop=True)
+    shards = splits.assign_sides(shards, rule=config.split_rule)
     disk.write_table(folder / "shards.csv", shards)
-    videos = {side: videos_of(config, place, shards, side) for side in ("train", "validation")}
-    shared = set(videos["train"].ids) & set(videos["validation"].ids)
-    if shared:
+    train_videos, validation = batches.open_sides(prepared.folder, shards)
+    if shared := set(train_videos.ids) & set(validation.ids):
         raise ValueError(f"{len(shared)} videos are on both sides of the split, such as {sorted(shared)[0]}")
     return {
-        "videos": {side: int(shards.loc[shards["split"] == side, "videos"].sum()) for side in sides},
+        "videos": {side: int(shards.loc[shards["split"] == side, "videos"].sum()) for side in splits.SIDES},
         "shards": shards["split"].value_counts().to_dict(),
     }
 
 
-def videos_of(config, place, shards: pd.DataFrame, side: str) -> cache.Videos:
-    """The converted videos of one side of the split."""
-    names = shards.loc[shards["split"] == side, "shard"].tolist()
-    if not names:
-        raise ValueError(f"no shard is on the side {side}; expected train* and validate*, or bal_train/ and eval/")
-    return cache.Videos(preprocess.load(config, place).folder / "frames", names)
+def open_sides(config: CirculantVideoConfig, place: Workspace) -> tuple[batches.Videos, batches.Videos]:
+    """Videos to train with, and held out: the sides "train" and "validation" of a finished split."""
+    return batches.open_sides(preprocess.load(config, place).folder, split.load(config, place).table("shards"))
 
 
-def sides_of(config, place) -> tuple[cache.Videos, cache.Videos]:
-    """Training and held-out videos."""
-    shards = split.load(config, place).table("shards")
-    return videos_of(config, place, shards, "train"), videos_of(config, place, shards, "validation")
-
-
-def build_network(config, name: str):
-    """One network of the experiments, compiled as the original's: Adam, each gradient clipped to norm 1, a staircase."""
-    import keras
-
-    every = max(1, config.decay_examples // config.batch_size)
-    rate = keras.optimizers.schedules.ExponentialDecay(config.learning_rate, every, config.decay, staircase=True)
-    with training.strategy().scope():
-        classifier = model.build_classifier(**runs.build_arguments(name, config))
-        classifier.compile(keras.optimizers.Adam(rate, epsilon=1e-8, clipnorm=1.0), losses.SummedCrossEntropy())
-        classifier.optimizer.build(classifier.trainable_variables)
-    return classifier
-
-
-def start_anew(classifier, config, name: str, seed: int) -> None:
-    """Give a network the first weights of a seed and its optimiser no past: one network serves all seeds, and is traced once."""
-    runtime.set_seeds(seed)
-    fresh = model.build_classifier(**runs.build_arguments(name, config), seed=seed)
-    for variable, value in zip(classifier.variables, fresh.variables, strict=True):
-        variable.assign(value)
-    for variable in classifier.optimizer.variables:
-        scale = variable.path.endswith("dynamic_scale")  # of the loss, under mixed_float16: at 0 all weights become NaN
-        variable.assign(np.full(variable.shape, classifier.optimizer.initial_scale if scale else 0))
-
-
-def train_one(
-    config, name: str, seed: int, videos: tuple, folder: Path, *, classifier=None, remote=None
-) -> pd.DataFrame:
-    """Train one network with one seed in `folder`, or go on with it; returns its log, GAP on held-out videos included."""
-    train_videos, held_out = videos
-    options = {"batch_size": config.batch_size, "length": config.max_frames, "halves": config.halves, "seed": seed}
-    batches = cache.Batches(train_videos, **options)
-    classifier = classifier or build_network(config, name)
-    start_anew(classifier, config, name, seed)
-    rows = np.arange(min(config.watch_videos, len(held_out)))
-    log = training.fit(
-        classifier,
-        lambda step: training.prefetch(batches.batch, step),
-        run_dir=folder,
-        epochs=config.epochs,
-        steps_per_epoch=batches.steps_per_epoch,
-        validation=lambda: evaluation.score(classifier, held_out, rows, length=config.max_frames),
-        checkpoint_every=config.checkpoint_every,
-        save_every=config.save_every,
-        seed=seed,
-        remote=remote,
-        config={"network": name} | {key: getattr(config, key) for key in TRAIN},
-    )
-    return log.assign(network=name, seed=seed, parameters=evaluation.count_parameters(classifier))
-
-
-@workspace.step(reads=TRAIN, after=split, uses=MACHINE, keep=True)
-def train(config, place, folder):
+@workspace.step(reads=runs.TRAIN, after=split, uses=MACHINE, fingerprint=runs.fingerprint, keep=True)
+def train(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     """Train every network of the experiments once per seed; leaves all logs in `curves.csv`."""
     if config.source != "mini":
         runtime.require_gpu(config)
-    videos = sides_of(config, place)
-    names = runs.run_names(config.experiments, features=len(config.feature_sizes))
+    videos = open_sides(config, place)
+    names = experiments.run_names(config.experiments, features=len(config.feature_sizes))
     logs = []
     with runtime.precision(config.precision), remote_log.mirror(config, place) as remote:
         for name in names:
-            classifier = build_network(config, name)
+            network = runs.build_network(config, name)
             for seed in config.seeds:
-                run_dir = folder / f"{name.replace(' ', '_')}-{seed}"
-                options = {"classifier": classifier, "remote": remote}
-                logs.append(train_one(config, name, seed, videos, run_dir, **options))
+                run_dir = folder / experiments.run_folder(name, seed)
+                logs.append(runs.train_one(config, name, seed, videos, run_dir, network=network, remote=remote))
     curves = pd.concat(logs, ignore_index=True).drop(columns=["time", "saved"])
     disk.write_table(folder / "curves.csv", curves)
     return {"networks": names, "trainings": len(logs), "epochs": config.epochs}
 
 
 @workspace.step(reads=(), after=train, keep=True)
-def evaluate(config, place, folder):
+def evaluate(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     """Score every network on all held-out videos, beside the class prior; leaves `scores.csv`."""
-    train_videos, held_out = sides_of(config, place)
+    train_videos, validation = open_sides(config, place)
     trained = train.load(config, place)
-    rows = []
+    rows = [evaluation.score_prior(evaluation.label_shares(train_videos), validation)]
+    options = {"trained": trained.folder, "folder": folder, "length": config.max_frames}
     with runtime.precision(config.precision):
         for name in trained["networks"]:
-            for seed in config.seeds:
-                rows.append(evaluation.score_run(config, name, seed, held_out, trained.folder, folder))
-    scores = pd.DataFrame([evaluation.score_prior(train_videos, held_out), *rows])
+            network = model.build_classifier(**runs.build_arguments(name, config))
+            rows += evaluation.score_seeds(network, name, config.seeds, validation, **options)
+    scores = pd.DataFrame(rows)
     disk.write_table(folder / "scores.csv", scores)
     best = scores.groupby("network", sort=False)["gap"].mean()
-    return {"videos": len(held_out), "prior_gap": float(best["class prior"]), "gap": best.round(4).to_dict()}
+    return {"videos": len(validation), "prior_gap": float(best["class prior"]), "gap": best.round(4).to_dict()}
 
 
 STEPS = [build_dataset, preprocess, split, train, evaluate]

@@ -35,7 +35,7 @@ from pathlib import Path
 url = "{url}"
 here, name = Path.cwd(), url.rsplit("/", 1)[-1]
 if "google.colab" in sys.modules and not Path(name).exists():
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "remotezip", "av"])
+    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "remotezip", "rarfile", "av"])
     subprocess.check_call(["git", "clone", "--quiet", "--depth", "1", url, name])
 root = next((p for p in [here / name, here, *here.parents] if (p / "helpers" / "runtime.py").is_file()), None)
 if root is None:

@@ -1,67 +1,23 @@
 """A picture moves like a clip: keypoints of both, the motion carried over, and one drawn frame for each of the clip.
 
 Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196. What comes from the picture alone is
-computed once per clip, frames go in batches, and convolutions of enlarged maps skip the products that come twice (`fast.UpConv`).
+computed once per clip, and frames go in batches.
 """
 
 import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
 from keras import ops
 
-from helpers import runtime
-from helpers.face_animation import data, fast, model
-from helpers.face_animation.metrics import hull_area
-
-LEAST_AREA = 1e-6  # of a hull, in the unit of [-1, 1]: below it keypoints have no size that could be compared
-LEAST_DETERMINANT = 1e-4  # of a Jacobian that is inverted
-
-
-def relative_motion(source: dict, driving: dict, initial: dict, *, adapt_scale: bool = True) -> dict:
-    """Carry a motion over: where the source's keypoints go when they move as the driving ones did since the initial frame.
-
-    value = (driving - initial) a + source, jacobian = J_driving J_initial^-1 J_source; a = sqrt(area of the source's hull / area
-    of the initial one's) adapts to a smaller or larger face. A hull without area gives a = 1, and where an initial Jacobian
-    cannot be inverted that of the source stays.
-
-    Args:
-        source, initial: dict of NumPy arrays value (1, K, 2) and jacobian (1, K, 2, 2).
-        driving: the same with T in place of 1.
-        adapt_scale: or a = 1.
-
-    Returns:
-        dict with value (T, K, 2) and jacobian (T, K, 2, 2), float32.
-    """
-    areas = [hull_area(part["value"][0]) for part in (source, initial)]
-    scale = np.sqrt(areas[0] / areas[1]) if adapt_scale and min(areas) > LEAST_AREA else 1.0
-    matrices = initial["jacobian"].astype(np.float64)
-    bad = np.abs(np.linalg.det(matrices)) < LEAST_DETERMINANT
-    turn = driving["jacobian"] @ np.linalg.inv(np.where(bad[..., None, None], np.eye(2), matrices))
-    turn = np.where(bad[..., None, None], np.eye(2), turn)
-    value = (driving["value"] - initial["value"]) * scale + source["value"]
-    return {"value": value.astype(np.float32), "jacobian": (turn @ source["jacobian"]).astype(np.float32)}
-
-
-def best_frame(source, driving) -> int:
-    """The driving frame whose pose is nearest to the source's.
-
-    Args:
-        source: (K, 2) keypoints.
-        driving: (T, K, 2).
-
-    Returns:
-        The frame with the least sum of squared differences of keypoints, each set moved to mean 0 and hull 1.
-    """
-    wanted = _normalised(source)
-    return int(np.argmin([np.square(_normalised(values) - wanted).sum() for values in driving]))
-
-
-def _normalised(values: np.ndarray) -> np.ndarray:
-    return (values - values.mean(axis=0)) / np.sqrt(max(hull_area(values), LEAST_AREA))
+from helpers import runtime, video
+from helpers.face_animation import data
+from helpers.face_animation.evaluation import visualiser
+from helpers.face_animation.model import keypoints, playing
 
 
 def as_rgb(picture) -> np.ndarray:
@@ -109,10 +65,9 @@ class Animator:
         if batch_size < 1:
             raise ValueError(f"batch_size must be 1 or more. Received: batch_size={batch_size}")
         self.kp_detector, self.generator, self.batch_size = kp_detector, generator, batch_size
-        driver = model.build_driver(generator)
-        driver = keras.Model(driver.input, {"prediction": driver.output["prediction"]}, name="driver")
-        self._driver = keras.models.clone_model(driver, clone_function=fast.quicker)
-        self._encoder = model.build_source_encoder(generator)
+        driver = playing.build_driver(generator)
+        self._driver = keras.Model(driver.input, {"prediction": driver.output["prediction"]}, name="driver")
+        self._encoder = playing.build_source_encoder(generator)
         self._detector = keras.Model(kp_detector.input, kp_detector.output, name="detector")
         for network in (self._driver, self._detector):
             network.compile(jit_compile=jit_compile)
@@ -174,7 +129,7 @@ class Animator:
         if relative:
             first = _starting_frame(start, still["value"][0], points["value"])
             initial = {name: part[first : first + 1] for name, part in points.items()}
-            points = relative_motion(still, points, initial, adapt_scale=adapt_scale)
+            points = keypoints.relative_motion(still, points, initial, adapt_scale=adapt_scale)
         drawn = self.draw(source, still, points)
         yield from runtime.progress(drawn, total=total, label="drawing", unit="frame") if progress else drawn
 
@@ -216,13 +171,13 @@ def _check_clip(frames) -> None:
         what = f"an array of shape {frames.shape}" if one else repr(str(frames))
         raise ValueError(
             f"a clip must be (T, H, W, 3) uint8 or an iterable of such frames. Received: {what}; "
-            "for one picture pass picture[None], for a file use files.animate_file"
+            "for one picture pass picture[None], for a file use animate.animate_file"
         )
 
 
 def _starting_frame(start: str | int, source: np.ndarray, driving: np.ndarray) -> int:
     if start == "best":
-        return best_frame(source, driving)
+        return keypoints.best_frame(source, driving)
     number = 0 if start == "first" else start
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number < len(driving):
         raise ValueError(f"start must be 'first', 'best' or a frame from 0 to {len(driving) - 1}. Received: {start!r}")
@@ -240,9 +195,9 @@ def animate(
         source: (H, W, 3) uint8 of any size; grey or with alpha too. The face should fill it as in the training clips.
         driving: (T, H, W, 3) uint8 or an iterable of such frames, of any size.
         kp_detector, generator: trained, see `model`.
-        relative: add to the source's pose what changes in the clip, see `relative_motion`; else take the clip's keypoints as
-            they are, which also takes over the shape of the face.
-        adapt_scale: see `relative_motion`.
+        relative: add to the source's pose what changes in the clip, see `keypoints.relative_motion`; else take the clip's
+            keypoints as they are, which also takes over the shape of the face.
+        adapt_scale: see `keypoints.relative_motion`.
         start: the frame that counts as the source's pose, from which relative motion is told: "first", "best" (see
             `best_frame`) or a number. Animating forwards and backwards from it gives the same frames, in the clip's order.
         batch_size, jit_compile: see `Animator`.
@@ -274,3 +229,37 @@ def reconstruct(
     return Animator(kp_detector, generator, batch_size=batch_size, jit_compile=jit_compile).reconstruct(
         clip, progress=progress
     )
+
+
+def animate_file(
+    source: str | os.PathLike, driving: str | os.PathLike, out: str | os.PathLike, animator: Animator, *,
+    relative: bool = True, adapt_scale: bool = True, start: str | int = "first", fps: float | None = None,
+    beside: bool = False, progress: bool = True,
+) -> int:  # fmt: skip
+    """Animate files: frames are read, drawn and written one after the other, so a clip may be long.
+
+    Args:
+        source: a picture, or a folder or video whose first frame is taken.
+        driving: a clip in any form of `data`, or another video that FFmpeg reads.
+        out: video to write, see `video.write_video`.
+        animator: of the networks.
+        relative, adapt_scale, start, progress: as in `animate`.
+        fps: None keeps those of the driving video, 25 for a folder or strip.
+        beside: write source, driving clip and animation side by side.
+
+    Returns:
+        The number of frames written.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, or not readable.
+    """
+    picture = _read_source(Path(source))
+    options = {"relative": relative, "adapt_scale": adapt_scale, "start": start, "progress": progress}
+    frames = animator.frames(picture, data.stream(driving), **options)
+    if beside:
+        frames = visualiser.side_by_side(picture, data.stream(driving), frames)
+    return video.write_video(out, frames, fps or data.frame_rate(driving))
+
+
+def _read_source(path: Path) -> np.ndarray:
+    return data.read_picture(path) if data.form_of(path) == "strip" else next(iter(data.stream(path)))

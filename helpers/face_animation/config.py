@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from helpers.config import option, problems_between
+from helpers.config import BaseConfig, option, problems_between
 
 VARIANTS = ("fomm", "fomm_6b", "unet", "unet3plus")
 NETWORKS = ("tiny64", "small128", "vox256")
 
 
-@dataclass(frozen=True)
-class FaceAnimationConfig:
+@dataclass(frozen=True, kw_only=True)
+class FaceAnimationConfig(BaseConfig):
     """Every setting of the five steps; `notebooks/face_animation/*.yaml` give the values."""
 
     source: str = option(choices=("mini", "voxceleb", "local"), help="where the clips come from")
@@ -57,15 +57,6 @@ class FaceAnimationConfig:
     start: str = option("best", choices=("first", "best"), help="driving frame that is taken as the rest")
     test_clips: int | None = option(None, low=1, help="clips to reconstruct; null: all")
     test_frames: int | None = option(None, low=2, help="frames of each, evenly spaced; null: all")
-
-    precision: str = option(
-        "float32", choices=("float32", "mixed", "mixed_bfloat16", "mixed_float16"), help="dtype policy of Keras"
-    )
-    allow_cpu: bool = option(False, help="train without a GPU all the same")
-    checkpoint_every: int | None = option(None, low=1, help="steps between checkpoints; null: at epoch ends")
-    save_every: int = option(1, low=1, help="epochs between checkpoints")
-    sheet: str | None = option(None, help="Google Sheet that mirrors the log")
-    drive_folder: str | None = option(None, help="Google Drive folder that mirrors the checkpoints")
 
     def __post_init__(self) -> None:
         problems_between(

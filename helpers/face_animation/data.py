@@ -15,40 +15,9 @@ import numpy as np
 import pandas as pd
 
 from helpers import video
-from helpers.face_animation.groups import (
-    COPY,
-    draw_pairs,
-    drop_copies,
-    person_of,
-    read_groups,
-    read_pairs,
-    read_upstream_groups,
-    sample_groups,
-    write_groups,
-)
+from helpers.face_animation.splits import COPY, person_of, sample_groups, split_names
 
-__all__ = [
-    "clip_name",
-    "count_frames",
-    "draw_pairs",
-    "drop_copies",
-    "find_clips",
-    "form_of",
-    "frame_rate",
-    "parse_name",
-    "person_of",
-    "read_clip",
-    "read_frames",
-    "read_groups",
-    "read_pairs",
-    "read_picture",
-    "read_upstream_groups",
-    "resize",
-    "sample_groups",
-    "split_names",
-    "stream",
-    "write_groups",
-]
+__all__ = ["sample_groups"]  # its place for others
 
 NAME = re.compile(r"^(?P<person>[^#]+)#(?P<video>.+)#(?P<start>\d{6})#(?P<end>\d{6})(?:\.\w+)?$")
 FORMS = {".mp4": "video", ".mov": "video", ".gif": "gif", ".png": "strip", ".jpg": "strip", ".jpeg": "strip"}
@@ -121,20 +90,6 @@ def find_clips(root: str | os.PathLike, *, count: bool = True, jobs: int = 1, se
         table["error"] = counted["error"].to_numpy()
         table["frames"] = counted["frames"].fillna(0).astype(int).to_numpy() if "frames" in counted else 0
     return table
-
-
-def split_names(names: Sequence[str], *, share: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Train and test names; whole persons until the test has its share, or single clips where there is one person only."""
-    names = sorted(names)
-    units = sorted({person_of(name) for name in names})
-    key = person_of if len(units) > 1 else str
-    units = units if len(units) > 1 else names
-    test: list[str] = []
-    for index in np.random.default_rng(seed).permutation(len(units))[:-1]:
-        if len(test) >= share * len(names):
-            break
-        test += [name for name in names if key(name) == units[index]]
-    return sorted(set(names) - set(test)), sorted(test)
 
 
 def count_frames(path: str | os.PathLike) -> int:

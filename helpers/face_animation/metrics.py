@@ -150,11 +150,3 @@ def regress_points(values, truth, *, alpha: float = 1e-4) -> PointMap:
     count = len(values)
     found = Ridge(alpha=alpha * count).fit(values.reshape(count, -1), truth.reshape(count, -1))
     return PointMap(found.coef_.T, found.intercept_)
-
-
-def hull_area(values) -> float:
-    """Area of the convex hull of points (K, 2); 0 where they lie on a line."""
-    values = np.asarray(values, np.float32)
-    if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
-        raise ValueError(f"values must be finite, (K, 2). Received: shape {values.shape}, {values.tolist()}")
-    return float(cv2.contourArea(cv2.convexHull(values)))

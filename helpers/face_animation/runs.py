@@ -1,15 +1,22 @@
-"""One training of one variant: its batches, what is watched meanwhile, and the weights that it leaves."""
+"""One training of one variant: its networks and batches, what is watched meanwhile, and the weights that it leaves."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 from keras import ops
 from PIL import Image
 
 from helpers import runtime, training
-from helpers.face_animation import networks, visualiser
+from helpers.config import values
+from helpers.face_animation import checkpoint, losses, model
 from helpers.face_animation.batches import Batches
+from helpers.face_animation.config import FaceAnimationConfig
+from helpers.face_animation.evaluation import visualiser
+from helpers.face_animation.model.animation import AnimationModel, LossWeights
+from helpers.training import remote_log
 from helpers.workspace import disk
 
 TRAIN = (
@@ -22,11 +29,111 @@ PARTS = ("kp_detector", "generator")  # what playing a face needs
 SHOWN = 4  # pairs drawn after each epoch
 COLUMNS = ("source", "driving", "deformed", "prediction", "occlusion")
 
+# The widths of `model.build_*`; vox256 is the original's. The two small ones are for two cores and for small frames.
+WIDTHS = {
+    "tiny64": {
+        "num_keypoints": 5,
+        "detector": {"width": 8, "max_width": 64, "num_blocks": 3, "scale": 0.5},
+        "generator": {"width": 16, "max_width": 64, "num_downs": 1, "num_residuals": 2}
+        | {"motion_width": 16, "motion_max_width": 64, "motion_blocks": 2, "scale": 0.25},
+        "discriminator": {"width": 8, "max_width": 64, "num_blocks": 3},
+    },
+    "small128": {
+        "num_keypoints": 10,
+        "detector": {"width": 16, "max_width": 256, "num_blocks": 4, "scale": 0.5},
+        "generator": {"width": 32, "max_width": 256, "num_downs": 2, "num_residuals": 4}
+        | {"motion_width": 32, "motion_max_width": 256, "motion_blocks": 4, "scale": 0.5},
+        "discriminator": {"width": 16, "max_width": 256, "num_blocks": 4},
+    },
+    "vox256": {"num_keypoints": 10, "detector": {}, "generator": {}, "discriminator": {}},
+}
 
-def batches_of(config, clips: pd.DataFrame, root: Path) -> Batches:
+
+def _options(config: FaceAnimationConfig, part: str) -> dict:
+    widths = WIDTHS[config.network]
+    scale = {"scale": config.scale} if config.scale and part != "discriminator" else {}
+    return {"size": config.size, "num_keypoints": widths["num_keypoints"], **widths[part], **scale}
+
+
+def new_detector(config: FaceAnimationConfig, variant: str) -> keras.Model:
+    """The keypoint detector of a variant, with its first weights from `config.seed`."""
+    keras.utils.set_random_seed(config.seed)
+    return model.build_keypoint_detector(variant, **_options(config, "detector"))
+
+
+def new_generator(config: FaceAnimationConfig) -> keras.Model:
+    """The generator; the same first weights whatever the variant."""
+    keras.utils.set_random_seed(config.seed + 1)
+    return model.build_generator(align_corners=config.align_corners, **_options(config, "generator"))
+
+
+def new_discriminator(config: FaceAnimationConfig) -> keras.Model | None:
+    """The discriminator, or None where no loss asks for it."""
+    if not config.generator_gan:
+        return None
+    keras.utils.set_random_seed(config.seed + 2)
+    return model.build_discriminator(
+        use_keypoints=config.discriminator_keypoints,
+        spectral_norm=config.spectral_norm,
+        **_options(config, "discriminator"),
+    )
+
+
+def _load_published(path: str, detector: keras.Model, generator: keras.Model, judge: keras.Model | None = None) -> None:
+    wanted = [*PARTS, "discriminator"] if judge is not None else PARTS
+    state = checkpoint.load_torch(Path(path).expanduser(), only=wanted)
+    checkpoint.to_keras(state, detector, generator, discriminator=judge)
+
+
+def build_network(config: FaceAnimationConfig, variant: str, *, steps_per_epoch: int) -> AnimationModel:
+    """All networks of a training with loss and optimiser, compiled, built and ready for `training.fit`."""
+    with training.strategy().scope():
+        detector, generator, judge = new_detector(config, variant), new_generator(config), new_discriminator(config)
+        if config.checkpoint:
+            _load_published(config.checkpoint, detector, generator, judge)
+        whole = AnimationModel(
+            detector, generator, judge, features=build_features(config), weights=weights_of(config), seed=config.seed
+        )
+        rate = learning_rate(config.learning_rate, config.milestones, steps_per_epoch)
+        whole.compile(keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.999, epsilon=1e-8))
+        whole.optimizer.build(whole.trainable_variables)
+    return whole
+
+
+def learning_rate(start: float, milestones: tuple[int, ...], steps_per_epoch: int):
+    """The rate: constant, or a tenth from each milestone on, counted in epochs."""
+    if not milestones:
+        return start
+    rates = [start / 10**fall for fall in range(len(milestones) + 1)]
+    ends = [epoch * steps_per_epoch - 1 for epoch in milestones]  # Keras takes the next rate after its boundary
+    return keras.optimizers.schedules.PiecewiseConstantDecay(ends, rates)
+
+
+def build_features(config: FaceAnimationConfig) -> keras.Model:
+    """The frozen network that compares pictures."""
+    if config.perceptual == "stand_in":
+        return losses.build_stand_in(seed=config.seed)
+    smallest = int(config.size * min(losses.SCALES))
+    # Each block halves; below 128 pixels fewer fit.
+    return losses.build_vgg19(blocks=min(5, max(1, smallest).bit_length()))
+
+
+def weights_of(config: FaceAnimationConfig) -> LossWeights:
+    """The weights of the terms of the loss."""
+    return LossWeights(
+        perceptual=config.perceptual_weight,
+        equivariance_value=config.equivariance_value,
+        equivariance_jacobian=config.equivariance_jacobian,
+        generator_gan=config.generator_gan,
+        feature_matching=config.feature_matching,
+    )
+
+
+def batches_of(config: FaceAnimationConfig, clips: pd.DataFrame, root: Path) -> Batches:
     """The training batches of some clips.
 
     Args:
+        config: gives batch_size, size, repeats, draw_persons, augment, keep_clips, seed.
         clips: rows with clip, path, frames.
         root: folder of the paths.
     """
@@ -43,80 +150,77 @@ def batches_of(config, clips: pd.DataFrame, root: Path) -> Batches:
     )
 
 
-def watched_pairs(config, clips: pd.DataFrame, root: Path) -> dict[str, np.ndarray]:
+def watched_pairs(config: FaceAnimationConfig, clips: pd.DataFrame, root: Path) -> dict[str, np.ndarray]:
     """Pairs of frames that stay the same during a training: source and driving, (N, H, W, 3) float32 in [0, 1]."""
-    repeats = -(-config.watch_pairs // max(1, len(clips)))
-    size = (config.size, config.size)
-    batches = Batches(
-        clips, root, batch_size=config.watch_pairs, size=size, repeats=repeats, augmentation=False, seed=config.seed
-    )
-    return batches.batch(0)
+    count, size = config.watch_pairs, (config.size, config.size)
+    repeats = -(-count // max(1, len(clips)))
+    options = {"repeats": repeats, "augmentation": False, "seed": config.seed}
+    return Batches(clips, root, batch_size=count, size=size, **options).pairs(0, "watch")
 
 
 class Watch:
-    """Called at the end of each epoch: the L1 of some unseen pairs, and a picture of the first of them.
+    """Called at the end of each epoch: the L1 of some pairs of `validation`, and a picture of the first of them.
 
     Args:
-        model: the `trainer.AnimationModel` in training.
+        whole: the model in training.
         pairs: of `watched_pairs`.
         folder: gets `seen/<epoch>.png`, see `visualiser.columns`.
         steps_per_epoch: updates of an epoch.
     """
 
-    def __init__(self, model, pairs: dict[str, np.ndarray], folder: Path, steps_per_epoch: int) -> None:
-        self.model, self.folder, self.steps_per_epoch = model, folder, steps_per_epoch
-        self.pairs = {name: ops.convert_to_tensor(images) for name, images in pairs.items()}
+    def __init__(
+        self, whole: AnimationModel, pairs: Mapping[str, np.ndarray], folder: Path, steps_per_epoch: int
+    ) -> None:
+        self.whole, self.pairs, self.folder, self.steps_per_epoch = whole, pairs, folder, steps_per_epoch
+        self.inputs = {name: ops.convert_to_tensor(images) for name, images in pairs.items()}
 
     def __call__(self) -> dict[str, float]:
         """`watch_l1`, the mean absolute difference of the pixels, which are in [0, 1]."""
-        drawn = {name: ops.convert_to_numpy(value) for name, value in self.model(self.pairs, training=False).items()}
-        number = int(self.model.optimizer.iterations) // self.steps_per_epoch
-        pairs = {name: ops.convert_to_numpy(images) for name, images in self.pairs.items()}
-        first = {name: values[:SHOWN] for name, values in (pairs | drawn).items()}
+        drawn = {name: ops.convert_to_numpy(value) for name, value in self.whole(self.inputs, training=False).items()}
+        first = {name: images[:SHOWN] for name, images in (self.pairs | drawn).items()}
         columns = visualiser.columns(first["source"], first["driving"], first)
-        picture = visualiser.draw_columns({name: columns[name] for name in COLUMNS})
+        number = int(self.whole.optimizer.iterations) // self.steps_per_epoch
         with disk.atomic_path(self.folder / "seen" / f"{number:04d}.png") as path:
-            Image.fromarray(picture).save(path)
-        return {"watch_l1": float(np.abs(drawn["prediction"] - pairs["driving"]).mean())}
+            Image.fromarray(visualiser.draw_columns({name: columns[name] for name in COLUMNS})).save(path)
+        return {"watch_l1": float(np.abs(drawn["prediction"] - self.pairs["driving"]).mean())}
 
 
 def train_one(
-    config, variant: str, clips: pd.DataFrame, unseen: pd.DataFrame, root: Path, folder: Path, *, remote=None
-):
+    config: FaceAnimationConfig, variant: str, batches: Batches, pairs: Mapping[str, np.ndarray], folder: Path, *,
+    remote: remote_log.RemoteLog | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Train one variant in `folder`, or go on with it; leaves `kp_detector.weights.h5` and `generator.weights.h5`.
 
     Args:
         variant: of the keypoint detector.
-        clips, unseen: rows of the group that is trained on, and of clips that are only watched.
-        root: folder of their paths.
+        batches, pairs: what is trained on, of `batches_of`, and what is only watched, of `watched_pairs`.
         folder: of this variant.
         remote: see `training.fit`.
 
     Returns:
         The log, with the column variant.
     """
-    batches = batches_of(config, clips, root)
     runtime.set_seeds(config.seed)
-    model = networks.build_model(config, variant, steps_per_epoch=batches.steps_per_epoch)
+    whole = build_network(config, variant, steps_per_epoch=batches.steps_per_epoch)
     dummy = np.zeros(config.batch_size, "float32")  # the pictures are their own labels
     log = training.fit(
-        model,
+        whole,
         lambda step: training.prefetch(lambda number: (batches.batch(number), dummy), step),
         run_dir=folder,
         epochs=config.epochs,
         steps_per_epoch=batches.steps_per_epoch,
-        validation=Watch(model, watched_pairs(config, unseen, root), folder, batches.steps_per_epoch),
+        validation=Watch(whole, pairs, folder, batches.steps_per_epoch),
         checkpoint_every=config.checkpoint_every,
         save_every=config.save_every,
         seed=config.seed,
         remote=remote,
-        config={name: getattr(config, name) for name in TRAIN} | {"variant": variant},
+        config=values(config, TRAIN) | {"variant": variant},
     )
-    save_networks(folder, model.kp_detector, model.generator)
+    save_networks(folder, whole.kp_detector, whole.generator)
     return log.assign(variant=variant)
 
 
-def save_networks(folder: Path, *parts) -> None:
+def save_networks(folder: Path, *parts: keras.Model) -> None:
     """Write keypoint detector and generator as `<part>.weights.h5`, which `load_networks` reads.
 
     So published weights are converted once and kept: `save_networks(folder, *load_networks(config, "fomm"))` with the config's
@@ -127,12 +231,14 @@ def save_networks(folder: Path, *parts) -> None:
             network.save_weights(path)
 
 
-def load_networks(config, variant: str, folder: Path | None = None):
+def load_networks(
+    config: FaceAnimationConfig, variant: str, folder: Path | None = None
+) -> tuple[keras.Model, keras.Model]:
     """Keypoint detector and generator of a variant, with the weights of `folder`, or as they were before training."""
-    detector, generator = networks.build_detector(config, variant), networks.build_generator(config)
+    networks = new_detector(config, variant), new_generator(config)
     if folder is not None:
-        for part, network in zip(PARTS, (detector, generator), strict=True):
-            network.load_weights(Path(folder) / f"{part}.weights.h5")
+        for name, network in zip(PARTS, networks, strict=True):
+            network.load_weights(Path(folder) / f"{name}.weights.h5")
     elif config.checkpoint:
-        networks.load_published(config.checkpoint, detector, generator)
-    return detector, generator
+        _load_published(config.checkpoint, *networks)
+    return networks

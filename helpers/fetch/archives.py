@@ -17,28 +17,30 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import remotezip
 
-from helpers import runtime
 from helpers.fetch import downloads, manifests
 from helpers.workspace import disk
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Wanted = Callable[[str], bool] | Collection[str] | None
 
 CHUNK = 1 << 20
 RAR_MAGIC = b"Rar!\x1a\x07"
-# How each program lists bare names and unpacks, in order of trust in its rar (libarchive knows no solid archives, and
-# a 7z of Debian knows no rar at all). `{folder}` ends in a separator, which unrar needs.
+# How each program writes all members to its output, one after the other, in order of trust in its rar (libarchive knows no
+# solid archives, and a 7z of Debian knows no rar at all).
 RAR_TOOLS = {
-    "unrar": (["unrar", "lb", "-p-", "{archive}"], ["unrar", "x", "-y", "-p-", "-idq", "{archive}", "{folder}"]),
-    "unar": (["lsar", "-nr", "{archive}"], ["unar", "-q", "-D", "-nr", "-o", "{folder}", "{archive}"]),
-    "7z": (["7z", "l", "-ba", "-slt", "-p", "{archive}"], ["7z", "x", "-y", "-bso0", "-p", "-o{folder}", "{archive}"]),
-    "bsdtar": (["bsdtar", "-tf", "{archive}"], ["bsdtar", "-xf", "{archive}", "-C", "{folder}"]),
+    "unrar": ("p", "-inul", "-p-", "--"),
+    "unar": ("-q", "-o", "-", "-p", "", "--"),
+    "7z": ("e", "-so", "-p", "--"),
+    "7zz": ("e", "-so", "-p", "--"),
+    "bsdtar": ("-x", "--to-stdout", "-f"),
 }
 
 
@@ -48,6 +50,11 @@ class RangesNotSupported(manifests.DownloadError):
 
 class ArchiveError(ValueError):
     """The archive is broken, hostile, or larger than it may be; nothing of it was left in the folder."""
+
+
+def _require_plain(name: str, plain: bool) -> None:
+    if not plain:
+        raise ArchiveError(f"refused member {name!r}: it is a link or a device; allowed are plain files")
 
 
 def _check_name(name: str) -> PurePosixPath:
@@ -91,20 +98,27 @@ def require_all(wanted: Wanted, found: Iterable[str]) -> None:
         )
 
 
+def _choose(members: list[Any], wanted: Wanted) -> list[tuple[Any, PurePosixPath | None]]:
+    """Members, which have a `filename`, with their safe paths; None for those that are not wanted, which are checked as well."""
+    names, chosen = [member.filename for member in members], selector(wanted)
+    paths = check_names(names)
+    require_all(wanted, names)
+    return [(member, path if chosen(member.filename) else None) for member, path in zip(members, paths, strict=True)]
+
+
 def extract(
     archive: str | os.PathLike, folder: str | os.PathLike, *, members: Wanted = None, max_bytes: int
 ) -> list[Path]:
     """Unpack a zip, tar (also compressed) or rar archive into a new folder, all or nothing.
 
     The work happens in `<folder>.unpacking`, which is renamed at the end; what a killed run left there is removed by
-    the next one. Rar needs one of the programs unrar, bsdtar, 7z or unar.
+    the next one. Rar needs one of the programs of `RAR_TOOLS`, whose output is read here: it writes no file itself.
 
     Args:
         archive: the file; its kind is told from its content.
         folder: must not exist, or be empty.
         members: names, or a test of a name; default all. Names have forward slashes.
-        max_bytes: how many bytes may be written; the bytes are counted, a header's claim is not believed. For a rar all
-            members count, and an outside program may overshoot by what it writes in a fifth of a second.
+        max_bytes: how many bytes may be written; the bytes are counted, a header's claim is not believed.
 
     Returns:
         The files written, in the order of the archive.
@@ -184,15 +198,10 @@ def check_zip(archive: zipfile.ZipFile, wanted: Wanted) -> list[tuple[zipfile.Zi
     """
     files = [info for info in archive.infolist() if not info.is_dir()]
     for info in files:
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG):
-            raise ArchiveError(f"refused member {info.filename!r}: it is a link or a device; allowed are plain files")
+        _require_plain(info.filename, stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG))
         if info.flag_bits & 1:
             raise ArchiveError(f"refused member {info.filename!r}: it is encrypted; fetch a copy without a password")
-    paths = check_names(info.filename for info in files)
-    require_all(wanted, (info.filename for info in files))
-    chosen = selector(wanted)
-    return [(info, path) for info, path in zip(files, paths, strict=True) if chosen(info.filename)]
+    return [(info, path) for info, path in _choose(files, wanted) if path]
 
 
 def _extract_zip(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
@@ -214,8 +223,7 @@ def _extract_tar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
         for member in opened:
             if member.isdir():
                 continue
-            if not member.isreg():
-                raise ArchiveError(f"refused member {member.name!r}: it is a link or a device; allowed are plain files")
+            _require_plain(member.name, member.isreg())
             names.append(member.name)
             path = _check_name(member.name)
             if chosen(member.name):
@@ -227,30 +235,33 @@ def _extract_tar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
 
 
 def _extract_rar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
-    _unpack_rar(archive, scratch, _Budget(archive, max_bytes))
-    found = _check_tree(scratch)
-    require_all(members, found)
-    chosen = selector(members)
-    for name in found:
-        if not chosen(name):
-            (scratch / name).unlink()
-    return [PurePosixPath(name) for name in found if chosen(name)]
+    import rarfile
+
+    try:
+        opened = rarfile.RarFile(archive, errors="strict")
+    except rarfile.Error as error:
+        raise ArchiveError(f"{archive.name} is broken ({error}): remove it and fetch it again") from error
+    if opened.needs_password():
+        raise ArchiveError(f"{archive.name} is encrypted: fetch a copy without a password")
+    files = [info for info in opened.infolist() if not info.is_dir()]
+    for info in files:
+        _require_plain(info.filename, info.is_file() and not info.file_redir)
+    chosen = _choose(files, members)
+    _pour_rar(archive, chosen, scratch, max_bytes)
+    return [path for _, path in chosen if path]
 
 
-def _unpack_rar(archive: Path, scratch: Path, budget: _Budget) -> None:
-    """Let the first program that can read this archive unpack it, after a look at the names."""
+def _pour_rar(archive: Path, files: list[tuple[Any, PurePosixPath | None]], scratch: Path, max_bytes: int) -> None:
+    """Let the first program that can read this archive give out its members, and write those that have a path."""
     reasons = []
-    for tool, (listing, unpacking) in RAR_TOOLS.items():
-        if not (shutil.which(listing[0]) and shutil.which(unpacking[0])):
-            continue
-        try:
-            check_names(_rar_names(tool, _command(listing, archive, scratch)))
-            _run_rar(_command(unpacking, archive, scratch), scratch, budget)
-            return
-        except _ToolFailed as error:
-            reasons.append(f"{tool}: {error}")
-            shutil.rmtree(scratch)
-            scratch.mkdir()
+    for tool, options in RAR_TOOLS.items():
+        if program := shutil.which(tool):
+            try:
+                return _pour([program, *options, str(archive.resolve())], files, scratch, _Budget(archive, max_bytes))
+            except _ToolFailed as error:
+                reasons.append(f"{tool}: {error}")
+                shutil.rmtree(scratch)
+                scratch.mkdir()
     if reasons:
         raise ArchiveError(
             f"{archive.name} cannot be unpacked ({'; '.join(reasons)}): install unrar, or fetch it again"
@@ -265,66 +276,35 @@ class _ToolFailed(Exception):
     """A program could not read the archive; another may."""
 
 
-def _command(parts: list[str], archive: Path, scratch: Path) -> list[str]:
-    values = {"archive": archive.resolve(), "folder": f"{scratch.resolve()}{os.sep}"}
-    return [shutil.which(parts[0]), *(part.format(**values) for part in parts[1:])]
+class _Piece:
+    """The next `left` bytes of a stream, and their CRC-32."""
+
+    def __init__(self, stream: IO[bytes], left: int) -> None:
+        self.stream, self.left, self.crc = stream, left, 0
+
+    def read(self, count: int) -> bytes:
+        chunk = self.stream.read(min(count, self.left))
+        self.left, self.crc = self.left - len(chunk), zlib.crc32(chunk, self.crc)
+        return chunk
 
 
-def _rar_names(tool: str, command: list[str]) -> list[str]:
-    """Names of all members; folders are among them where the program lists them without a slash."""
-    answer = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, env=_utf8())
-    lines = answer.stdout.decode("utf-8", "surrogateescape").replace("\r\n", "\n").split("\n")
-    if answer.returncode:
-        told = answer.stderr.decode("utf-8", "replace").strip().split("\n") + lines
-        raise _ToolFailed(next((line.strip() for line in told if line.strip()), "no reason given"))
-    if tool == "unar":
-        lines = lines[1:]  # the first line repeats the archive's name
-    if tool == "7z":
-        lines = [line.removeprefix("Path = ") for line in lines if line.startswith("Path = ")]
-    return [line for line in lines if line and not line.endswith("/")]
-
-
-def _run_rar(command: list[str], scratch: Path, budget: _Budget) -> None:
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=_utf8(), **pipes) as process:
+def _pour(command: list[str], files: list[tuple[Any, PurePosixPath | None]], scratch: Path, budget: _Budget) -> None:
+    """Cut the output of `command` into files; a member without a path is read and dropped."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env={**os.environ, "LC_ALL": "C.UTF-8"}, **pipes) as process:
         try:
-            running = True
-            while running:  # the last look is after the end
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=0.2)
-                running = process.poll() is None
-                _weigh(scratch, budget)
+            for info, path in files:
+                piece = _Piece(process.stdout, info.file_size)
+                if path:
+                    budget.copy(piece, scratch / path)
+                while piece.read(CHUNK):
+                    pass
+                if piece.left or info.CRC not in (None, piece.crc):
+                    raise _ToolFailed(f"does not give {info.filename} as it was packed")
+            if process.stdout.read(1) or process.wait():
+                raise _ToolFailed(f"gives too much, or fails at the end (exit code {process.poll()})")
         finally:
             process.kill()
-    if process.returncode:
-        raise _ToolFailed(f"exit code {process.returncode}")
-
-
-def _weigh(scratch: Path, budget: _Budget) -> None:
-    total = 0
-    for root, _, files in os.walk(scratch):
-        for name in files:
-            with contextlib.suppress(FileNotFoundError):  # the tool may be renaming it
-                total += (Path(root) / name).lstat().st_size
-    budget.spent = 0
-    budget.spend(total)
-
-
-def _check_tree(scratch: Path) -> list[str]:
-    """Names of the files below `scratch`, sorted; ArchiveError if anything is not a plain file or folder of its own."""
-    names = []
-    for path in sorted(scratch.rglob("*")):
-        status = path.lstat()
-        if stat.S_ISDIR(status.st_mode):
-            continue
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise ArchiveError(f"refused member {path.name!r}: it is a link or a device; allowed are plain files")
-        names.append(path.relative_to(scratch).as_posix())
-    return names
-
-
-def _utf8() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C.UTF-8"}
 
 
 def directory_digest(archive: zipfile.ZipFile) -> str:
@@ -340,16 +320,8 @@ def directory_digest(archive: zipfile.ZipFile) -> str:
 
 
 def fetch_members(
-    file: manifests.File,
-    folder: str | os.PathLike,
-    *,
-    wanted: Wanted,
-    jobs: int = 4,
-    retries: int = 5,
-    timeout: float = 30.0,
-    backoff: float = 1.0,
-    max_wait: float = 60.0,
-) -> Any:
+    file: manifests.File, folder: str | os.PathLike, *, wanted: Wanted, jobs: int = 4, **options: float
+) -> "pd.DataFrame":
     """Take single members out of a zip on a server, without the rest of it.
 
     Members already there with the right size and CRC-32 are kept, so a killed fetch continues. The sha256 of the whole
@@ -363,7 +335,7 @@ def fetch_members(
         folder: members go to `folder / name`.
         wanted: names, or a test of a name.
         jobs: downloads at the same time.
-        retries, timeout, backoff, max_wait: see `downloads.Patience`.
+        **options: retries, timeout, backoff, max_wait of `downloads.Patience`.
 
     Returns:
         DataFrame in the order of the zip: `member`, `path`, `bytes`, `error` (empty text where all went well). A member
@@ -377,17 +349,15 @@ def fetch_members(
     import pandas as pd
 
     folder = Path(folder)
-    patience = downloads.Patience(retries, timeout, backoff, max_wait)
-    with disk.explain_disk_errors(folder / file.name), downloads.Session(timeout) as session:
+    patience = downloads.Patience(**options)
+    with disk.explain_disk_errors(folder / file.name), downloads.Session(patience.timeout) as session:
         folder.mkdir(parents=True, exist_ok=True)
         remote = _first_remote(file, folder, session, patience)
         chosen = check_zip(remote.zip(), wanted)
         total = sum(info.file_size for info, _ in chosen)
         if file.unpacked_size is not None and total > file.unpacked_size:
             raise ArchiveError(f"{file.name}: the members hold {total} bytes, allowed are {file.unpacked_size}")
-        with ThreadPoolExecutor(jobs) as pool:
-            rows = pool.map(partial(_fetch_member, remote, folder), *zip(*chosen, strict=True)) if chosen else []
-            rows = list(runtime.progress(rows, total=len(chosen), label=file.name, unit="file"))
+        rows = downloads.in_threads(partial(_fetch_member, remote, folder), chosen, jobs=jobs, label=file.name)
     return pd.DataFrame(rows, columns=["member", "path", "bytes", "error"])
 
 
@@ -467,8 +437,9 @@ def _first_remote(
     raise (RangesNotSupported if no_ranges else manifests.DownloadError)(text)
 
 
-def _fetch_member(remote: _Remote, folder: Path, info: zipfile.ZipInfo, name: PurePosixPath) -> tuple:
+def _fetch_member(remote: _Remote, folder: Path, member: tuple[zipfile.ZipInfo, PurePosixPath]) -> tuple:
     """One row of the table of `fetch_members`."""
+    info, name = member
     path = folder / name
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)

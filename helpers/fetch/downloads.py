@@ -2,15 +2,16 @@
 
 import contextlib
 import dataclasses
-import email.utils
 import hashlib
 import json
 import random
 import re
+import threading
 import time
 import urllib.parse
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,7 @@ import urllib3
 from helpers import runtime
 from helpers.workspace import disk
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 1 << 15  # bytes; what a connection that breaks may lose, so small
@@ -78,6 +80,35 @@ class Patience:
                 time.sleep(min(pause, self.max_wait))
 
 
+def in_threads(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    jobs: int,
+    label: str = "",
+    unit: str = "file",
+    stop: threading.Event | None = None,
+) -> list[Result]:
+    """`function` of each item, in their order; an error or Ctrl-C begins no other item, and those under way end.
+
+    Args:
+        function, items: what to call on what.
+        jobs: threads.
+        label, unit: of the progress bar.
+        stop: set at the end, before the items under way are waited for, so that they need not insist any longer.
+    """
+    executor = ThreadPoolExecutor(jobs)
+    try:
+        futures = [executor.submit(function, item) for item in items]
+        for future in runtime.progress(as_completed(futures), total=len(futures), label=label, unit=unit):
+            future.result()
+        return [future.result() for future in futures]
+    finally:
+        if stop:
+            stop.set()
+        executor.shutdown(cancel_futures=True)
+
+
 @contextlib.contextmanager
 def network_errors() -> Iterator[None]:
     """Turn what a connection can raise into TryAgain, and a refused certificate into SourceFailed; disk errors pass."""
@@ -95,6 +126,14 @@ def _quiet_insecure() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
         yield
+
+
+def retry_after(value: str | None) -> float:
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 where it is absent or unreadable."""
+    try:
+        return urllib3.Retry().parse_retry_after(value or "0")
+    except (urllib3.exceptions.InvalidHeader, ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 class Session(requests.Session):
@@ -116,21 +155,12 @@ class Session(requests.Session):
             response = super().request(*args, **kwargs)
         status = f"HTTP {response.status_code} {response.reason}"
         if response.status_code in TRANSIENT:
-            raise TryAgain(status, _retry_after(response))
+            raise TryAgain(status, retry_after(response.headers.get("Retry-After")))
         if response.status_code not in (200, 206, 416):
             raise SourceFailed(status)
         if response.ok and response.headers.get("Content-Type", "").startswith("text/html"):
             raise SourceFailed(HTML_PAGE)
         return response
-
-
-def _retry_after(response: requests.Response) -> float:
-    value = response.headers.get("Retry-After", "")
-    if value.isdigit():
-        return float(value)
-    with contextlib.suppress(ValueError, TypeError):
-        return email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    return 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,10 +170,12 @@ class Expected:
     Attributes:
         size: bytes.
         sha256: 64 hexadecimal digits in lower case.
+        md5: 32 of them, for servers that tell no better sum.
     """
 
     size: int | None = None
     sha256: str | None = None
+    md5: str | None = None
 
     def check_size(self, found: int) -> None:
         """SourceFailed where the size is another."""
@@ -155,6 +187,11 @@ class Expected:
         if self.sha256 is not None and found != self.sha256:
             raise SourceFailed(f"found sha256 {found}, expected {self.sha256}")
 
+    def check_md5(self, path: Path) -> None:
+        """SourceFailed where the MD5 of the file is another."""
+        if self.md5 is not None and (found := _hash(path, "md5").hexdigest()) != self.md5:
+            raise SourceFailed(f"found MD5 {found}, expected {self.md5}")
+
     def check(self, path: Path) -> None:
         """SourceFailed where there is no file, a web page in its place, or another file."""
         if not path.is_file():
@@ -165,15 +202,16 @@ class Expected:
         self.check_size(path.stat().st_size)
         if self.sha256 is not None:
             self.check_sha256(_hash(path).hexdigest())
+        self.check_md5(path)
 
 
 def _is_html(start: bytes) -> bool:
     return start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
 
 
-def _hash(path: Path) -> Any:
+def _hash(path: Path, kind: str = "sha256") -> Any:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256")
+        return hashlib.file_digest(file, kind)
 
 
 class Download:
@@ -226,6 +264,7 @@ class Download:
         try:
             self.expected.check_size(self.size())
             self.expected.check_sha256(digest)
+            self.expected.check_md5(self.path)
         except SourceFailed as error:
             self._discard()
             if offset:  # perhaps the pieces were of two versions: once more, from the start

@@ -15,17 +15,16 @@ import urllib.parse
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
+
+import requests
 
 from helpers import config, runtime
 from helpers.fetch import downloads
-from helpers.fetch.downloads import Patience, Session, SourceFailed  # noqa: F401  (callers use them from here too)
+from helpers.fetch.downloads import Patience, SourceFailed
 from helpers.workspace import disk
 
-Schema = TypeVar("Schema")
-
 LARGE = 100_000_000  # bytes; a download above it is announced
-SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class DownloadError(RuntimeError):
@@ -64,7 +63,7 @@ class Source:
     url: str | None = None
     gdrive: str | None = None
     python: str | None = None
-    tls: str = "verified"
+    tls: str = config.option("verified", choices=("verified", "pinned"))
 
     def __post_init__(self) -> None:
         given = [name for name in ("url", "gdrive", "python") if getattr(self, name) is not None]
@@ -81,7 +80,6 @@ class Source:
             "python": "package.module:function",
         }
         _require(given[0], value, good[given[0]], allowed[given[0]])
-        _require("tls", self.tls, self.tls in ("verified", "pinned"), "verified, pinned")
         _require("tls", self.tls, self.tls == "verified" or self.url, "pinned only together with url")
 
     def __str__(self) -> str:
@@ -95,40 +93,39 @@ class File:
     Attributes:
         name: path relative to the destination folder, with forward slashes.
         sources: tried in order.
-        size: bytes; null only where sha256 is given or python makes the file.
+        size: bytes; null only where a checksum is given or python makes the file.
         sha256: null only where TLS is verified.
         kind: "file", or the archive it is: "zip", "rar", "tar".
         unpacked_size: most bytes that unpacking may write.
         directory_sha256: `directory_digest` of a zip, for `fetch_members`.
         instead_of: name of the file that this one replaces when that one cannot be had.
         by_hand: what a person should do when every source fails.
+        md5: for servers that tell no better sum.
     """
 
     name: str
     sources: tuple[Source, ...]
-    size: int | None = None
+    size: int | None = config.option(None, low=1)
     sha256: str | None = None
-    kind: str = "file"
-    unpacked_size: int | None = None
+    kind: str = config.option("file", choices=("file", "zip", "rar", "tar"))
+    unpacked_size: int | None = config.option(None, low=1)
     directory_sha256: str | None = None
     instead_of: str | None = None
     by_hand: str = ""
+    md5: str | None = None
 
     def __post_init__(self) -> None:
-        _require("name", self.name, isinstance(self.name, str), "text")
         check_name(self.name)
-        _require("kind", self.kind, self.kind in ("file", "zip", "rar", "tar"), "file, zip, rar, tar")
-        for key in ("size", "unpacked_size"):
+        _require("sources", self.sources, self.sources, "a list, each one of url, gdrive, python")
+        for key, digits in (("sha256", 64), ("directory_sha256", 64), ("md5", 32)):
             value = getattr(self, key)
-            _require(key, value, value is None or (type(value) is int and value > 0), "a number of bytes, or null")
-        for key in ("sha256", "directory_sha256"):
-            value = getattr(self, key)
-            good = value is None or (isinstance(value, str) and SHA256.fullmatch(value))
-            _require(key, value, good, "64 hexadecimal digits in lower case, in quotes, or null")
+            good = value is None or re.fullmatch(f"[0-9a-f]{{{digits}}}", value)
+            _require(key, value, good, f"{digits} hexadecimal digits in lower case, in quotes, or null")
         pinned = any(source.tls == "pinned" for source in self.sources)
         _require("sha256", None, self.sha256 or not pinned, "64 hexadecimal digits, because a source has tls: pinned")
         made_here = all(source.python for source in self.sources)
-        _require("size", None, self.size or self.sha256 or made_here, "a number of bytes, as there is no sha256 either")
+        known = self.size or self.sha256 or self.md5 or made_here
+        _require("size", None, known, "a number of bytes, as there is no sha256 either")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +148,18 @@ class Manifest:
     citation: str
     terms: str
     files: tuple[File, ...]
-    lists: tuple[PackedList, ...]
-    counts: dict[str, Any]
+    lists: tuple[PackedList, ...] = ()
+    counts: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [file.name for file in self.files]
+        problems = [f"files: name {name!r} comes twice" for name in sorted(set(names)) if names.count(name) > 1]
+        for index, file in enumerate(self.files):
+            if file.instead_of is not None and file.instead_of not in set(names) - {file.name}:
+                received = f"files[{index}].instead_of: received {file.instead_of!r}"
+                problems.append(f"{received}; allowed: the name of another file")
+        if problems:
+            raise ValueError("\n".join(problems))
 
     def file(self, name: str) -> File:
         """The file called `name`; KeyError naming those that there are."""
@@ -160,19 +167,6 @@ class Manifest:
             if file.name == name:
                 return file
         raise KeyError(f"{self.name} has no file {name!r}; it has: {', '.join(file.name for file in self.files)}")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Document:
-    name: str
-    title: str
-    homepage: str
-    licence: str
-    citation: str
-    terms: str
-    files: tuple[dict, ...]
-    lists: tuple[dict, ...] = ()
-    counts: dict = dataclasses.field(default_factory=dict)
 
 
 def load_manifest(name_or_path: str | os.PathLike) -> Manifest:
@@ -185,15 +179,20 @@ def load_manifest(name_or_path: str | os.PathLike) -> Manifest:
         ValueError: one error that names the file and every bad key, what was received and what is allowed.
     """
     path = _find(name_or_path)
-    document = config.load(path, _Document)
-    problems: list[str] = []
-    files = tuple(_read_file(raw, f"files[{index}]", problems) for index, raw in enumerate(document.files))
-    lists = tuple(_read_list(raw, f"lists[{index}]", path.parent, problems) for index, raw in enumerate(document.lists))
-    if not problems:
-        problems += _between_files(files)
-    if problems:
-        raise ValueError("\n  ".join([f"{path.name} has {len(problems)} problem(s):", *problems]))
-    return Manifest(**{**vars(document), "files": files, "lists": lists})
+    manifest = config.load(path, Manifest)
+    lists = tuple(dataclasses.replace(entry, path=path.parent / entry.path) for entry in manifest.lists)
+    config.refuse(path, [f"lists[{i}].{text}" for i, entry in enumerate(lists) if (text := _problem(entry))])
+    return dataclasses.replace(manifest, lists=lists)
+
+
+def _problem(entry: PackedList) -> str:
+    """What is wrong with a packaged list; "" if nothing."""
+    if not entry.path.is_file():
+        return f"path: received {entry.path.name!r}; allowed: a file beside the manifest"
+    found = hashlib.sha256(entry.path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    if found == entry.sha256:
+        return ""
+    return f"sha256: {entry.path.name} has {found}, expected {entry.sha256}: restore it from git"
 
 
 def _find(name_or_path: str | os.PathLike) -> Path:
@@ -209,65 +208,13 @@ def _find(name_or_path: str | os.PathLike) -> Path:
     return folder / f"{name_or_path}.yaml"
 
 
-def _build(schema: type[Schema], raw: object, prefix: str, problems: list[str]) -> Schema | None:
-    """`schema(**raw)`; what is wrong goes to `problems`, with the place in front."""
-    fields = {field.name: field for field in dataclasses.fields(schema)}
-    required = {name for name, field in fields.items() if field.default is dataclasses.MISSING}
-    before = len(problems)
-    if not isinstance(raw, dict):
-        problems.append(f"{prefix}: received {raw!r}; allowed: a group of keys, {', '.join(fields)}")
-        return None
-    problems += [f"{prefix}.{key}: unknown key; allowed: {', '.join(fields)}" for key in raw if key not in fields]
-    problems += [f"{prefix}.{key}: missing" for key in sorted(required - set(raw))]
-    try:
-        return schema(**raw) if len(problems) == before else None
-    except ValueError as error:
-        problems.append(f"{prefix}.{error}")
-        return None
-
-
-def _read_file(raw: dict, prefix: str, problems: list[str]) -> File | None:
-    sources = raw.get("sources")
-    if not isinstance(sources, list) or not sources:
-        problems.append(f"{prefix}.sources: received {sources!r}; allowed: a list, each one of url, gdrive, python")
-        return None
-    built = [_build(Source, source, f"{prefix}.sources[{place}]", problems) for place, source in enumerate(sources)]
-    return _build(File, {**raw, "sources": tuple(built)}, prefix, problems) if all(built) else None
-
-
-def _read_list(raw: dict, prefix: str, folder: Path, problems: list[str]) -> PackedList | None:
-    entry = _build(PackedList, {**raw, "path": folder / str(raw.get("path"))}, prefix, problems)
-    if entry is None:
-        return None
-    if not entry.path.is_file():
-        problems.append(f"{prefix}.path: received {raw.get('path')!r}; allowed: a file beside the manifest")
-        return None
-    found = hashlib.sha256(entry.path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-    if found != entry.sha256:
-        problems.append(f"{prefix}.sha256: {entry.path.name} has {found}, expected {entry.sha256}: restore it from git")
-    return entry
-
-
-def _between_files(files: tuple[File, ...]) -> list[str]:
-    names = [file.name for file in files]
-    problems = [
-        f"files: name {name!r} comes twice" for name in sorted({name for name in names if names.count(name) > 1})
-    ]
-    for index, file in enumerate(files):
-        if file.instead_of is not None and file.instead_of not in set(names) - {file.name}:
-            problems.append(
-                f"files[{index}].instead_of: received {file.instead_of!r}; allowed: the name of another file"
-            )
-    return problems
-
-
 def verify(path: Path, file: File) -> None:
     """Compare a local file with its entry; `SourceFailed` says what was found and what was expected."""
     _expected(file).check(path)
 
 
 def _expected(file: File) -> downloads.Expected:
-    return downloads.Expected(file.size, file.sha256)
+    return downloads.Expected(file.size, file.sha256, file.md5)
 
 
 def _announce(file: File, source: Source, folder: Path, here: int = 0) -> None:
@@ -337,23 +284,14 @@ def _from_cache(path: Path, file: File, target: Path) -> None:
     _through(partial(shutil.copyfile, path), file, target)
 
 
-def fetch(
-    file: File,
-    folder: str | os.PathLike,
-    *,
-    cache: str | os.PathLike | None = None,
-    retries: int = 5,
-    timeout: float = 30.0,
-    backoff: float = 1.0,
-    max_wait: float = 60.0,
-) -> Path:
+def fetch(file: File, folder: str | os.PathLike, *, cache: str | os.PathLike | None = None, **options: float) -> Path:
     """Make sure that `file` lies in `folder`, verified; from there, from `cache`, or from its sources in order.
 
     Args:
         file: an entry of a manifest.
         folder: where it belongs; an interrupted download waits there as `<name>.part`.
         cache: a folder that may hold a copy, such as one on Google Drive; only read.
-        retries, timeout, backoff, max_wait: see `Patience`.
+        **options: retries, timeout, backoff, max_wait of `Patience`.
 
     Raises:
         DownloadError: no source gave the right file; says why of each, and what to do by hand.
@@ -361,7 +299,7 @@ def fetch(
     """
     folder = Path(folder)
     target = folder / file.name
-    patience = Patience(retries, timeout, backoff, max_wait)
+    patience = Patience(**options)
     reasons = []
     with disk.explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -372,6 +310,38 @@ def fetch(
             except SourceFailed as error:
                 reasons.append(f"{label}: {error}")
     raise DownloadError(explain(file, folder, reasons))
+
+
+def ask(url: str, method: str = "GET", **options: float) -> requests.Response:
+    """The whole answer of a server, for what is small; `options` are those of `Patience`.
+
+    Raises:
+        DownloadError: patience ended, or it refuses.
+    """
+    patience = Patience(**options)
+    try:
+        with downloads.Session(patience.timeout) as session:
+            return patience.insist(lambda: session.request(method, url, allow_redirects=True))
+    except SourceFailed as error:
+        raise DownloadError(f"{url}: {error}") from error
+
+
+def fetch_url(url: str, path: Path, *, by_hand: str = "", **options: float) -> Path:
+    """Fetch a large file of which only the address is known: the server tells its size first, which is checked in the end.
+
+    Args:
+        url: https address.
+        path: where it goes.
+        by_hand: what a person should do when it fails.
+        **options: those of `fetch`.
+
+    Raises:
+        DownloadError: it could not be had, or the server does not tell its size.
+    """
+    length = ask(url, "HEAD", **options).headers.get("Content-Length", "")
+    if not length.isdigit() or int(length) == 0:
+        raise DownloadError(f"{url}: the server does not say how large it is. By hand: {by_hand or 'a browser'}")
+    return fetch(File(path.name, (Source(url=url),), size=int(length), by_hand=by_hand), path.parent, **options)
 
 
 def explain(file: File, folder: Path, reasons: list[str]) -> str:
@@ -387,7 +357,7 @@ def explain(file: File, folder: Path, reasons: list[str]) -> str:
             *(f"  - {reason}" for reason in reasons),
             f"By hand: {by_hand}",
             f"Put it at {file.name} in the folder {folder}, then run again.",
-            f"Size {size}, sha256 {file.sha256 or 'unknown'}.",
+            f"Size {size}, sha256 {file.sha256 or 'unknown'}{f', MD5 {file.md5}' if file.md5 else ''}.",
         ]
     )
 

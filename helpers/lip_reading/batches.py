@@ -1,14 +1,51 @@
-"""Training batches from clips in memory, on any backend."""
+"""All clips of a split, and training batches of them, on any backend."""
 
-from functools import lru_cache
+import dataclasses
 
 import numpy as np
+import pandas as pd
 
+from helpers import batches
+from helpers.lip_reading import splits
 from helpers.lip_reading.augment import Augmentation, augment_clip, mix_up
+from helpers.workspace import StepResult
 
 
-class Batches:
-    """Batches that depend on (seed, step) alone; every epoch another order, its last partial batch left out.
+@dataclasses.dataclass(frozen=True)
+class Lips:
+    """All clips of a split, ready for a network.
+
+    Attributes:
+        table: one row a clip: path, label, speaker, number (of the word), and its sides.
+        clips: (N, T, H, W, C) uint8, mapped from the disk.
+        words: the classes in order.
+        parts: columns of the table that hold the sides, one or one per part of a cross-validation.
+    """
+
+    table: pd.DataFrame
+    clips: np.ndarray
+    words: list[str]
+    parts: list[str]
+
+    @classmethod
+    def of(cls, result: StepResult) -> "Lips":
+        """What step `split` left."""
+        table = result.table("clips")
+        clips = np.load(result.folder / "clips.npy", mmap_mode="r")
+        return cls(table, clips, result["words"], splits.columns_of(table))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) class numbers."""
+        return self.table["number"].to_numpy()
+
+    def rows(self, side: str, part: str | None = None) -> np.ndarray:
+        """Numbers of the clips of one side."""
+        return np.flatnonzero(self.table[part or self.parts[0]] == side)
+
+
+class Batches(batches.Batches):
+    """Batches of changed clips and soft labels; see `helpers.batches`.
 
     Args:
         clips: (N, T, H, W, C) uint8, also memory-mapped.
@@ -19,10 +56,7 @@ class Batches:
         augmentation: how strongly clips are changed; None not at all.
         mixup: alpha of mixup; 0 is off.
         label_smoothing: share of each label that is spread over all classes.
-        rows: use these clips only, in this order.
-
-    Attributes:
-        steps_per_epoch: whole batches.
+        rows: use these clips only.
 
     Raises:
         ValueError: a batch is larger than the data, or clips and labels do not fit.
@@ -41,27 +75,20 @@ class Batches:
         label_smoothing: float = 0.0,
         rows: np.ndarray | None = None,
     ) -> None:
-        self.rows = np.arange(len(clips)) if rows is None else np.asarray(rows)
-        labels = np.asarray(labels)
-        if len(labels) != len(clips) or clips.ndim != 5 or not ((labels >= 0) & (labels < num_classes)).all():
+        self.chosen = np.arange(len(clips)) if rows is None else np.asarray(rows)
+        super().__init__(len(self.chosen), batch_size=batch_size, seed=seed, items="clips")
+        if len(labels) != len(clips) or len(clips.shape) != 5 or not ((labels >= 0) & (labels < num_classes)).all():
             raise ValueError(
                 f"received clips {clips.shape} and {len(labels)} labels; allowed: (N, T, H, W, C) and N labels from 0 to "
                 f"{num_classes - 1}"
             )
-        if not 1 <= batch_size <= len(self.rows):
-            raise ValueError(f"batch_size: received {batch_size}; allowed: 1 to {len(self.rows)}, the number of clips")
-        self.clips, self.batch_size, self.seed = clips, batch_size, seed
-        self.augmentation, self.mixup = augmentation or Augmentation(), mixup
+        self.clips, self.augmentation, self.mixup = clips, augmentation or Augmentation(), mixup
         targets = np.eye(num_classes, dtype=np.float32)[labels]
         self.targets = targets * (1 - label_smoothing) + np.float32(label_smoothing / num_classes)
-        self.steps_per_epoch = len(self.rows) // batch_size
-        self._order = lru_cache(2)(lambda epoch: np.random.default_rng([seed, epoch]).permutation(self.rows))
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The batch of a step, from 0: clips (B, T, H, W, C) float32 in [0, 1] and labels (B, classes) float32 that sum to 1."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        rows = self._order(epoch)[place * self.batch_size :][: self.batch_size]
-        rng = np.random.default_rng([self.seed, 0, step])
+        rows, rng = self.chosen[self.rows(step)], self.stream("changes", step)
         clips = np.stack([augment_clip(self.clips[row], rng, self.augmentation) for row in rows])
         return mix_up(clips, self.targets[rows], rng, self.mixup)
 

@@ -1,8 +1,11 @@
-"""The configuration of the lip-reading project: OpenAV's twelve keys by their names, then ours with defaults."""
+"""The configuration of the lip-reading project: OpenAV's twelve keys by their names, then ours with defaults; its greeting."""
 
+import os
+import tomllib
 from dataclasses import dataclass
 
-from helpers.config import option, problems_between
+from helpers import config, runtime
+from helpers.config import BaseConfig, option, problems_between
 
 SLOTS = ("command", "colour", "preposition", "letter", "digit", "adverb")
 LAYOUTS = ("auto", "split/speaker/class", "class/split", "split/class", "speaker/class", "class")
@@ -16,8 +19,8 @@ class LipSize:
     height: int = option(low=1, high=512, help="pixels down")
 
 
-@dataclass(frozen=True)
-class LipReadingConfig:
+@dataclass(frozen=True, kw_only=True)
+class LipReadingConfig(BaseConfig):
     """Every setting of the five steps; `notebooks/lip_reading/*.yaml` give the values.
 
     The first twelve are those of OpenAV's visual training and have no defaults, so that its file loads unchanged and a file
@@ -73,15 +76,6 @@ class LipReadingConfig:
     mixup: float = option(0.0, low=0.0, high=10.0, help="alpha of mixup; 0: off")
     label_smoothing: float = option(0.0, low=0.0, high=0.9, help="share of a label given to all classes")
 
-    precision: str = option(
-        "float32", choices=("float32", "mixed", "mixed_bfloat16", "mixed_float16"), help="dtype policy of Keras"
-    )
-    allow_cpu: bool = option(False, help="train without a GPU all the same")
-    checkpoint_every: int | None = option(None, low=1, help="steps between checkpoints; null: at epoch ends")
-    save_every: int = option(1, low=1, help="epochs between checkpoints")
-    sheet: str | None = option(None, help="Google Sheet that mirrors the log")
-    drive_folder: str | None = option(None, help="Google Drive folder that mirrors the checkpoints")
-
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the lip picture, in the order of arrays."""
@@ -129,3 +123,23 @@ class LipReadingConfig:
                 f"test_share: received {self.test_share} with validation_share {self.validation_share}; allowed: below 1 together",
             ),
         )
+
+
+def greeting(path: str | os.PathLike) -> str:
+    """What OpenAV's command prints before it works, for a config file; `hide_metadata` and `hide_libs_vers` leave their part out.
+
+    Raises:
+        ValueError: one error with all problems of the file.
+    """
+    return describe(config.load(path, LipReadingConfig))
+
+
+def describe(settings: LipReadingConfig) -> str:
+    """What this program is (a name, a line about it, its licence), then one line a library, unless the config hides them."""
+    parts = []
+    if not settings.hide_metadata:
+        told = tomllib.loads((runtime.repo_root() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        parts.append(f"{told['name']} {told['version']}: {told['description']}\nlicence: {told['license']}")
+    if not settings.hide_libs_vers:
+        parts.append("\n".join(f"{name:<24} {version}" for name, version in runtime.versions().items()))
+    return "\n\n".join(parts)

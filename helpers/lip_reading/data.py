@@ -1,34 +1,235 @@
-"""The data of this project under one name; what stands behind each is in the module it comes from."""
+"""One video file -> the cached lip clip, in worker processes: decoded, found, cropped once, and never again; then of one length.
 
-from helpers.lip_reading.augment import Augmentation, augment_clip, mix_up
-from helpers.lip_reading.batches import Batches, to_unit
-from helpers.lip_reading.clips import check_channels, load_clips, prepare_all, prepare_clip, read_clip
+Worker processes import this module, so it must never pull in TensorFlow or Keras.
+"""
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import video
 from helpers.lip_reading.faces import find_face_points
-from helpers.lip_reading.lips import crop_lips, cut_fixed, fit, statistics, to_grey, track_points
-from helpers.lip_reading.sources import class_names, find_clips, measure, phrase
-from helpers.lip_reading.timing import pick_frames
+from helpers.lip_reading.lips import Cut, crop_lips, cut_lips
+from helpers.parallel import parallel, stop_at_disk_errors, usable
+from helpers.workspace import StepResult, disk
 
-__all__ = [
-    "Augmentation",
-    "Batches",
-    "augment_clip",
-    "check_channels",
-    "class_names",
-    "crop_lips",
-    "cut_fixed",
-    "find_clips",
-    "find_face_points",
-    "fit",
-    "load_clips",
-    "measure",
-    "mix_up",
-    "phrase",
-    "pick_frames",
-    "prepare_all",
-    "prepare_clip",
-    "read_clip",
-    "statistics",
-    "to_grey",
-    "to_unit",
-    "track_points",
-]
+__all__ = ["crop_lips", "find_face_points"]  # that others call here; their rooms are `lips` and `faces`
+SWAPPED = -0.03  # a clip less red than this has red and blue exchanged; real mouths have 0.09 to 0.6
+MEASURES = ("frames", "fps", "found", "share", "longest_gap", "eye_distance", "tilt", "jitter", "redness")
+MODES = ("resample", "pad", "center")
+RATE = 25.0  # frames per second at which "pad" and "center" look
+
+
+def usable_clips(result: StepResult) -> pd.DataFrame:
+    """The rows without an error of a step's `clips.csv`."""
+    return usable(result.table("clips"), "clips").reset_index(drop=True).astype({"frames": int})
+
+
+def prepare_clip(
+    row: Mapping,
+    *,
+    root: str | os.PathLike,
+    folder: str | os.PathLike,
+    cut: Cut,
+    model_path: str | os.PathLike | None = None,
+) -> dict:
+    """Cut the lips out of one clip and cache them as `<folder>/<path>.npz`; a clip that is there is not read again.
+
+    The file holds `frames` (T, height, width, channels) uint8 at the clip's own rate, `found` (T,) bool, `fps`, and `points`
+    (T, 5, 2) float32 as tracked (no rows where nothing was looked for). To change `len_video` costs no detection.
+
+    Args:
+        row: of the manifest table: path, start, end; `points` (T, 5, 2) of the whole file, where they are known already.
+        root: folder that paths start from.
+        folder: of the cache.
+        cut: how.
+        model_path: see `faces.find_face_points`.
+
+    Returns:
+        cache (file name), and the measures: frames (decoded), fps, what `faces.statistics` tells, redness.
+
+    Raises:
+        ValueError, FileNotFoundError: nothing decodes, or too few frames with a face; names the file and the numbers.
+    """
+    name = _cache_name(row)
+    target = Path(folder) / name
+    if not target.is_file():
+        clip = _Clip(row, Path(root), cut.swap_channels)
+        points = row.get("points")
+        if points is not None:
+            points = np.asarray(points, np.float32)[clip.first : clip.last]
+        try:
+            arrays, measures = cut_lips(clip, cut, points=points, model_path=model_path)
+        except ValueError as error:
+            text = str(error)
+            raise ValueError(text if str(row["path"]) in text else f"{row['path']}: {text}") from error
+        measures |= {"fps": clip.fps}
+        with disk.atomic_write(target) as file:
+            np.savez(file, **arrays, fps=clip.fps, measures=json.dumps({key: measures[key] for key in MEASURES}))
+    with np.load(target) as stored:
+        return {"cache": name, **json.loads(str(stored["measures"]))}
+
+
+def prepare_all(
+    table: pd.DataFrame,
+    root: str | os.PathLike,
+    folder: str | os.PathLike,
+    cut: Cut,
+    *,
+    points: Mapping[str, np.ndarray] | None = None,
+    model_path: str | os.PathLike | None = None,
+    jobs: int | None = -1,
+) -> pd.DataFrame:
+    """`prepare_clip` for every row of a manifest table, in parallel; no clip can stop the others.
+
+    Args:
+        points: known face points by path, (T, 5, 2) with NaN, instead of a detector; clips without any get none found.
+        others: see `prepare_clip`.
+
+    Returns:
+        `table` with `cache`, the measures, and `error`: "" or why the clip cannot be used.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    rows = table[["path", "start", "end"]].to_dict("records")
+    if points is not None:
+        nothing = np.zeros((0, 5, 2), np.float32)
+        rows = [row | {"points": points.get(row["path"], nothing)} for row in rows]
+    work = functools.partial(prepare_clip, root=root, folder=folder, cut=cut, model_path=model_path)
+    done = parallel(work, rows, jobs=jobs, label="cutting lips")
+    stop_at_disk_errors(done, "clips")
+    done = done.reindex(columns=["cache", *MEASURES, "error"])
+    done["cache"] = done["cache"].fillna("")
+    done["error"] = done["error"].str.replace(f"{Path(root)}{os.sep}", "", regex=False)  # a notebook shows the table
+    return table.assign(**{name: done[name].to_numpy() for name in done})
+
+
+def check_channels(table: pd.DataFrame) -> str:
+    """A warning where most clips are bluer than any mouth is, else "".
+
+    Args:
+        table: of `prepare_all`.
+    """
+    known = table.loc[table["redness"].notna(), "redness"]
+    swapped = int((known < SWAPPED).sum())
+    if 2 * swapped <= len(known):
+        return ""
+    return (
+        f"{swapped} of {len(known)} clips are bluer than skin and lips can be: their red and blue are exchanged. "
+        "Set swap_channels: true to put that right (if it is true already, set it to false)."
+    )
+
+
+def load_clips(
+    folder: str | os.PathLike,
+    names: Sequence[str],
+    *,
+    length: int,
+    mode: str = "resample",
+    out: str | os.PathLike | None = None,
+) -> np.ndarray:
+    """Cached clips as one array, each brought to `length` frames (see `pick_frames`).
+
+    Args:
+        folder: of the cache.
+        names: column `cache`.
+        length, mode: `len_video` and `resample` of the configuration.
+        out: a `.npy` file to write to and map into memory, for more than fits there; default an array in memory.
+
+    Returns:
+        (N, length, height, width, channels) uint8.
+
+    Raises:
+        ValueError: no names, or clips of different sizes.
+    """
+    if not len(names):
+        raise ValueError("names: received none; allowed: at least one clip of the cache")
+    first = read_clip(folder, names[0])["frames"]
+    shape = (len(names), length, *first.shape[1:])
+    clips = np.empty(shape, np.uint8) if out is None else np.lib.format.open_memmap(out, "w+", np.uint8, shape)
+    for place, name in enumerate(names):
+        clip = read_clip(folder, name)
+        if clip["frames"].shape[1:] != first.shape[1:]:
+            raise ValueError(f"{name} holds frames of {clip['frames'].shape[1:]}, {names[0]} of {first.shape[1:]}")
+        picked = pick_frames(len(clip["frames"]), length, fps=float(clip["fps"]), mode=mode)
+        clips[place] = clip["frames"][picked]
+    return clips
+
+
+def read_clip(folder: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
+    """One cached clip: frames, found, points, fps."""
+    with np.load(Path(folder) / name) as stored:
+        return {key: stored[key] for key in ("frames", "found", "points", "fps")}
+
+
+class _Clip:
+    """The frames of one row, which can be gone through more than once: two passes need no memory for large pictures."""
+
+    def __init__(self, row: Mapping, root: Path, swapped: bool) -> None:
+        self.path, self.swapped = root / str(row["path"]), swapped
+        told = video.header_info(self.path)["fps"]
+        self.fps = round(told, 3) if 1 <= told <= 1000 else RATE  # NaN fails too
+        self.first, self.last = frame_span(_seconds(row, "start"), _seconds(row, "end"), self.fps)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        wanted = self.last if self.last is not None else float("inf")
+        for number, frame in video.scan_frames(self.path, lambda index: self.first <= index < wanted):
+            if number >= wanted:
+                return
+            if frame is not None:
+                yield frame[..., ::-1].copy() if self.swapped else frame
+
+
+def _cache_name(row: Mapping) -> str:
+    start = _seconds(row, "start")
+    return f"{row['path']}.npz" if np.isnan(start) else f"{row['path']}@{start:.3f}.npz"
+
+
+def _seconds(row: Mapping, key: str) -> float:
+    """A time of the manifest table; what is empty there (a CSV file writes NaN so) is NaN."""
+    value = row.get(key, np.nan)
+    return np.nan if value in ("", None) else float(value)
+
+
+def pick_frames(count: int, length: int, *, fps: float = RATE, mode: str = "resample") -> np.ndarray:
+    """Numbers of the frames to take, so that the same film at 25, 30 and 60 frames per second gives the same pictures.
+
+    Args:
+        count: frames that the clip has.
+        length: frames wanted.
+        fps: frames per second of the clip.
+        mode: "resample" spreads them evenly from the first to the last frame, so that every word fills the clip; "pad" keeps
+            the tempo: frames at 25 per second from the beginning, the last repeated, or what is too long cut off; "center"
+            does so around the middle of the clip, as LRW is cut, with the first frame repeated as well.
+
+    Returns:
+        (length,) int64, from 0 to count - 1.
+
+    Raises:
+        ValueError: no frames, or a mode that does not exist.
+    """
+    if mode not in MODES or count < 1 or length < 1 or not fps > 0:
+        raise ValueError(
+            f"received {count} frames, length {length}, fps {fps}, mode {mode!r}; allowed: at least 1 frame, length 1, fps above "
+            f"0 and one of {', '.join(MODES)}"
+        )
+    if mode == "resample":
+        return np.round(np.linspace(0, count - 1, length)).astype(np.int64)
+    steps = np.arange(length, dtype=np.float64)
+    if mode == "center":
+        steps += (round(count * RATE / fps) - length) // 2
+    middles = (steps + 0.5) / RATE  # seconds
+    return np.clip(np.floor(middles * fps + 1e-9), 0, count - 1).astype(np.int64)
+
+
+def frame_span(start: float, end: float, fps: float) -> tuple[int, int | None]:
+    """First frame and the one after the last whose middle lies in [start, end) seconds; NaN means the clip's own limits."""
+    first = 0 if np.isnan(start) else max(0, int(np.ceil(start * fps - 0.5 - 1e-6)))
+    last = None if np.isnan(end) else max(first, int(np.ceil(end * fps - 0.5 - 1e-6)))
+    return first, last

@@ -16,8 +16,7 @@ import keras
 from helpers.training import checkpoints, devices
 from helpers.workspace import disk
 
-BEST = "best.weights.h5"
-BEFORE = "before.weights.h5"  # the best one before that, until the states on disk are past the best
+BEST = "best-{:05d}.weights.h5"  # by epoch; the one before stays until the states on disk are past the best
 
 
 def best_epoch(values: Sequence[float]) -> int:
@@ -32,9 +31,9 @@ def best_epoch(values: Sequence[float]) -> int:
 class EarlyStop(keras.callbacks.Callback):
     """Stop when the watched number has not grown for `patience` epochs, and keep the weights of the best epoch.
 
-    The weights stand in `<run_dir>/best.weights.h5`, see `load_best`. `fit` restores no memory of callbacks, so each start
-    reads its own log up to the epoch that it resumes at; weights of an epoch that a kill undid are put aside for the best
-    ones before.
+    The weights stand in `<run_dir>/best-<epoch>.weights.h5`, see `load_best`. `fit` restores no memory of callbacks, so each start
+    reads its own log up to the epoch that it resumes at; weights of an epoch that a kill undid are dropped for the best ones
+    before.
 
     Args:
         run_dir: the one that `fit` is given.
@@ -45,7 +44,7 @@ class EarlyStop(keras.callbacks.Callback):
         ValueError: a bad `patience`; at the end of an epoch, that `monitor` is not among the numbers.
     """
 
-    def __init__(self, run_dir: str | os.PathLike, *, patience: int = 5, monitor: str = "val_accuracy") -> None:
+    def __init__(self, run_dir: str | os.PathLike, *, patience: int = 5, monitor: str = "validation_accuracy") -> None:
         super().__init__()
         if not isinstance(patience, int) or isinstance(patience, bool) or patience < 0:
             raise ValueError(f"patience must be an int of at least 0 (0: never stop). Received: patience={patience!r}")
@@ -57,8 +56,9 @@ class EarlyStop(keras.callbacks.Callback):
         if self.values is None or len(self.values) != epoch:  # the start of a call of `fit`
             rows = {row["epoch"]: row.get(self.monitor) for row in _read_rows(self.run_dir / "log.jsonl")}
             self.values = [math.nan if rows.get(e) is None else rows[e] for e in range(1, epoch + 1)]
-            if self.first:
-                self._drop_later_than(epoch)
+            for number, path in best_files(self.run_dir).items() if self.first else ():
+                if number > epoch:
+                    path.unlink()
 
     def on_epoch_end(self, epoch, logs=None):
         if self.monitor not in (logs or {}):
@@ -70,7 +70,7 @@ class EarlyStop(keras.callbacks.Callback):
         self.values.append(float(logs[self.monitor]))
         best = best_epoch(self.values)
         if best > before:
-            self._save(best, kept=before)
+            self._save(best)
         if self.patience and len(self.values) - best >= self.patience:
             self.model.stop_training = True
             if self.first:
@@ -78,30 +78,27 @@ class EarlyStop(keras.callbacks.Callback):
                 print(f"{self.monitor} has not grown for {self.patience} epochs: stopped; best{value}", flush=True)
 
     def on_train_end(self, logs=None):
-        if self.first and best_epoch(self.values or []) <= self._saved_epochs():
-            (self.run_dir / BEFORE).unlink(missing_ok=True)
+        if self.first:
+            self._drop_surpassed()
 
-    def _save(self, epoch: int, *, kept: int) -> None:
+    def _save(self, epoch: int) -> None:
         """Write the weights of `epoch`. All processes take part: Keras's save_weights hangs when one alone calls it."""
-        path = self.run_dir / BEST
-        if self.first and path.exists() and kept <= self._saved_epochs():  # training may come back to before `epoch`
-            path.replace(self.run_dir / BEFORE)
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # within an epoch the JAX trainer keeps the values outside the variables
-        with contextlib.ExitStack() as stack:
-            others = None if self.first else stack.enter_context(tempfile.TemporaryDirectory())
-            target = Path(others) / BEST if others else stack.enter_context(disk.atomic_path(path))
-            self.model.save_weights(target)
-            with h5py.File(target, "a") as file:
-                file.attrs["best"] = json.dumps({"epoch": epoch, self.monitor: self.values[epoch - 1]})
+        name = BEST.format(epoch)
+        if self.first:
+            with disk.atomic_path(self.run_dir / name) as path:
+                self.model.save_weights(path)
+            self._drop_surpassed()
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                self.model.save_weights(Path(folder) / name)
 
-    def _drop_later_than(self, epoch: int) -> None:
-        """Put back what stood before, where the best weights are of an epoch that is still to come."""
-        path, before = self.run_dir / BEST, self.run_dir / BEFORE
-        if _attributes(path).get("epoch", math.inf) > epoch:
-            path.unlink(missing_ok=True)
-            if _attributes(before).get("epoch", math.inf) <= epoch:
-                before.replace(path)
+    def _drop_surpassed(self) -> None:
+        """Keep the best weights of the epochs that the newest state holds, and those after: training may come back to either."""
+        files, saved = best_files(self.run_dir), self._saved_epochs()
+        for number in [number for number in files if number <= saved][:-1]:
+            files[number].unlink()
 
     def _saved_epochs(self) -> int:
         """Whole epochs that the newest state of `fit` holds."""
@@ -112,29 +109,25 @@ class EarlyStop(keras.callbacks.Callback):
         return 0
 
 
-def load_best(model: keras.Model, run_dir: str | os.PathLike) -> dict[str, Any]:
-    """Load the weights of the best epoch into `model`.
+def best_files(run_dir: str | os.PathLike) -> dict[int, Path]:
+    """The weights that `EarlyStop` keeps by their epochs, the best ones last."""
+    paths = sorted(Path(run_dir).glob("best-*.weights.h5"))
+    return {int(path.name.removeprefix("best-").split(".")[0]): path for path in paths}
 
-    Returns:
-        `epoch`, from 1, and the watched number under its name.
+
+def load_best(model: keras.Model, run_dir: str | os.PathLike) -> int:
+    """Load the weights of the best epoch into `model`; returns its number, from 1.
 
     Raises:
         FileNotFoundError: no epoch has ended yet, or none gave a number.
     """
-    path = Path(run_dir) / BEST
-    if not path.exists():
-        raise FileNotFoundError(f"no {BEST} in {path.parent}: train with EarlyStop among the callbacks first")
+    files = best_files(run_dir)
+    if not files:
+        raise FileNotFoundError(f"no best weights in {run_dir}: train with EarlyStop among the callbacks first")
     with warnings.catch_warnings():  # the file holds the optimizer, too, which a fresh model has no use for
         warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-        model.load_weights(path)
-    return _attributes(path)
-
-
-def _attributes(path: Path) -> dict[str, Any]:
-    """The numbers that `EarlyStop` wrote into a file; none if it is absent or damaged."""
-    with contextlib.suppress(OSError, KeyError), h5py.File(path) as file:
-        return json.loads(file.attrs["best"])
-    return {}
+        model.load_weights(files[max(files)])
+    return max(files)
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

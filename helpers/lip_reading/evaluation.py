@@ -1,71 +1,109 @@
-"""Watching a training, reading test clips with the network and its controls, and reading one video file."""
+"""Reading clips with a network and with its controls, reading one video file, and where in a clip a network looks."""
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 from keras import ops
 
-from helpers.lip_reading import clips as clip_cache
-from helpers.lip_reading import metrics
-from helpers.lip_reading.batches import to_unit
+from helpers.lip_reading import data, metrics
+from helpers.lip_reading.batches import Lips, to_unit
+from helpers.lip_reading.config import LipReadingConfig
+from helpers.lip_reading.lips import Cut
 
 READERS = ("the network", "its clips reversed", "its clips shuffled", "untrained", "mean frame")
 BATCH = 32
 
 
-def predict(network, clips: np.ndarray, rows) -> np.ndarray:
+def predict(
+    network: keras.Model,
+    clips: np.ndarray,
+    rows: Sequence[int] | np.ndarray | None = None,
+    *,
+    logits: bool = True,
+    batch_size: int = BATCH,
+) -> np.ndarray:
     """Probabilities (N, classes) of some clips, in batches of one size, so that a network is traced once.
 
     Args:
-        network: from (B, T, H, W, C) float32 in [0, 1] to logits.
-        clips: (M, T, H, W, C) uint8, also memory-mapped.
-        rows: N numbers of clips.
+        network: from (B, T, H, W, C) float32 in [0, 1] to logits, or to probabilities with `logits=False`.
+        clips: (M, T, H, W, C) uint8, also memory-mapped, or float32 in [0, 1].
+        rows: N numbers of clips; None for all.
+        batch_size: clips in memory at once.
     """
-    parts = []
-    for start in range(0, len(rows), BATCH):
-        chosen = np.resize(rows[start : start + BATCH], BATCH)  # the last batch is filled up with its own clips
-        logits = network.predict_on_batch(to_unit(clips[chosen]))
-        parts.append(ops.convert_to_numpy(ops.softmax(logits))[: len(rows) - start])
+    rows, parts = np.arange(len(clips)) if rows is None else rows, []
+    for start in range(0, len(rows), batch_size):
+        chosen = clips[
+            np.resize(rows[start : start + batch_size], batch_size)
+        ]  # the last is filled up with its own clips
+        outputs = network.predict_on_batch(to_unit(chosen) if chosen.dtype == np.uint8 else chosen)
+        parts.append(ops.convert_to_numpy(ops.softmax(outputs) if logits else outputs)[: len(rows) - start])
     return np.concatenate(parts)
 
 
-def watch(network, clips: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    """`val_loss` (cross-entropy, nats) and `val_accuracy` of the clips that are watched during a training."""
-    scores = predict(network, clips, rows)
-    right = scores[np.arange(len(rows)), labels[rows]]
-    return {"val_loss": float(-np.log(right + 1e-12).mean()), "val_accuracy": metrics.accuracy(labels[rows], scores)}
+def read_clips(
+    lips: Lips, rows: np.ndarray, network: keras.Model, untrained: keras.Model, seed: int
+) -> list[np.ndarray]:
+    """Probabilities (N, classes) of clips by all of `READERS` but the last, which learns from others."""
+    clips = lips.clips[rows]
+    backwards, shuffled = metrics.reverse_frames(clips), metrics.shuffle_frames(clips, seed=seed)
+    return [*(predict(network, films) for films in (clips, backwards, shuffled)), predict(untrained, clips)]
 
 
-def read_part(lips, part: str, *, network, untrained, seed: int) -> dict[str, np.ndarray]:
+def read_mean_frames(lips: Lips, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Probabilities (N, classes) of test clips by the reader that sees no motion."""
+    pictures = (lips.clips[row] for row in train)  # one by one: all of them need not fit into memory
+    return metrics.mean_frame_baseline(pictures, lips.labels[train], lips.clips[test], len(lips.words))
+
+
+def read_part(
+    lips: Lips, part: str, *, network: keras.Model, untrained: keras.Model, seed: int
+) -> dict[str, np.ndarray]:
     """What each of `READERS` makes of the test clips of one part: probabilities (N, classes) by reader.
 
     Args:
-        lips: clips, labels and sides, see `steps.Lips`.
+        lips: clips, labels and sides.
         part: column of the sides.
         network, untrained: the trained network and a fresh one.
         seed: of the shuffled frames.
     """
     train, test = lips.rows("train", part), lips.rows("test", part)
-    chosen, every = lips.clips[test], np.arange(len(test))
-    pictures = (lips.clips[row] for row in train)  # one by one: all of them need not fit into memory
-    readings = (
-        predict(network, chosen, every),
-        predict(network, metrics.reverse_frames(chosen), every),
-        predict(network, metrics.shuffle_frames(chosen, seed=seed), every),
-        predict(untrained, chosen, every),
-        metrics.mean_frame_baseline(pictures, lips.labels[train], chosen, len(lips.words)),
-    )
+    readings = [*read_clips(lips, test, network, untrained, seed), read_mean_frames(lips, train, test)]
     return dict(zip(READERS, readings, strict=True))
 
 
+def read_parts(
+    lips: Lips, *, network: keras.Model, untrained: keras.Model, load: Callable[[str], object], seed: int
+) -> dict[str, np.ndarray]:
+    """`read_part` for every part: one network takes the weights of all in turn, by `load(part)`, and is traced once."""
+    found = []
+    for part in lips.parts:
+        load(part)
+        found.append(read_part(lips, part, network=network, untrained=untrained, seed=seed))
+    return {name: np.concatenate([part[name] for part in found]) for name in READERS}
+
+
+def score_table(labels: np.ndarray, readings: dict[str, np.ndarray]) -> pd.DataFrame:
+    """One row a reader: reader, and what `metrics.measure` says."""
+    return pd.DataFrame([{"reader": name} | metrics.measure(labels, found) for name, found in readings.items()])
+
+
+def prediction_table(lips: Lips, rows: np.ndarray, found: np.ndarray) -> pd.DataFrame:
+    """One row a test clip: path, label, speaker, number (of the word), row (of all clips), predicted (word), probability."""
+    table = lips.table.loc[rows, ["path", "label", "speaker", "number"]].assign(row=rows)
+    table["predicted"] = np.array(lips.words, dtype=object)[metrics.predictions(found)]
+    table["probability"] = found.max(axis=1)
+    return table
+
+
 def read_file(
-    network,
+    network: keras.Model,
     path: str | os.PathLike,
-    config,
+    config: LipReadingConfig,
     words: Sequence[str],
     *,
     points: np.ndarray | None = None,
@@ -92,10 +130,108 @@ def read_file(
     path = Path(path)
     row = {"path": path.name} | ({} if points is None else {"points": points})
     with tempfile.TemporaryDirectory() as folder:
-        name = clip_cache.prepare_clip(row, root=path.parent, folder=folder, config=config, model_path=model_path)[
-            "cache"
-        ]
-        clips = clip_cache.load_clips(folder, [name], length=config.len_video, mode=config.resample)
-    scores = predict(network, clips, np.arange(1))[0]
+        done = data.prepare_clip(row, root=path.parent, folder=folder, cut=Cut.of(config), model_path=model_path)
+        clips = data.load_clips(folder, [done["cache"]], length=config.len_video, mode=config.resample)
+    scores = predict(network, clips)[0]
     best = np.argsort(-scores, kind="stable")[:top]
     return pd.DataFrame({"word": [words[number] for number in best], "probability": scores[best]}), clips[0]
+
+
+# --- where it looks: parts of a clip held still (occlusion), and the slope of its score ---
+
+
+def occlude(
+    network: keras.Model,
+    clip: np.ndarray,
+    target: int,
+    masks: Sequence[np.ndarray],
+    *,
+    logits: bool = True,
+    batch_size: int = 16,
+) -> np.ndarray:
+    """What is lost of a class's probability when parts of the clip stand still: float (M,), positive where a part counts.
+
+    Within a mask every frame shows the clip's mean frame: the look stays, the motion is gone.
+
+    Args:
+        network, logits: see `predict`.
+        clip: (T, H, W, C) float32 in [0, 1].
+        target: number of the class.
+        masks: M boolean arrays, each of a shape that broadcasts to (T, H, W); one batch is made at a time.
+        batch_size: of the clips that are made.
+    """
+    clip = np.asarray(clip, "float32")
+    still = clip.mean(axis=0, keepdims=True)
+    options = {"logits": logits, "batch_size": batch_size}
+    whole = predict(network, clip[None], **options)[0, target]
+    left = []
+    for first in range(0, len(masks), batch_size):
+        part = [np.where(np.asarray(mask)[..., None], still, clip) for mask in masks[first : first + batch_size]]
+        left.append(predict(network, np.stack(part), **options)[:, target])
+    return whole - np.concatenate(left)
+
+
+def occlude_time(network: keras.Model, clip: np.ndarray, target: int, *, width: int = 3, **options: int) -> np.ndarray:
+    """Loss of probability (T,) when the `width` frames around each moment stand still; options as for `occlude`."""
+    times = np.arange(len(clip))
+    masks = [(np.abs(times - moment) <= (width - 1) / 2)[:, None, None] for moment in times]
+    return occlude(network, clip, target, masks, **options)
+
+
+def occlude_space(
+    network: keras.Model, clip: np.ndarray, target: int, *, patch: int = 8, stride: int | None = None, **options: int
+) -> np.ndarray:
+    """Loss of probability (H, W) when a square patch of the picture stands still, as the mean over the patches on a pixel.
+
+    Args:
+        patch: side of the square in pixels.
+        stride: pixels from one patch to the next; None for half a patch.
+        options: as for `occlude`.
+    """
+    height, width = clip.shape[1:3]
+    stride = stride or max(1, patch // 2)
+    masks = []
+    for top in _starts(height, patch, stride):
+        for left in _starts(width, patch, stride):
+            mask = np.zeros((1, height, width), bool)
+            mask[:, top : top + patch, left : left + patch] = True
+            masks.append(mask)
+    losses, cover = occlude(network, clip, target, masks, **options), np.concatenate(masks)
+    return np.tensordot(losses, cover, axes=1) / cover.sum(axis=0)
+
+
+def _starts(length: int, patch: int, stride: int) -> list[int]:
+    """First pixels of the patches; the last one ends at the border."""
+    last = max(length - patch, 0)
+    return sorted({*range(0, last, stride), last})
+
+
+class _Probe(keras.Model):
+    """Adds a trainable picture, at first 0, to its input: what one step of SGD with rate 1 takes from it is the gradient.
+
+    This is how Keras gives a gradient on every backend. The function hides the model, whose weights are not to be trained.
+    """
+
+    def __init__(self, function: Callable, shape: tuple[int, ...]) -> None:
+        super().__init__(dtype="float32")
+        self.function = function
+        self.change = self.add_weight(shape=shape, initializer="zeros", name="change")
+
+    def call(self, inputs):
+        return self.function(inputs + self.change)
+
+
+def gradient(network: keras.Model, clip: np.ndarray, target: int) -> np.ndarray:
+    """Slope of the network's output `target` with respect to each value of the clip: float32 (T, H, W, C).
+
+    The output is what the network ends in; take one with logits, because probabilities near 1 have hardly a slope.
+    """
+    probe = _Probe(lambda x: network(x, training=False)[:, target], np.shape(clip))
+    probe.compile(keras.optimizers.SGD(1.0), loss=lambda _, output: -ops.mean(output), run_eagerly=True)
+    probe.train_on_batch(np.asarray(clip, "float32")[None], np.zeros(1, "float32"))
+    return ops.convert_to_numpy(probe.change)
+
+
+def gradient_over_time(network: keras.Model, clip: np.ndarray, target: int) -> np.ndarray:
+    """How much each frame can move the output `target`: mean absolute slope, float (T,)."""
+    return np.abs(gradient(network, clip, target)).mean(axis=(1, 2, 3))

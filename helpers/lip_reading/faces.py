@@ -1,10 +1,11 @@
-"""Finds five points of a face in a picture: YuNet (a file of 0.2 MB), or a Haar cascade where OpenCV still has one.
+"""Finds five points of a face in a picture, by YuNet (a file of 0.2 MB) or a Haar cascade, and follows them through a clip.
 
 What OpenCV can do is asked of it, never read from its version: the wheel of OpenCV 5 has no Haar cascades, an old one no YuNet.
 """
 
 import os
 import threading
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import numpy as np
 
 from helpers import runtime, workspace
 from helpers.fetch import manifests
+from helpers.lip_reading.config import LipReadingConfig
 
 POINTS = ("right_eye", "left_eye", "nose", "right_mouth", "left_mouth")  # YuNet's order; right is the person's right
 LONG_SIDE = 320  # pixels: larger pictures are shrunk to it, which finds the same faces in a tenth of the time
 SCORE = 0.7
+SMOOTHING = 5  # frames of the running median
 HAAR_FILES = ("haarcascade_frontalface_alt2.xml", "haarcascade_frontalface_default.xml")
 # Where the points are in a Haar box, as shares of it. The mouth is measured (mean of five real clips); the eyes follow from
 # the mouth being 0.77 eye distances wide. Rough: a tenth of the face's width, so YuNet is better wherever it can be had.
@@ -56,6 +59,25 @@ def find_face_points(frame: np.ndarray, model_path: str | os.PathLike | None = N
     return (points * np.array(frame.shape[1::-1]) / size - 0.5).astype(np.float32)
 
 
+def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path | None]:
+    """How the lips are found: "yunet" with its file, "haar", "drawn points" (mini without the file), "cropped" or "fixed".
+
+    Args:
+        config: of which lips and source count.
+        downloads: of the workspace; keeps the file.
+    """
+    if config.lips != "detect":
+        return config.lips, None
+    folder = downloads / "yunet"
+    if config.source == "mini":  # never asks the network
+        path = local_model(folder)
+        return ("yunet" if path else "drawn points"), path
+    try:
+        return "yunet", fetch_model(folder)
+    except manifests.DownloadError:
+        return backend(), None  # the same error again where OpenCV has no Haar cascade
+
+
 def backend(model_path: str | os.PathLike | None = None) -> str:
     """Which detector `find_face_points` will use: "yunet" or "haar"; the same errors."""
     return "haar" if model_path is None and _default_model() is None else "yunet"
@@ -82,6 +104,70 @@ def local_model(folder: str | os.PathLike | None = None) -> Path | None:
     except manifests.SourceFailed:
         return None
     return path
+
+
+def stack_points(points: Iterable[np.ndarray | None]) -> np.ndarray:
+    """Face points frame by frame as one array (T, 5, 2) float32, NaN where none were found."""
+    missing = np.full((5, 2), np.nan, np.float32)
+    rows = [missing if found is None else np.asarray(found, np.float32) for found in points]
+    return np.stack(rows) if rows else np.zeros((0, 5, 2), np.float32)
+
+
+def found_mask(points: np.ndarray) -> np.ndarray:
+    """(T,) bool: True where the points of a frame are known."""
+    return np.isfinite(points).all(axis=(1, 2))
+
+
+def track_points(points: Sequence[np.ndarray | None] | np.ndarray) -> np.ndarray:
+    """Fill gaps and smooth: lines between neighbours, copies at the ends, then a running median of 5 frames.
+
+    The median drops single wrong faces and leaves steady motion as it is.
+
+    Args:
+        points: (T, 5, 2) with NaN, or a list with None, where no face was found.
+
+    Returns:
+        (T, 5, 2) float32 without gaps.
+
+    Raises:
+        ValueError: no face in any frame.
+    """
+    points = points if isinstance(points, np.ndarray) else stack_points(points)
+    found = found_mask(points)
+    if not found.any():
+        raise ValueError(f"points: received {len(points)} frames without a face; allowed: at least one with a face")
+    times, known = np.arange(len(points)), np.flatnonzero(found)
+    columns = points.reshape(len(points), -1).astype(np.float64).T
+    filled = np.stack([np.interp(times, known, column[known]) for column in columns], axis=1)
+    margin = SMOOTHING // 2
+    padded = np.pad(filled, ((margin, margin), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, SMOOTHING, axis=0)
+    return np.median(windows, axis=-1).reshape(points.shape).astype(np.float32)
+
+
+def statistics(points: np.ndarray) -> dict[str, float]:
+    """What a detector found in a clip.
+
+    Args:
+        points: (T, 5, 2) as found, NaN where no face was.
+
+    Returns:
+        frames, found, share, longest_gap (frames), eye_distance (median, pixels), tilt (median of the line through the eyes,
+        degrees), jitter (median move of the mouth between two frames, in eye distances); NaN where nothing can be told.
+    """
+    found = found_mask(points)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], ~found, [False]]).astype(int)))
+    gap = int(np.max(edges[1::2] - edges[::2], initial=0))
+    row = {"frames": len(points), "found": int(found.sum()), "share": float(found.mean()) if len(points) else 0.0}
+    row |= {"longest_gap": gap, "eye_distance": np.nan, "tilt": np.nan, "jitter": np.nan}
+    if found.any():
+        eyes = (points[:, 1] - points[:, 0])[found]
+        row["eye_distance"] = float(np.median(np.hypot(*eyes.T)))
+        row["tilt"] = float(np.degrees(np.median(np.arctan2(eyes[:, 1], eyes[:, 0]))))
+    if (found[1:] & found[:-1]).any():
+        moves = np.hypot(*np.diff(points[:, 3:].mean(axis=1), axis=0)[found[1:] & found[:-1]].T)
+        row["jitter"] = float(np.median(moves) / row["eye_distance"])
+    return row
 
 
 def _entry() -> manifests.File:

@@ -4,53 +4,85 @@ The scale is the same in all frames of a clip and comes from the eyes, so that a
 around the lips, as OpenAV cuts it, grows with the mouth and hides just that.
 """
 
+import dataclasses
+import os
 from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 
+from helpers.lip_reading import faces
+from helpers.lip_reading.config import LipReadingConfig, LipSize
+
 SIDE = 1.5  # width of the lip picture, in distances of the eyes
-SMOOTHING = 5  # frames of the running median
 WINDOWS = {"grid": (80, 190, 220, 236), "lrw": (79, 115, 175, 211)}  # x1, y1, x2, y2 of the mouth in their frames
 
 
-def stack_points(points: Iterable[np.ndarray | None]) -> np.ndarray:
-    """Face points frame by frame as one array (T, 5, 2) float32, NaN where none were found."""
-    missing = np.full((5, 2), np.nan, np.float32)
-    rows = [missing if found is None else np.asarray(found, np.float32) for found in points]
-    return np.stack(rows) if rows else np.zeros((0, 5, 2), np.float32)
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """How lips are cut out of a clip; the fields are those of the configuration, which says what they mean."""
+
+    lips: str
+    window: tuple[int, ...] | None
+    size_lips: LipSize
+    padding_lips: bool
+    channels_lips: int
+    swap_channels: bool
+    min_found: float
+
+    @classmethod
+    def of(cls, config: LipReadingConfig) -> "Cut":
+        """The cut of a configuration."""
+        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
 
 
-def found_mask(points: np.ndarray) -> np.ndarray:
-    """(T,) bool: True where the points of a frame are known."""
-    return np.isfinite(points).all(axis=(1, 2))
-
-
-def track_points(points: Sequence[np.ndarray | None] | np.ndarray) -> np.ndarray:
-    """Fill gaps and smooth: lines between neighbours, copies at the ends, then a running median of 5 frames.
-
-    The median drops single wrong faces and leaves steady motion as it is.
+def cut_lips(
+    clip: Iterable[np.ndarray],
+    cut: Cut,
+    *,
+    points: np.ndarray | None = None,
+    model_path: str | os.PathLike | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Cut the lips out of a clip as the configuration wants it.
 
     Args:
-        points: (T, 5, 2) with NaN, or a list with None, where no face was found.
+        clip: frames (H, W, 3) uint8, RGB; gone through twice where faces are looked for.
+        cut: how.
+        points: (T, 5, 2) where they are known, NaN where no face was, instead of a detector.
+        model_path: see `faces.find_face_points`.
 
     Returns:
-        (T, 5, 2) float32 without gaps.
+        Arrays `frames` (T, height, width, channels) uint8, `found` (T,) bool, `points` (T, 5, 2) float32 as tracked (no rows where
+        nothing was looked for); and measures: those of `faces.statistics` and redness.
 
     Raises:
-        ValueError: no face in any frame.
+        ValueError: no frame, or too few frames with a face.
     """
-    points = points if isinstance(points, np.ndarray) else stack_points(points)
-    found = found_mask(points)
-    if not found.any():
-        raise ValueError(f"points: received {len(points)} frames without a face; allowed: at least one with a face")
-    times, known = np.arange(len(points)), np.flatnonzero(found)
-    columns = points.reshape(len(points), -1).astype(np.float64).T
-    filled = np.stack([np.interp(times, known, column[known]) for column in columns], axis=1)
-    margin = SMOOTHING // 2
-    padded = np.pad(filled, ((margin, margin), (0, 0)), mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, SMOOTHING, axis=0)
-    return np.median(windows, axis=-1).reshape(points.shape).astype(np.float32)
+    size = cut.size_lips.height, cut.size_lips.width
+    if cut.lips == "detect":
+        if points is None:
+            points = faces.stack_points(faces.find_face_points(frame, model_path) for frame in clip)
+        measures = faces.statistics(points)
+        _require_faces(measures, cut.min_found)
+        tracked, found = faces.track_points(points), faces.found_mask(points)
+        frames = crop_lips(clip, tracked, size)
+    else:
+        window = (cut.window or WINDOWS["grid"]) if cut.lips == "fixed" else None
+        frames, tracked = cut_fixed(clip, window, size, padding=cut.padding_lips), np.zeros((0, 5, 2), np.float32)
+        found = np.ones(len(frames), bool)
+        nothing = np.full((len(frames), 5, 2), np.nan)
+        measures = faces.statistics(nothing) | {"found": len(frames), "share": 1.0, "longest_gap": 0}
+    measures |= {"redness": round(redness(frames), 4)}
+    frames = to_grey(frames) if cut.channels_lips == 1 else frames
+    return {"frames": frames, "found": found, "points": tracked}, measures
+
+
+def _require_faces(measures: dict[str, float], least: float) -> None:
+    if not measures["found"] or measures["share"] < least:
+        raise ValueError(
+            f"a face was found in {measures['found']} of {measures['frames']} frames ({measures['share']:.0%}); allowed: at least "
+            f"{least:.0%} (min_found). Clips that show only a mouth need lips: cropped"
+        )
 
 
 def crop_lips(frames: Iterable[np.ndarray], points: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
@@ -60,7 +92,7 @@ def crop_lips(frames: Iterable[np.ndarray], points: np.ndarray, size: int | Sequ
 
     Args:
         frames: T frames (H, W, 3) uint8, RGB.
-        points: (T, 5, 2) x, y in pixels in YuNet's order, without gaps (see `track_points`).
+        points: (T, 5, 2) x, y in pixels in YuNet's order, without gaps (see `faces.track_points`).
         size: of the pictures, an int or (height, width) in pixels.
 
     Returns:
@@ -82,7 +114,7 @@ def crop_lips(frames: Iterable[np.ndarray], points: np.ndarray, size: int | Sequ
     scale = width / (SIDE * distance)
     centres, angles = points[:, 3:].mean(axis=1), np.arctan2(eyes[:, 1], eyes[:, 0])
     rows = [
-        _cut(frame, centre, angle, scale, (height, width))
+        _cut_window(frame, centre, angle, scale, (height, width))
         for frame, centre, angle in zip(_checked(frames, len(points)), centres, angles, strict=True)
     ]
     return np.stack(rows)
@@ -97,7 +129,7 @@ def _checked(frames: Iterable[np.ndarray], count: int) -> Iterable[np.ndarray]:
         raise ValueError(f"frames: received {number} frames and points of {count}; allowed: as many points as frames")
 
 
-def _cut(frame: np.ndarray, centre: np.ndarray, angle: float, scale: float, size: tuple[int, int]) -> np.ndarray:
+def _cut_window(frame: np.ndarray, centre: np.ndarray, angle: float, scale: float, size: tuple[int, int]) -> np.ndarray:
     """One turned and scaled window. What shrinks is drawn larger first and averaged, or fine lines would flicker."""
     more = max(1, round(1 / scale))
     height, width = size[0] * more, size[1] * more
@@ -133,13 +165,13 @@ def fit(picture: np.ndarray, size: int | Sequence[int], *, padding: bool = True)
 
 
 def cut_fixed(
-    frames: Iterable[np.ndarray], window: Sequence[int], size: int | Sequence[int], *, padding: bool = True
+    frames: Iterable[np.ndarray], window: Sequence[int] | None, size: int | Sequence[int], *, padding: bool = True
 ) -> np.ndarray:
     """Cut the same window out of every frame, as for GRID and LRW (`WINDOWS`), whose faces sit still; no detector needed.
 
     Args:
         frames: (H, W, 3) uint8.
-        window: x1, y1, x2, y2 in pixels, the last two excluded.
+        window: x1, y1, x2, y2 in pixels, the last two excluded; None is the whole frame.
         size, padding: see `fit`.
 
     Returns:
@@ -148,52 +180,21 @@ def cut_fixed(
     Raises:
         ValueError: the window does not lie within the frames, or there are none.
     """
-    x1, y1, x2, y2 = window
     rows = []
     for frame in frames:
+        x1, y1, x2, y2 = window or (0, 0, frame.shape[1], frame.shape[0])
         if not (0 <= x1 < x2 <= frame.shape[1] and 0 <= y1 < y2 <= frame.shape[0]):
             inside = f"within {frame.shape[1]} x {frame.shape[0]} pixels"
             raise ValueError(f"window: received {list(window)}; allowed: x1, y1, x2, y2 {inside}")
         rows.append(fit(frame[y1:y2, x1:x2], size, padding=padding))
-    return stack_frames(rows)
-
-
-def stack_frames(frames: Iterable[np.ndarray]) -> np.ndarray:
-    """Pictures of one size as one array; ValueError if there are none."""
-    frames = list(frames)
-    if not frames:
+    if not rows:
         raise ValueError("received no frame between start and end; allowed: at least one")
-    return np.stack(frames)
+    return np.stack(rows)
 
 
 def to_grey(frames: np.ndarray) -> np.ndarray:
     """(T, H, W, 3) RGB uint8 as (T, H, W, 1), with the weights of television (0.299 red, 0.587 green, 0.114 blue)."""
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])[..., None]
-
-
-def statistics(points: np.ndarray) -> dict[str, float]:
-    """What a detector found in a clip.
-
-    Args:
-        points: (T, 5, 2) as found, NaN where no face was.
-
-    Returns:
-        frames, found, share, longest_gap (frames), eye_distance (median, pixels), tilt (median of the line through the eyes,
-        degrees), jitter (median move of the mouth between two frames, in eye distances); NaN where nothing can be told.
-    """
-    found = found_mask(points)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], ~found, [False]]).astype(int)))
-    gap = int(np.max(edges[1::2] - edges[::2], initial=0))
-    row = {"frames": len(points), "found": int(found.sum()), "share": float(found.mean()) if len(points) else 0.0}
-    row |= {"longest_gap": gap, "eye_distance": np.nan, "tilt": np.nan, "jitter": np.nan}
-    if found.any():
-        eyes = (points[:, 1] - points[:, 0])[found]
-        row["eye_distance"] = float(np.median(np.hypot(*eyes.T)))
-        row["tilt"] = float(np.degrees(np.median(np.arctan2(eyes[:, 1], eyes[:, 0]))))
-    if (found[1:] & found[:-1]).any():
-        moves = np.hypot(*np.diff(points[:, 3:].mean(axis=1), axis=0)[found[1:] & found[:-1]].T)
-        row["jitter"] = float(np.median(moves) / row["eye_distance"])
-    return row
 
 
 def redness(frames: np.ndarray) -> float:

@@ -4,17 +4,22 @@
 the higher.
 """
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pandas as pd
 import threadpoolctl
+from numpy.typing import ArrayLike
 from sklearn import linear_model, metrics, pipeline, preprocessing
+
+from helpers.batches import stream
 
 TOP = 5
 MANY_CLASSES = 10  # from here on the best five are worth a number
 SIDE = 32  # of the mean frames, in pixels
 
 
-def _checked(labels, scores) -> tuple[np.ndarray, np.ndarray]:
+def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     labels, scores = np.asarray(labels), np.asarray(scores)
     if scores.ndim != 2 or labels.shape != scores.shape[:1] or not scores.size:
         raise ValueError(
@@ -31,30 +36,30 @@ def _checked(labels, scores) -> tuple[np.ndarray, np.ndarray]:
     return labels, scores
 
 
-def predictions(scores) -> np.ndarray:
+def predictions(scores: ArrayLike) -> np.ndarray:
     """Best class of each clip: int64 (N,)."""
     return np.argmax(scores, axis=1)
 
 
-def accuracy(labels, scores) -> float:
+def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
     """Share of clips whose best class is right."""
     return top_accuracy(labels, scores, 1)
 
 
-def top_accuracy(labels, scores, k: int = TOP) -> float:
+def top_accuracy(labels: ArrayLike, scores: ArrayLike, k: int = TOP) -> float:
     """Share of clips with the right class among the k best."""
     labels, scores = _checked(labels, scores)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return float((best == labels[:, None]).any(axis=1).mean())
 
 
-def macro_f1(labels, scores) -> float:
+def macro_f1(labels: ArrayLike, scores: ArrayLike) -> float:
     """Mean over classes of F1 = 2 precision recall / (precision + recall); classes neither said nor predicted are left out."""
     labels, scores = _checked(labels, scores)
     return float(metrics.f1_score(labels, predictions(scores), average="macro", zero_division=0))
 
 
-def measure(labels, scores) -> dict[str, float]:
+def measure(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
     """clips, classes, chance, accuracy, top5 (from 10 classes on) and macro_f1."""
     labels, scores = _checked(labels, scores)
     classes = scores.shape[1]
@@ -64,13 +69,13 @@ def measure(labels, scores) -> dict[str, float]:
     return {**result, "macro_f1": macro_f1(labels, scores)}
 
 
-def confusion_matrix(labels, scores) -> np.ndarray:
+def confusion_matrix(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     """Counts over ALL n classes, (n, n) int64: row = true, column = predicted; no clip is left out."""
     labels, scores = _checked(labels, scores)
     return metrics.confusion_matrix(labels, predictions(scores), labels=range(scores.shape[1]))
 
 
-def per_class(labels, scores, names) -> pd.DataFrame:
+def per_class(labels: ArrayLike, scores: ArrayLike, names: Sequence[str]) -> pd.DataFrame:
     """One row a class: label, clips, accuracy (its recall), precision, f1; what cannot be known is NaN."""
     labels, scores = _checked(labels, scores)
     precision, recall, f1, clips = metrics.precision_recall_fscore_support(
@@ -80,14 +85,14 @@ def per_class(labels, scores, names) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def per_speaker(labels, scores, speakers) -> pd.DataFrame:
+def per_speaker(labels: ArrayLike, scores: ArrayLike, speakers: Sequence[str]) -> pd.DataFrame:
     """One row a speaker, in alphabetical order: speaker, clips, accuracy."""
     labels, scores = _checked(labels, scores)
     table = pd.DataFrame({"speaker": np.asarray(speakers), "right": predictions(scores) == labels})
     return table.groupby("speaker")["right"].agg(clips="size", accuracy="mean").reset_index()
 
 
-def most_confused(matrix, names, n: int = 10) -> pd.DataFrame:
+def most_confused(matrix: ArrayLike, names: Sequence[str], n: int = 10) -> pd.DataFrame:
     """The pairs of words that are most often taken for each other, in either direction.
 
     Args:
@@ -111,7 +116,7 @@ def most_confused(matrix, names, n: int = 10) -> pd.DataFrame:
 # --- controls: does it read the motion at all? ---
 
 
-def mean_frames(clips, side: int = SIDE) -> np.ndarray:
+def mean_frames(clips: Iterable[np.ndarray], side: int = SIDE) -> np.ndarray:
     """Time-averaged picture of each clip, at most `side` pixels high and wide, flat: float32 (N, D), bytes as [0, 1].
 
     Args:
@@ -130,7 +135,14 @@ def _mean_frame(clip: np.ndarray, side: int) -> np.ndarray:
     return frame.ravel().astype(np.float32)
 
 
-def mean_frame_baseline(train_clips, train_labels, test_clips, num_classes: int, *, side: int = SIDE) -> np.ndarray:
+def mean_frame_baseline(
+    train_clips: Iterable[np.ndarray],
+    train_labels: ArrayLike,
+    test_clips: Iterable[np.ndarray],
+    num_classes: int,
+    *,
+    side: int = SIDE,
+) -> np.ndarray:
     """The reader that sees no motion: logistic regression on time-averaged frames.
 
     A network that does not beat it has learned how the clips look (who speaks, what light), not how the lips move.
@@ -145,9 +157,7 @@ def mean_frame_baseline(train_clips, train_labels, test_clips, num_classes: int,
     """
     reader = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression(max_iter=1000))
     train, test = mean_frames(train_clips, side), mean_frames(test_clips, side)
-    with threadpoolctl.threadpool_limits(
-        1
-    ):  # many small products: on a busy machine several threads take forty times as long
+    with threadpoolctl.threadpool_limits(1):  # many small products: on a busy machine threads take forty times as long
         found = reader.fit(train, np.asarray(train_labels)).predict_proba(test)
     scores = np.zeros((len(found), num_classes))
     scores[:, reader.classes_] = found
@@ -161,5 +171,5 @@ def reverse_frames(clips: np.ndarray) -> np.ndarray:
 
 def shuffle_frames(clips: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Clips (N, T, ...) with their frames in random order, another one for each clip: nothing is left but the shapes."""
-    order = np.argsort(np.random.default_rng(seed).random(clips.shape[:2]), axis=1)
+    order = np.argsort(stream(seed, "chance").random(clips.shape[:2]), axis=1)
     return clips[np.arange(len(clips))[:, None], order]

@@ -6,24 +6,25 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
-from helpers.lip_reading.layers import PerFrame, StandardizeClip
+from helpers.lip_reading.layers import Conv3D, MaxPooling3D, PerFrame, StandardizeClip
 
 Size = int | tuple[int, int] | None
+Tensor = keras.KerasTensor
 
 
-def batch_relu(x, *, momentum: float, name: str):
+def batch_relu(x: Tensor, *, momentum: float, name: str) -> Tensor:
     """ReLU(BatchNorm(x))."""
     x = layers.BatchNormalization(momentum=momentum, name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def residual_block(x, filters: int, stride: int, *, openav: bool, momentum: float, name: str):
+def residual_block(x: Tensor, filters: int, stride: int, *, openav: bool, momentum: float, name: str) -> Tensor:
     """ReLU(shortcut(x) + BN(conv(ReLU(BN(conv(x)))))), He et al., "Deep residual learning for image recognition", 2016.
 
     With `openav` as OpenAV has it: convolutions with a bias, and one more ReLU before the sum.
     """
 
-    def convolve(x, size, stride, name):
+    def convolve(x: Tensor, size: int, stride: int, name: str) -> Tensor:
         x = layers.Conv2D(filters, size, stride, padding="same", use_bias=openav, name=name)(x)
         return layers.BatchNormalization(momentum=momentum, name=f"{name}_norm")(x)
 
@@ -36,7 +37,7 @@ def residual_block(x, filters: int, stride: int, *, openav: bool, momentum: floa
     return layers.ReLU(name=name)(layers.Add(name=f"{name}_sum")([x, y]))
 
 
-def residual_stages(x, filters: int, *, openav: bool, momentum: float):
+def residual_stages(x: Tensor, filters: int, *, openav: bool, momentum: float) -> Tensor:
     """The body of ResNet-18 and its mean over the picture: (N, H, W, C) -> (N, 8 filters)."""
     for stage in range(4):
         for block in range(2):
@@ -46,7 +47,9 @@ def residual_stages(x, filters: int, *, openav: bool, momentum: float):
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
-def build_frame_encoder(channels: int = 1, size: Size = 112, *, filters: int = 64, momentum: float = 0.99):
+def build_frame_encoder(
+    channels: int = 1, size: Size = 112, *, filters: int = 64, momentum: float = 0.99
+) -> keras.Model:
     """OpenAV's ResNet-18 for one frame: (N, H, W, C) -> (N, 8 filters)."""
     inputs = keras.Input((*_sides(size), channels), name="frame")
     x = layers.Conv2D(filters, 7, 2, padding="same", use_bias=False, name="conv1")(inputs)
@@ -133,9 +136,9 @@ def build_conv3d_bigru(
         ValueError: a size, number or mode that is not possible.
     """
     inputs, x = _inputs(num_classes, channels, size, frames, standardize)
-    x = layers.Conv3D(filters, (5, 7, 7), (1, 2, 2), padding="same", use_bias=False, name="conv1")(x)
+    x = Conv3D(filters, (5, 7, 7), (1, 2, 2), padding="same", use_bias=False, name="conv1")(x)
     x = batch_relu(x, momentum=momentum, name="conv1")
-    x = layers.MaxPooling3D((1, 3, 3), (1, 2, 2), padding="same", name="pool1")(x)
+    x = MaxPooling3D((1, 3, 3), (1, 2, 2), padding="same", name="pool1")(x)
     frame = keras.Input(x.shape[2:], name="frame")
     body = keras.Model(frame, residual_stages(frame, filters, openav=False, momentum=momentum), name="frame_encoder")
     x = PerFrame(body, name="per_frame")(x)
@@ -183,10 +186,10 @@ def build_tiny(
     inputs, x = _inputs(num_classes, channels, size, frames, standardize, smallest=3)
     for number, (width, span) in enumerate(zip(filters, (5, 3, 3), strict=True), start=1):
         kernel = (5 if number == 1 else 1, span, span)
-        x = layers.Conv3D(width, kernel, (1, 2, 2), padding="same", use_bias=False, name=f"conv{number}")(x)
+        x = Conv3D(width, kernel, (1, 2, 2), padding="same", use_bias=False, name=f"conv{number}")(x)
         x = batch_relu(x, momentum=momentum, name=f"conv{number}")
         if number == 1:
-            x = layers.MaxPooling3D((1, 2, 2), name="pool1")(x)
+            x = MaxPooling3D((1, 2, 2), name="pool1")(x)
     x = layers.Reshape((-1, x.shape[2] * x.shape[3] * x.shape[4]), name="flatten_frames")(x)  # (B, T, H W C)
     x = layers.Dense(features, activation="relu", name="features")(x)
     x = layers.Bidirectional(layers.GRU(units), name="gru")(x)
@@ -206,7 +209,9 @@ def _sides(size: Size) -> tuple[int | None, int | None]:
     return tuple(size) if isinstance(size, tuple | list) else (size, size)
 
 
-def _inputs(num_classes, channels, size, frames, standardize, *, smallest: int = 1):
+def _inputs(
+    num_classes: int, channels: int, size: Size, frames: int | None, standardize: str, *, smallest: int = 1
+) -> tuple[Tensor, Tensor]:
     """The input and its standardised form, after a check of the numbers that would fail deep inside otherwise."""
     sides = _sides(size)
     given = {"num_classes": (num_classes, 1), "channels": (channels, 1), "frames": (frames, 1)}
@@ -220,7 +225,7 @@ def _inputs(num_classes, channels, size, frames, standardize, *, smallest: int =
     return inputs, StandardizeClip(standardize, name="standardize")(inputs)
 
 
-def _finish(inputs, x, logits: bool, name: str) -> keras.Model:
+def _finish(inputs: Tensor, x: Tensor, logits: bool, name: str) -> keras.Model:
     if not logits:
         x = layers.Softmax(dtype="float32", name="probabilities")(x)
     return keras.Model(inputs, x, name=name)

@@ -1,15 +1,19 @@
-"""From the clips of a split to a trained network: what is trained on, the network, and one training."""
+"""From the clips of a split to a trained network: what decides it, the network, what is watched, one training."""
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 
+from helpers import config as configs
 from helpers import runtime, training
-from helpers.lip_reading import early_stop, evaluation
+from helpers.lip_reading import early_stop, evaluation, metrics
 from helpers.lip_reading.augment import Augmentation
-from helpers.lip_reading.batches import Batches
+from helpers.lip_reading.batches import Batches, Lips
+from helpers.lip_reading.config import LipReadingConfig
 from helpers.lip_reading.model import BUILDERS
 
 AUGMENTATION = tuple(field.name for field in dataclasses.fields(Augmentation))
@@ -20,41 +24,14 @@ TRAIN = (
 FEW_STEPS = 500  # with fewer, the averages of BatchNorm at momentum 0.99 never arrive
 
 
-@dataclasses.dataclass(frozen=True)
-class Lips:
-    """All clips of a split, ready for a network.
-
-    Attributes:
-        table: one row a clip: path, label, speaker, number (of the word), and its sides.
-        clips: (N, T, H, W, C) uint8, mapped from the disk.
-        words: the classes in order.
-        parts: columns of the table that hold the sides, one or one per part of a cross-validation.
-    """
-
-    table: pd.DataFrame
-    clips: np.ndarray
-    words: list[str]
-    parts: list[str]
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(N,) class numbers."""
-        return self.table["number"].to_numpy()
-
-    def rows(self, side: str, part: str | None = None) -> np.ndarray:
-        """Numbers of the clips of one side."""
-        return np.flatnonzero(self.table[part or self.parts[0]] == side)
-
-
-def build_network(config, num_classes: int, *, steps: int = 0):
+def build_network(config: LipReadingConfig, num_classes: int, *, steps: int = 0) -> keras.Model:
     """The network of a config, compiled as the original's would be: Adam at a constant rate.
 
     Args:
+        config: model, lr, and size, length and channels of a clip.
         num_classes: number of words.
         steps: of the whole training, if known: few of them need a faster average in BatchNorm.
     """
-    import keras
-
     momentum = {"momentum": 0.9} if steps < FEW_STEPS else {}
     with training.strategy().scope():
         build = BUILDERS[config.model]
@@ -65,7 +42,7 @@ def build_network(config, num_classes: int, *, steps: int = 0):
     return network
 
 
-def batches_of(config, lips: Lips, part: str | None = None) -> Batches:
+def batches_of(config: LipReadingConfig, lips: Lips, part: str | None = None) -> Batches:
     """Training batches."""
     rows = lips.rows("train", part)
     return Batches(
@@ -81,24 +58,61 @@ def batches_of(config, lips: Lips, part: str | None = None) -> Batches:
     )
 
 
-def train_one(config, lips: Lips, part: str, folder: Path, *, remote=None) -> pd.DataFrame:
-    """Train one network in `folder`, or go on with it; returns its log."""
+class Watch:
+    """What is measured on the validation clips at each epoch's end.
+
+    Args:
+        network: in training.
+        lips: clips, labels and sides.
+        part: column of the sides; by default the first.
+    """
+
+    def __init__(self, network: keras.Model, lips: Lips, part: str | None = None) -> None:
+        self.network, self.lips, self.rows = network, lips, lips.rows("validation", part)
+
+    def __call__(self) -> dict[str, float]:
+        """`validation_loss` (cross-entropy, nats) and `validation_accuracy`."""
+        labels, scores = self.lips.labels[self.rows], evaluation.predict(self.network, self.lips.clips, self.rows)
+        right = scores[np.arange(len(labels)), labels]
+        loss, accuracy = float(-np.log(right + 1e-12).mean()), metrics.accuracy(labels, scores)
+        return {"validation_loss": loss, "validation_accuracy": accuracy}
+
+
+def train_one(config: LipReadingConfig, lips: Lips, part: str, folder: Path, *, remote: Any = None) -> pd.DataFrame:
+    """Train one network in `folder`, or go on with it.
+
+    Args:
+        config: fields of `TRAIN`, and when to save.
+        lips: clips, labels and sides.
+        part: column of the sides.
+        folder: of this training.
+        remote: see `training.fit`.
+
+    Returns:
+        The log, with the column part.
+    """
     batches = batches_of(config, lips, part)
     runtime.set_seeds(config.seed)
     network = build_network(config, len(lips.words), steps=config.epoch * batches.steps_per_epoch)
-    watched = lips.rows("val", part)
     log = training.fit(
         network,
         lambda step: training.prefetch(batches.batch, step),
         run_dir=folder,
         epochs=config.epoch,
         steps_per_epoch=batches.steps_per_epoch,
-        validation=lambda: evaluation.watch(network, lips.clips, lips.labels, watched),
+        validation=Watch(network, lips, part),
         checkpoint_every=config.checkpoint_every,
         save_every=config.save_every,
         callbacks=[early_stop.EarlyStop(folder, patience=config.epoch_stop)],
         seed=config.seed,
         remote=remote,
-        config={name: getattr(config, name) for name in TRAIN} | {"words": lips.words},
+        config=configs.values(config, TRAIN) | {"words": lips.words},
     )
     return log.assign(part=part)
+
+
+def load_network(config: LipReadingConfig, lips: Lips, folder: Path, part: str | None = None) -> keras.Model:
+    """The network of the best epoch of one part, from the folder that step `train` left."""
+    network = build_network(config, len(lips.words))
+    early_stop.load_best(network, folder / (part or lips.parts[0]))
+    return network

@@ -1,12 +1,11 @@
 """Which clips are trained on, watched and tested: by speaker, at random, as the folders say, or in parts of a cross-validation."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 
-SIDES = ("train", "val", "test")
+from helpers.batches import SIDES, stream
 
 
 def choose_rule(table: pd.DataFrame, rule: str, *, folds: int | None = None) -> str:
@@ -61,7 +60,9 @@ def assign_sides(
         columns = {}
         for number, (first, last) in enumerate(parts, 1):
             turned = np.roll(order, -first)  # what is tested comes first, what is watched next
-            names = np.repeat(["test", "val", "train"], [last - first, watched, len(order) - watched - (last - first)])
+            names = np.repeat(
+                ["test", "validation", "train"], [last - first, watched, len(order) - watched - (last - first)]
+            )
             columns["split" if folds is None else f"split{number}"] = units.map(dict(zip(turned, names, strict=True)))
         sides = pd.DataFrame(columns, index=table.index)
     _require_training(table["label"], sides)
@@ -84,7 +85,7 @@ def _blocks(total: int, share: float, folds: int | None, rule: str) -> list[tupl
     if total < max(3, parts + (folds is not None)):
         what = "speakers" if rule == "speaker" else "clips"
         raise ValueError(
-            f"received {total} {what} for train, val and test in {parts} part(s); take more, or fewer folds"
+            f"received {total} {what} for {', '.join(SIDES)} in {parts} part(s); take more, or fewer folds"
         )
     if folds is None:
         return [(0, _count(total, share))]
@@ -102,12 +103,12 @@ def _speakers(table: pd.DataFrame) -> pd.Series:
 
 
 def _order_speakers(speakers: pd.Series, seed: int) -> np.ndarray:
-    return np.random.default_rng([seed, 1]).permutation(np.array(sorted(speakers.unique()), dtype=object))
+    return stream(seed, "choice").permutation(np.array(sorted(speakers.unique()), dtype=object))
 
 
 def _order_clips(labels: pd.Series, seed: int) -> np.ndarray:
     """Clip numbers in an order of which every stretch holds the words in about the same shares."""
-    rng = np.random.default_rng([seed, 2])
+    rng = stream(seed, "choice")
     keys = np.empty(len(labels))
     for _, rows in sorted(labels.reset_index(drop=True).groupby(labels.to_numpy()).indices.items()):
         keys[rows] = (rng.permutation(len(rows)) + rng.random()) / len(rows)
@@ -122,10 +123,10 @@ def _given(table: pd.DataFrame, share: float, seed: int) -> np.ndarray:
             f"split_by: received 'given', but the folders name no clips for {', '.join(sorted(missing)) or 'every clip'}; "
             "allowed: folders train, test (and val), or split_by: speaker, random"
         )
-    if "val" not in sides:
+    if "validation" not in sides:
         rows = np.flatnonzero(sides == "train")
         order = _order_clips(table["label"].iloc[rows], seed)
-        sides[rows[order[: _count(len(rows), share)]]] = "val"
+        sides[rows[order[: _count(len(rows), share)]]] = "validation"
     return sides
 
 
@@ -138,6 +139,6 @@ def _require_training(labels: pd.Series, sides: pd.DataFrame) -> None:
             )
 
 
-def columns_of(table: pd.DataFrame) -> Sequence[str]:
+def columns_of(table: pd.DataFrame) -> list[str]:
     """The columns of `assign_sides` in a table, in order: one, or one a part."""
     return [name for name in table.columns if name == "split" or name.removeprefix("split").isdigit()]

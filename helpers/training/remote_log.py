@@ -25,8 +25,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from helpers.training import sinks as sinks
-from helpers.workspace import disk
+from helpers.config import BaseConfig
+from helpers.fetch import downloads
+from helpers.training import sinks
+from helpers.workspace import Workspace, disk
 
 FIRST_COLUMNS = ("id", "time", "epoch", "hours", "saved", "loss")
 BATCH = 500  # rows per append
@@ -90,7 +92,7 @@ def _judge(error: BaseException) -> tuple[str, float]:
         limited = status in (408, 429) or (status == 403 and "ratelimitexceeded" in str(error).lower())
         if status is not None and 400 <= status < 500 and not limited:
             return "permanent", 0.0
-        return "retry", max(0.0, float(headers.get("retry-after", 0)))
+        return "retry", downloads.retry_after(headers.get("retry-after"))
     except Exception:
         return "retry", 0.0
 
@@ -461,13 +463,8 @@ def from_config(
 
 
 @contextlib.contextmanager
-def mirror(config: Any, place: Any) -> Iterator[RemoteLog | None]:
-    """The mirror of a training run, or None: `from_config` on the config's `sheet` and `drive_folder`, closed at the end.
-
-    Args:
-        config: has `sheet` and `drive_folder`.
-        place: the run's `workspace.Workspace`; the log goes where its kept files go.
-    """
+def mirror(config: BaseConfig, place: Workspace) -> Iterator[RemoteLog | None]:
+    """The mirror that a config asks for, or None, closed at the end; it lies where the run's kept files go."""
     folder = (place.kept or place.root) / "mirror"
     with from_config(folder, sheet=config.sheet, drive_folder=config.drive_folder) or contextlib.nullcontext() as log:
         yield log

@@ -28,7 +28,8 @@ import pandas as pd
 import tensorflow as tf
 
 from helpers import training
-from helpers.circulant_video import cache, data, records
+from helpers.circulant_video import batches, data
+from helpers.circulant_video.formats import examples, tfrecord
 
 BATCH, DRAWN, CLASSES, FRAMES = 80, 15, 3862, 300
 SIZES = {"rgb": 1024, "audio": 128}
@@ -44,9 +45,9 @@ def draw_files(folder: Path, videos: int) -> list[Path]:
             frames = int(rng.integers(120, FRAMES + 1))
             features = {name: rng.integers(0, 256, (frames, size), np.uint8) for name, size in SIZES.items()}
             payloads.append(
-                records.encode_frame_level(f"{number:04d}", rng.choice(CLASSES, 3, replace=False), features)
+                examples.encode_frame_level(f"{number:04d}", rng.choice(CLASSES, 3, replace=False), features)
             )
-        records.write_records(path, payloads)
+        tfrecord.write_records(path, payloads)
     return paths
 
 
@@ -111,10 +112,10 @@ def convert(paths: list[Path], folder: Path) -> Iterator:
     """Build the cache anew."""
     for path in paths:
         (folder / f"{path.stem}.json").unlink(missing_ok=True)
-        yield [], cache.convert_shard(path, folder)["videos"]
+        yield [], data.convert_shard(path, folder)["videos"]
 
 
-def cached_samples(videos: cache.Videos) -> Iterator:
+def cached_samples(videos: batches.Videos) -> Iterator:
     """15 frames a video from the cache, in random order."""
     rng = np.random.default_rng(0)
     order = rng.permutation(len(videos))
@@ -124,13 +125,13 @@ def cached_samples(videos: cache.Videos) -> Iterator:
         yield videos.gather(rows, picks), len(videos.labels(rows))
 
 
-def cached_batches(videos: cache.Videos) -> Iterator:
+def cached_batches(videos: batches.Videos) -> Iterator:
     """Training batches of whole videos, cut in halves, through two threads."""
-    batches = cache.Batches(videos, batch_size=min(BATCH, len(videos)))
-    feed = training.prefetch(batches.batch)
-    for _ in range(batches.steps_per_epoch):
-        yield next(feed)[0]["frames"], batches.batch_size
-    feed.close()
+    feed = batches.Batches(videos, batch_size=min(BATCH, len(videos)))
+    source = training.prefetch(feed.batch)
+    for _ in range(feed.steps_per_epoch):
+        yield next(source)[0]["frames"], feed.batch_size
+    source.close()
 
 
 def measure(function: Callable[[], Iterator]) -> tuple[float, float]:
@@ -159,7 +160,7 @@ def main() -> None:
         paths = draw_files(folder, arguments.videos)
         for _ in convert(paths, folder / "cache"):
             pass
-        videos = cache.Videos(folder / "cache", [path.stem for path in paths])
+        videos = batches.Videos(folder / "cache", [path.stem for path in paths])
         variants = {
             "tf.data: parse, dequantise, pad to 300": lambda: read_tensorflow(paths, _pad),
             "tf.data: sample 15, then decode": lambda: read_tensorflow(paths, _sample),

@@ -32,7 +32,8 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
-from helpers.face_animation import animate, losses, model, trainer
+from helpers.face_animation import animate, losses, model
+from helpers.face_animation.model import animation, keypoints
 
 KEYPOINTS = {"num_keypoints": 5, "scale": 0.5}
 DETECTOR = {**KEYPOINTS, "num_blocks": 3, "width": 8, "max_width": 64}
@@ -65,7 +66,7 @@ class Whole:
         return np.stack([self.frame(source, still, initial, frame) for frame in driving])
 
     def frame(self, source, still, initial, frame):
-        moved = animate.relative_motion(still, self.points(frame), initial)
+        moved = keypoints.relative_motion(still, self.points(frame), initial)
         inputs = {"source": source[None] / np.float32(255)}
         inputs |= {f"kp_source_{name}": still[name] for name in POINTS}
         inputs |= {f"kp_driving_{name}": moved[name] for name in POINTS}
@@ -126,7 +127,7 @@ def time_training(options, batch):
     rng = np.random.default_rng(0)
     frames = {who: rng.random((batch, options.size, options.size, 3), dtype="float32") for who in ("source", "driving")}
     for kind, discriminator in kinds.items():
-        whole = trainer.AnimationModel(
+        whole = animation.AnimationModel(
             *build(options), discriminator, features=losses.build_vgg19(None, blocks=4 if options.tiny else 5)
         )
         whole.compile(keras.optimizers.Adam(2e-4, beta_1=0.5))

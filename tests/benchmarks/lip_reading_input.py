@@ -25,11 +25,12 @@ import numpy as np
 import pandas as pd
 
 from helpers import config, video
-from helpers.lip_reading import clips, faces, lips, mini
+from helpers.lip_reading import data, faces, lips
 from helpers.lip_reading.augment import Augmentation
 from helpers.lip_reading.batches import Batches
 from helpers.lip_reading.config import LipReadingConfig
-from helpers.lip_reading.timing import pick_frames
+from helpers.lip_reading.data import pick_frames
+from helpers.lip_reading.mini import dataset
 
 
 def main() -> None:
@@ -39,11 +40,11 @@ def main() -> None:
     finder = options.model or faces.fetch_model()
     with tempfile.TemporaryDirectory() as folder:
         root, cache = Path(folder) / "clips", Path(folder) / "cache"
-        table = mini.make_dataset(root, speakers=options.speakers, repeats=options.repeats).query("broken == ''")
+        table = dataset.make_dataset(root, speakers=options.speakers, repeats=options.repeats).query("broken == ''")
         table = table.assign(start=np.nan, end=np.nan).reset_index(drop=True)
-        cut_seconds, done = timed(clips.prepare_all, table, root, cache, settings, model_path=finder)
+        cut_seconds, done = timed(data.prepare_all, table, root, cache, settings, model_path=finder)
         good = done[done["error"] == ""]
-        load_seconds, loaded = timed(clips.load_clips, cache, good["cache"].tolist(), length=settings.len_video)
+        load_seconds, loaded = timed(data.load_clips, cache, good["cache"].tolist(), length=settings.len_video)
         anew_seconds, _ = timed(original_epoch, good, root, settings, finder)
         rates = {name: clips_per_second(loaded, settings, which) for name, which in
                  (("batches, plain", None), ("batches, augmented", Augmentation.of(settings)))}  # fmt: skip
@@ -80,8 +81,8 @@ def original_epoch(table: pd.DataFrame, root: Path, settings: LipReadingConfig, 
     """Every clip decoded, its face found in each frame, cropped and cut in time, as the original's loader does each epoch."""
     for row in table.itertuples():
         frames = list(video.read_frames(root / row.path))
-        points = lips.stack_points(faces.find_face_points(frame, finder) for frame in frames)
-        crops = lips.to_grey(lips.crop_lips(frames, lips.track_points(points), settings.size))
+        points = faces.stack_points(faces.find_face_points(frame, finder) for frame in frames)
+        crops = lips.to_grey(lips.crop_lips(frames, faces.track_points(points), settings.size))
         crops[pick_frames(len(crops), settings.len_video, fps=row.fps)]
 
 

@@ -17,8 +17,11 @@ sys.path.append(str(runtime.repo_root() / "tests"))
 
 import download_server
 
-from helpers.circulant_video import mini, records, steps, youtube8m
+from helpers.circulant_video import splits, steps
 from helpers.circulant_video.config import CirculantVideoConfig
+from helpers.circulant_video.formats import examples, tfrecord
+from helpers.circulant_video.mini import dataset
+from helpers.circulant_video.sources import audioset
 from helpers.fetch import archives, manifests
 
 FILES = {  # records; the same names stand in every folder, and two differ by case alone
@@ -51,16 +54,16 @@ def contents(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
     for place, (name, count) in enumerate(FILES.items()):
         payloads = [
-            records.encode_frame_level(
+            examples.encode_frame_level(
                 f"{name}:{number}", rng.choice(527, 2, replace=False),
                 {"audio_embedding": rng.integers(0, 256, (10 - number % 2, 128))},
                 id_key="video_id", start_time_seconds=[30.0], end_time_seconds=[40.0],
             )
             for number in range(count)
         ]  # fmt: skip
-        records.write_records(folder / f"{place}.tfrecord", payloads)
+        tfrecord.write_records(folder / f"{place}.tfrecord", payloads)
         if name == "unbal_train/eM":
-            mini.damage_records(folder / f"{place}.tfrecord", folder / f"{place}.tfrecord", {3: "checksum"})
+            dataset.damage_records(folder / f"{place}.tfrecord", folder / f"{place}.tfrecord", {3: "checksum"})
     return {name: (folder / f"{place}.tfrecord").read_bytes() for place, name in enumerate(FILES)}
 
 
@@ -76,7 +79,7 @@ def server(archive, monkeypatch):
     monkeypatch.setattr(download_server.Handler, "do_HEAD", head, raising=False)
     with download_server.serve(monkeypatch) as state:
         state.body = archive
-        monkeypatch.setattr(youtube8m, "AUDIOSET_FEATURES", state.url)
+        monkeypatch.setattr(audioset, "FEATURES", state.url)
         yield state
 
 
@@ -90,10 +93,12 @@ def test_the_official_archive_goes_through_all_steps(server, contents, tmp_path)
         assert side == ("validation" if name.startswith("eval/") else "train")
     problems = done["preprocess"].table("problems")
     assert problems[["file", "record"]].values.tolist() == [["frame/unbal_train/eM.tfrecord", 3]]
-    train, held_out = steps.sides_of(CONFIG, tmp_path)
-    assert {name.split(":")[0] for name in held_out.ids} == {"eval/00", "eval/Em"}
-    assert (len(train), len(held_out)) == (65, 20) == tuple(done["split"]["videos"][s] for s in ("train", "validation"))
-    for videos in (train, held_out):
+    train, validation = steps.open_sides(CONFIG, tmp_path)
+    assert {name.split(":")[0] for name in validation.ids} == {"eval/00", "eval/Em"}
+    assert (
+        (len(train), len(validation)) == (65, 20) == tuple(done["split"]["videos"][s] for s in ("train", "validation"))
+    )
+    for videos in (train, validation):
         for row, name in enumerate(videos.ids):  # each file's frames under each file's names, as TensorFlow reads them
             labels, frames = expected(contents, *name.split(":"))
             assert (videos.frames(row) == frames).all() and set(np.flatnonzero(videos.labels([row])[0])) == labels
@@ -131,7 +136,7 @@ def test_an_archive_that_lies_there_is_taken_and_unpacked_once(server, archive, 
     result = steps.build_dataset(CONFIG, tmp_path)
     assert server.requests == [] and result["shards"] == len(FILES)
     (cache / "features.tar.gz").unlink()
-    youtube8m.fetch_audioset(result.folder / "records" / "frame", cache=cache)  # as a killed step does, called again
+    audioset.fetch(result.folder / "records" / "frame", cache=cache)  # as a killed step does, called again
     assert server.requests == []
 
 
@@ -165,10 +170,10 @@ def test_another_archive_is_refused_and_leaves_nothing(archive, tmp_path, spoil,
     path, folder = tmp_path / "features.tar.gz", tmp_path / "records" / "frame"
     path.write_bytes(spoil(archive))
     with pytest.raises(archives.ArchiveError, match=words):
-        youtube8m._unpack(path, folder, max_bytes=10**6)
+        audioset._unpack(path, folder, max_bytes=10**6)
     assert not folder.exists()
     path.write_bytes(archive)
-    youtube8m._unpack(path, folder, max_bytes=10**6)
+    audioset._unpack(path, folder, max_bytes=10**6)
     found = {file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.tfrecord")}
     assert found == set(FILES) and [file.name for file in folder.parent.iterdir()] == ["frame"]
 
@@ -181,7 +186,7 @@ def test_only_plain_files_leave_the_archive_and_none_leaves_the_folder(tmp_path)
         "eval/03.tfrecord": None,
     }
     (tmp_path / "a.tar.gz").write_bytes(pack(names))
-    youtube8m._unpack(tmp_path / "a.tar.gz", tmp_path / "in" / "frame", max_bytes=10)
+    audioset._unpack(tmp_path / "a.tar.gz", tmp_path / "in" / "frame", max_bytes=10)
     files = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if not path.is_dir()}
     assert files == {"a.tar.gz", "in/frame/eval/00.tfrecord", "in/frame/eval/01.tfrecord"}
 
@@ -194,8 +199,8 @@ def test_why_the_shared_unpacker_is_not_used(archive, tmp_path):
 
 def test_the_official_sides():
     files = [f"somewhere/{name}.tfrecord" for name in FILES]
-    sides = youtube8m.split_shards(files[::-1], rule="official")
-    assert sides == youtube8m.split_shards(files, rule="paper") and sides["test"] == []
+    sides = splits.split_shards(files[::-1], rule="official")
+    assert sides == splits.split_shards(files, rule="paper") and sides["test"] == []
     assert {path.parent.name for path in sides["train"]} == {"bal_train", "unbal_train"} and len(sides["train"]) == 5
     assert [path.as_posix() for path in sides["validation"]] == [
         "somewhere/eval/00.tfrecord",
@@ -207,12 +212,12 @@ def test_the_official_sides():
         (["other/00.tfrecord"], "or AudioSet's folders bal_train, unbal_train, eval"),
     ]:
         with pytest.raises(ValueError, match=words):
-            youtube8m.split_shards(names)
+            splits.split_shards(names)
 
 
 def test_the_manifests_numbers_agree_with_the_code():
     manifest = manifests.load_manifest("audioset")
-    assert set(manifest.counts["segments"]) == set(youtube8m.AUDIOSET_SIDES)
+    assert set(manifest.counts["segments"]) == set(audioset.FOLDERS)
     segments = sum(manifest.counts["segments"].values())
     assert manifest.file("features.tar.gz").unpacked_size > segments * (
         10 * 128 + 300

@@ -14,7 +14,9 @@ runtime.quiet_start()
 
 import tensorflow as tf
 
-from helpers.circulant_video import data, mini, youtube8m
+from helpers.circulant_video import data, splits
+from helpers.circulant_video.mini import dataset
+from helpers.circulant_video.sources import vocabulary
 
 SMALL = {"feature_sizes": (64, 16), "classes": 24}
 
@@ -23,7 +25,7 @@ SMALL = {"feature_sizes": (64, 16), "classes": 24}
 def folder(tmp_path_factory):
     """The whole mini data set."""
     path = tmp_path_factory.mktemp("mini")
-    table = mini.make_dataset(path)
+    table = dataset.make_dataset(path)
     assert table["videos"].sum() == 1200
     return path
 
@@ -31,7 +33,7 @@ def folder(tmp_path_factory):
 def read(folder, split):
     """Every video of one side of the paper's split."""
     problems = []
-    files = youtube8m.split_shards((folder / "frame").iterdir())[split]
+    files = splits.split_shards((folder / "frame").iterdir())[split]
     videos = list(data.read_frame_level(files, **SMALL, problems=problems))
     assert problems == []
     return videos
@@ -82,18 +84,18 @@ def test_labels_can_be_learnt_from_frames(folder):
 def test_a_seed_decides_every_byte(tmp_path):
     shards = {"train0000": 8, "validate0000": 4}
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        mini.make_dataset(tmp_path / name, seed=seed, shards=shards)
+        dataset.make_dataset(tmp_path / name, seed=seed, shards=shards)
     assert digests(tmp_path / "a") == digests(tmp_path / "b")
     changed = {key for key, value in digests(tmp_path / "a").items() if digests(tmp_path / "c")[key] != value}
     assert changed == {f"{kind}/{shard}.tfrecord" for kind in ("frame", "video") for shard in shards}
     before = digests(tmp_path / "a")
     (tmp_path / "a" / "frame" / "validate0000.tfrecord").unlink()
-    mini.make_dataset(tmp_path / "a", seed=3, shards=shards)  # makes what is missing, the same
+    dataset.make_dataset(tmp_path / "a", seed=3, shards=shards)  # makes what is missing, the same
     assert digests(tmp_path / "a") == before
 
 
 def test_other_sizes(tmp_path):
-    mini.make_dataset(tmp_path, classes=5, features={"audio_embedding": 8}, frames=(2, 3), shards={"train0000": 6})
+    dataset.make_dataset(tmp_path, classes=5, features={"audio_embedding": 8}, frames=(2, 3), shards={"train0000": 6})
     options = {"feature_names": ("audio_embedding",), "feature_sizes": (8,), "classes": 5, "problems": []}
     videos = list(data.read_frame_level(tmp_path / "frame", **options))
     assert len(videos) == 6 and {video["num_frames"] for video in videos} <= {2, 3} and options["problems"] == []
@@ -104,22 +106,22 @@ def test_the_vocabulary_is_as_awkward_as_the_genuine_one(folder):
         rows = list(csv.DictReader(file))
     assert list(rows[0])[:4] == ["Index", "TrainVideoCount", "KnowledgeGraphId", "Name"]
     assert [row["Index"] for row in rows][:2] == ["1", "0"] and "\n" in rows[0]["WikiDescription"]
-    table = data.read_vocabulary(folder / "vocabulary.csv", classes=24)
-    assert table["name"].tolist() == list(mini.ENTITIES)
+    table = vocabulary.read_vocabulary(folder / "vocabulary.csv", classes=24)
+    assert table["name"].tolist() == list(dataset.ENTITIES)
     assert table["TrainVideoCount"].max() == 900
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda path: mini.make_dataset(path, classes=25), "allowed: 3 to 24"),
-        (lambda path: mini.make_dataset(path, frames=(5, 4)), r"\(least, most\)"),
+        (lambda path: dataset.make_dataset(path, classes=25), "allowed: 3 to 24"),
+        (lambda path: dataset.make_dataset(path, frames=(5, 4)), r"\(least, most\)"),
         (
-            lambda path: mini.damage_records(path / "frame" / "train0000.tfrecord", path / "x", {0: "tooth"}),
+            lambda path: dataset.damage_records(path / "frame" / "train0000.tfrecord", path / "x", {0: "tooth"}),
             "checksum, length",
         ),
         (
-            lambda path: mini.damage_records(path / "frame" / "train0000.tfrecord", path / "x", {100: "cut"}),
+            lambda path: dataset.damage_records(path / "frame" / "train0000.tfrecord", path / "x", {100: "cut"}),
             "records 0 to 99",
         ),
     ],

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from helpers import runtime
-from helpers.circulant_video import youtube8m
+from helpers.circulant_video import splits
+from helpers.circulant_video.sources import audioset, youtube8m
 from helpers.fetch import downloads, manifests
 
 FAST = {"timeout": 2.0, "backoff": 0.001, "max_wait": 0.01, "retries": 2}
@@ -60,7 +61,7 @@ def test_the_papers_split_in_both_forms(rename):
         rename(f"{split}{number:04d}.tfrecord") for split in ("train", "validate", "test") for number in range(3844)
     ]
     random.Random(0).shuffle(files)
-    sides = youtube8m.split_shards(files)
+    sides = splits.split_shards(files)
     assert {side: len(paths) for side, paths in sides.items()} == {
         "train": 3844 + 3224,
         "validation": 620,
@@ -69,15 +70,15 @@ def test_the_papers_split_in_both_forms(rename):
     # the glob of the original, which only fits the server's names: validate[A-Za-z]*
     held_out = {path.name for path in sides["validation"]}
     assert held_out == {rename(name) for name in map(youtube8m.to_letters, files) if re.match(r"validate\d", name)}
-    official = youtube8m.split_shards(files, rule="official")
+    official = splits.split_shards(files, rule="official")
     assert {side: len(paths) for side, paths in official.items()} == {"train": 3844, "validation": 3844, "test": 3844}
 
 
 def test_a_shard_under_two_names_and_an_unknown_rule_are_refused():
     with pytest.raises(ValueError, match="same shard"):
-        youtube8m.split_shards(["trainpj.tfrecord", "train0939.tfrecord"])
+        splits.split_shards(["trainpj.tfrecord", "train0939.tfrecord"])
     with pytest.raises(ValueError, match="allowed: paper, official"):
-        youtube8m.split_shards([], rule="mine")
+        splits.split_shards([], rule="mine")
 
 
 def test_parts_are_disjoint_cover_all_and_follow_md5():
@@ -224,17 +225,17 @@ def test_the_manifests_make_their_tables_and_check_them(server, tmp_path, monkey
     server.files["/classes.csv"] = "\n".join(
         [columns, *(f"{label},/m/{label},Sound {label}" for label in range(527))]
     ).encode()
-    monkeypatch.setattr(youtube8m, "AUDIOSET_CLASSES", f"{server.url}/classes.csv")
+    monkeypatch.setattr(audioset, "CLASSES", f"{server.url}/classes.csv")
     monkeypatch.setattr(youtube8m, "VOCABULARY", f"{server.url}/classes.csv")
-    audioset = manifests.load_manifest("audioset")
-    path = manifests.fetch(audioset.file("class_labels_indices.csv"), tmp_path)
+    manifest = manifests.load_manifest("audioset")
+    path = manifests.fetch(manifest.file("class_labels_indices.csv"), tmp_path)
     assert path.read_bytes() == server.files["/classes.csv"]
     with pytest.raises(
         manifests.DownloadError, match="received 527 rows up to label 526; expected each label from 0 to 3861"
     ):
         manifests.fetch(manifests.load_manifest("youtube8m").file("vocabulary.csv"), tmp_path)
-    monkeypatch.setattr(youtube8m, "AUDIOSET_FEATURES", f"{server.url}{PLAN}")
-    path = manifests.fetch(audioset.file("features.tar.gz"), tmp_path)
+    monkeypatch.setattr(audioset, "FEATURES", f"{server.url}{PLAN}")
+    path = manifests.fetch(manifest.file("features.tar.gz"), tmp_path)
     assert path.read_bytes() == server.files[PLAN]
 
 
@@ -242,7 +243,7 @@ def test_the_manifests_numbers_agree_with_the_code():
     counts = manifests.load_manifest("youtube8m").counts
     assert counts["shards_per_partition"] == youtube8m.SHARDS
     files = [f"validate{number:04d}.tfrecord" for number in range(youtube8m.SHARDS)]
-    sides = youtube8m.split_shards(files)
+    sides = splits.split_shards(files)
     assert counts["paper"]["held_out_shards"] == len(sides["validation"])
     assert counts["paper"]["training_validate_shards"] == len(sides["train"])
     # 3 224 of 3 844 validate shards: within 0.1 % of the training videos that the paper's authors counted

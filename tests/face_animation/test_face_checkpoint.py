@@ -16,8 +16,8 @@ from helpers import runtime
 runtime.quiet_start()
 import keras
 
-from helpers.face_animation import checkpoint, unpickle
 from helpers.face_animation.checkpoint import CheckpointError, load_torch, to_keras
+from helpers.face_animation.formats.torch_files import reader, unpickle
 
 KINDS = {"f4": "Float", "f8": "Double", "f2": "Half", "i4": "Int", "i8": "Long"}
 
@@ -89,7 +89,7 @@ def zip_file(path, value, *, prefix="some name", data=None, compress=zipfile.ZIP
 def legacy_file(path, value, *, data=None, claim=0, tail=b"", little=True, keys=None):
     stream, storages = pickled(value, extra=(None,))
     system = {"protocol_version": 1001, "little_endian": little, "type_sizes": {"short": 2, "int": 4, "long": 4}}
-    parts = [checkpoint.MAGIC, 1001, system]
+    parts = [reader.MAGIC, 1001, system]
     content = b"".join(pickle.dumps(part, protocol=2) for part in parts) + (stream if data is None else data)
     content += pickle.dumps(list(storages) if keys is None else keys, protocol=2)
     for array in storages.values():
@@ -262,7 +262,7 @@ def test_a_storage_is_read_once_and_overlapping_members_are_no_bomb(tmp_path):
     zip_file(tmp_path / "x", {"a": FakeTensor(np.ones(9, "<f4"), 1), "b": FakeTensor(np.ones(9, "<f4"), 2)})
     reads = []
     storages = [unpickle.Storage("<f4", key, 9) for key in "1123"]
-    once = checkpoint._bounded(lambda storage: reads.append(storage.key) or np.ones(9, "f4"), 80)
+    once = reader._bounded(lambda storage: reads.append(storage.key) or np.ones(9, "f4"), 80)
     for storage in storages[:3]:
         once(storage)
     assert reads == ["1", "2"]

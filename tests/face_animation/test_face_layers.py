@@ -14,7 +14,8 @@ import scipy.ndimage
 import scipy.signal
 from keras import ops
 
-from helpers.face_animation import hourglass, keypoints, layers, model
+from helpers.face_animation import layers
+from helpers.face_animation.model import hourglass, keypoints, motion
 
 RAMP = np.arange(9, dtype="float32").reshape(1, 3, 3, 1)
 
@@ -235,7 +236,7 @@ def sparse_inputs(batch=2, count=3):
 
 def test_sparse_motions_by_loops():
     small, source, source_jacobian, driving, driving_jacobian = inputs = sparse_inputs()
-    features, motions, deformed = (array(x) for x in model.SparseMotions(0.02)(*map(ops.convert_to_tensor, inputs)))
+    features, motions, deformed = (array(x) for x in motion.SparseMotions(0.02)(*map(ops.convert_to_tensor, inputs)))
     assert features.shape == (2, 6, 8, 16) and motions.shape == (2, 6, 8, 4, 2) and deformed.shape == (2, 4, 6, 8, 3)
     for b, i, j in np.ndindex(2, 6, 8):
         z = np.array([-1 + 2 * j / 7, -1 + 2 * i / 5])
@@ -266,9 +267,67 @@ def test_features_are_warped_and_dimmed():
 def test_motions_are_averaged_with_softmax_weights():
     logits = np.log(np.array([1, 3, 4], "float32")).reshape(1, 1, 1, 3)
     motions = np.array([[0, 8], [8, 0], [-2, 4]], "float32").reshape(1, 1, 1, 3, 2)
-    mask, mean = model.CombineMotions()(ops.convert_to_tensor(logits), ops.convert_to_tensor(motions))
+    mask, mean = motion.CombineMotions()(ops.convert_to_tensor(logits), ops.convert_to_tensor(motions))
     np.testing.assert_allclose(array(mask).ravel(), [1 / 8, 3 / 8, 4 / 8], rtol=1e-5)
     np.testing.assert_allclose(array(mean).ravel(), [2, 3], rtol=1e-5)
+
+
+def slopes(network, x, targets):
+    """Gradients of a weighted sum of the outputs, of the inputs and of all trained weights, on either backend."""
+    x = keras.Variable(x, name="x")
+    state = [x.value, *(weight.value for weight in network.trainable_weights)]
+
+    def loss(values):
+        mapping = list(zip(network.trainable_weights, values[1:], strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return ops.sum(ops.tanh(network(values[0], training=True)) * targets)
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [array(slope) for slope in jax.grad(loss)(state)]
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        x = tf.constant(array(x))
+        tape.watch(x)
+        outputs = ops.sum(ops.tanh(network(x, training=True)) * targets)
+    return [array(slope) for slope in tape.gradient(outputs, [x, *(w.value for w in network.trainable_weights)])]
+
+
+def test_one_convolution_for_upsampling_and_convolution():
+    keras.utils.set_random_seed(5)
+    conv = keras.layers.Conv2D(4, 3, padding="same", activation="relu", bias_initializer="random_normal")
+    plain = keras.Sequential([keras.Input((6, 5, 3)), keras.layers.UpSampling2D(), conv])
+    both = hourglass.UpConv2D(4, 3, padding="same", activation="relu")
+    network = keras.Sequential([keras.Input((6, 5, 3)), both])
+    both.set_weights(conv.get_weights())
+    rng = np.random.default_rng(6)
+    x, targets = (rng.normal(size=size).astype("float32") for size in ((2, 6, 5, 3), (2, 12, 10, 4)))
+    assert network.output_shape == (None, 12, 10, 4)
+    np.testing.assert_allclose(array(network(x)), array(plain(x)), atol=1e-5)
+    for found, expected in zip(slopes(network, x, targets), slopes(plain, x, targets), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_and_its_gradient_are_keras_s():
+    rng = np.random.default_rng(8)
+    x = (3 + 2 * rng.normal(size=(4, 6, 5, 7))).astype("float32")
+    targets = rng.normal(size=x.shape).astype("float32")
+    kinds = [kind(momentum=0.9, epsilon=0.1) for kind in (hourglass.BatchNorm, keras.layers.BatchNormalization)]
+    networks = [keras.Sequential([keras.Input((6, 5, 7)), kind]) for kind in kinds]
+    for kind in kinds:
+        kind.set_weights([np.linspace(0.5, 2, 7), np.linspace(-1, 1, 7), np.full(7, 0.3), np.full(7, 2)])
+    found, expected = ([array(net(x, training=True)), *slopes(net, x, targets)] for net in networks)
+    found, expected = (
+        [*parts, *kind.get_weights(), array(net(x))]
+        for parts, kind, net in zip((found, expected), kinds, networks, strict=True)
+    )
+    assert len(found) == 9 and np.abs(kinds[0].get_weights()[2] - 0.3).min() > 0.1  # the statistics have moved
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=2e-5)
+    kinds[0].trainable = False
+    np.testing.assert_allclose(array(networks[0](x, training=True)), array(networks[0](x)))
 
 
 def test_unit_matrices():
@@ -279,11 +338,13 @@ CONFIGS = [
     (layers.AntiAlias, {"scale": 0.5}),
     (keypoints.SoftKeypoints, {"temperature": 0.3}),
     (keypoints.SoftHeatmaps, {"temperature": 0.2}),
-    (model.SparseMotions, {"variance": 0.05, "align_corners": False}),
+    (motion.SparseMotions, {"variance": 0.05, "align_corners": False}),
     (layers.WarpFeatures, {"align_corners": False}),
     (layers.GaussianMaps, {"variance": 0.07}),
-    (model.CombineMotions, {}),
+    (motion.CombineMotions, {}),
     (hourglass.SpectralConv2D, {"filters": 5, "kernel_size": (3, 3)}),
+    (hourglass.UpConv2D, {"filters": 5, "kernel_size": (3, 3)}),
+    (hourglass.BatchNorm, {"momentum": 0.8, "epsilon": 0.02}),
 ]
 
 
@@ -329,7 +390,7 @@ def small_network():
     keras.utils.set_random_seed(11)
     inputs = keras.Input((16, 16, 3))
     x = layers.AntiAlias(0.5, name="down")(inputs)
-    x = hourglass.conv(x, 4, 3, name="spectral", spectral_norm=True)
+    x = hourglass.conv(x, 4, 3, name="spectral", layer=hourglass.SpectralConv2D)
     x = hourglass.hourglass(x, width=4, max_width=8, blocks=2, name="net")
     x = hourglass.residual_block(x, name="residual")
     logits, bends = hourglass.conv(x, 2, 3, name="kp"), hourglass.conv(x, 8, 3, name="jacobian")
@@ -364,6 +425,6 @@ def test_convolutions_start_as_in_pytorch():
 
 @jax_twin.needs_jax
 def test_the_same_on_jax():
-    names = ["pytorch_s_numbers", "slopes", "no_numbers", "singular_values", "sparse_motions"]
+    names = ["pytorch_s_numbers", "slopes", "no_numbers", "singular_values", "sparse_motions", "one_conv", "batch_norm"]
     said = jax_twin.run(__file__, ["face_layers", "face_model"], names)
     assert " passed" in said and "skipped" not in said, said

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from helpers.face_animation import losses, transform
+from helpers.face_animation import losses
+from helpers.face_animation.model import transform
 
 GOLDEN = runtime.repo_root().parent / "shared" / "data" / "faces" / "first_order_motion_golden.json"
 

@@ -15,17 +15,17 @@ import pytest
 from PIL import Image, ImageSequence
 
 from helpers import runtime, video
-from helpers.face_animation import mini, mini_originals, mini_stage
-from helpers.face_animation.mini_puppets import POINTS, Pose, make_puppet, plan_motion
+from helpers.face_animation.mini import dataset, originals, stage
+from helpers.face_animation.mini.puppets import POINTS, Pose, make_puppet, plan_motion
 
 NAME = re.compile(r"^(?P<person>id\d{5})#(?P<video>[^#]{11})#(?P<start>\d{6})#(?P<end>\d{6})\.(mp4|gif|png)$")
 SMALL = {"people": (3, 3), "clips": 2, "size": 48}
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
+def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("puppets")
-    return folder, mini.make_dataset(folder, jobs=2, **SMALL)
+    return folder, dataset.make_dataset(folder, jobs=2, **SMALL)
 
 
 def read(path, form: str, size: int = 48) -> np.ndarray:
@@ -47,8 +47,8 @@ def digest(frames: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest()
 
 
-def test_names_parse_and_the_table_tells_what_lies_there(dataset):
-    folder, table = dataset
+def test_names_parse_and_the_table_tells_what_lies_there(drawn):
+    folder, table = drawn
     columns = ["clip", "person", "video", "start", "end", "partition", "path", "form", "frames"]
     assert list(table.columns) == columns and len(table) == 12 and table["clip"].is_unique
     there = [f"{part}/{path.name}" for part in ("train", "test") for path in (folder / part).iterdir()]
@@ -66,8 +66,8 @@ def test_names_parse_and_the_table_tells_what_lies_there(dataset):
         assert all(before <= after for before, after in zip(rows["end"], rows["start"][1:], strict=False))
 
 
-def test_all_four_forms_occur_on_both_sides(dataset):
-    folder, table = dataset
+def test_all_four_forms_occur_on_both_sides(drawn):
+    folder, table = drawn
     for _, rows in table.groupby("partition"):
         assert rows["form"].value_counts().to_dict() == {"mp4": 3, "frames": 1, "gif": 1, "strip": 1}
     kinds = {"mp4": ".mp4", "frames": ".mp4", "gif": ".gif", "strip": ".png"}
@@ -80,8 +80,8 @@ def test_all_four_forms_occur_on_both_sides(dataset):
             assert Image.open(path).info["duration"] == 40
 
 
-def test_metadata_have_the_genuine_form_and_agree_with_the_files(dataset):
-    folder, table = dataset
+def test_metadata_have_the_genuine_form_and_agree_with_the_files(drawn):
+    folder, table = drawn
     metadata = pd.read_csv(folder / "vox-metadata.csv")
     genuine = ["video_id", "start", "end", "bbox", "fps", "width", "height", "partition", "person_id"]
     assert list(metadata.columns) == genuine and not metadata.isna().any(axis=None)
@@ -89,7 +89,7 @@ def test_metadata_have_the_genuine_form_and_agree_with_the_files(dataset):
     key = ["person_id", "video_id", "start", "end", "partition"]
     listed = set(metadata[key].itertuples(index=False, name=None))
     there = set(table[["person", "video", "start", "end", "partition"]].itertuples(index=False, name=None))
-    gone = {(person, name, int(start), int(end), "train") for person, name, start, end in map(_parts, mini.BROKEN)}
+    gone = {(person, name, int(start), int(end), "train") for person, name, start, end in map(_parts, dataset.BROKEN)}
     assert listed == there | gone and gone.isdisjoint(there) and len(gone) == 1
     boxes = metadata["bbox"].str.fullmatch(r"\d+-\d+-\d+-\d+")
     left, top, right, bottom = metadata["bbox"].str.split("-", expand=True).astype(int).to_numpy().T
@@ -101,15 +101,15 @@ def _parts(name: str) -> list[str]:
     return name.removesuffix(".mp4").split("#")
 
 
-def test_broken_ones_are_not_there(dataset):
-    folder, table = dataset
-    for name, reason in mini.BROKEN.items():
+def test_broken_ones_are_not_there(drawn):
+    folder, table = drawn
+    for name, reason in dataset.BROKEN.items():
         assert NAME.match(name) and reason.startswith("gone")
         assert not list(folder.rglob(f"{name}*")) and name not in set(table["clip"])
 
 
-def test_puppets_of_the_test_are_unseen_and_no_two_are_alike(dataset):
-    _, table = dataset
+def test_puppets_of_the_test_are_unseen_and_no_two_are_alike(drawn):
+    _, table = drawn
     persons = table.groupby("partition")["person"].unique()
     assert set(persons["train"]) == {"id10001", "id10002", "id10003"}
     assert set(persons["test"]) == {"id10280", "id10281", "id10282"}
@@ -123,9 +123,9 @@ def test_puppets_of_the_test_are_unseen_and_no_two_are_alike(dataset):
     assert make_puppet(3, seed=0) != make_puppet(3, seed=1)
 
 
-def test_number_of_jobs_changes_nothing_and_files_that_stand_are_left(dataset, tmp_path):
-    folder, table = dataset
-    again = mini.make_dataset(tmp_path, jobs=1, **SMALL)
+def test_number_of_jobs_changes_nothing_and_files_that_stand_are_left(drawn, tmp_path):
+    folder, table = drawn
+    again = dataset.make_dataset(tmp_path, jobs=1, **SMALL)
     assert again.equals(table)
     for name in ("points.csv", "vox-metadata.csv"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
@@ -134,22 +134,22 @@ def test_number_of_jobs_changes_nothing_and_files_that_stand_are_left(dataset, t
     kept, lost = (tmp_path / path for path in table.loc[table["form"] == "mp4", "path"][:2])
     before, content = kept.stat().st_mtime_ns, digest(read(lost, "mp4"))
     lost.unlink()
-    assert mini.make_dataset(tmp_path, jobs=1, **SMALL).equals(table)
+    assert dataset.make_dataset(tmp_path, jobs=1, **SMALL).equals(table)
     assert kept.stat().st_mtime_ns == before and digest(read(lost, "mp4")) == content
     assert (tmp_path / "points.csv").read_bytes() == (folder / "points.csv").read_bytes()
 
 
 def test_pictures_do_not_depend_on_the_hash_seed_of_python():
-    code = "import hashlib\nfrom helpers.face_animation import mini\n"
-    code += "print(hashlib.sha256(mini.make_pair(1, 2, seed=5, size=32, frames=4).truth.tobytes()).hexdigest())"
+    code = "import hashlib\nfrom helpers.face_animation.mini import dataset\n"
+    code += "print(hashlib.sha256(dataset.make_pair(1, 2, seed=5, size=32, frames=4).truth.tobytes()).hexdigest())"
     environment = os.environ | {"PYTHONHASHSEED": "123"}
     run = subprocess.run([sys.executable, "-c", code], cwd=runtime.repo_root(), env=environment, capture_output=True)
     assert run.returncode == 0, run.stderr.decode()
-    assert run.stdout.decode().strip() == digest(mini.make_pair(1, 2, seed=5, size=32, frames=4).truth)
+    assert run.stdout.decode().strip() == digest(dataset.make_pair(1, 2, seed=5, size=32, frames=4).truth)
 
 
 def test_workers_do_not_import_a_framework():
-    code = "import sys\nfrom helpers.face_animation import mini\n"
+    code = "import sys\nfrom helpers.face_animation.mini import dataset\n"
     code += "print({'tensorflow', 'keras', 'jax'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], cwd=runtime.repo_root(), capture_output=True)
     assert run.stdout.decode().strip() == "set()", run.stderr.decode()
@@ -157,15 +157,15 @@ def test_workers_do_not_import_a_framework():
 
 def lone(monkeypatch, puppet, pose, size, wanted: tuple[int, int, int]) -> np.ndarray:
     """Draw with only those shapes that have the wanted colour: where they are, (size, size) in [0, 1]."""
-    whole = mini_stage._Stage.fill
+    whole = stage._Stage.fill
 
     def fill(stage, pixels, color):
         whole(stage, pixels, (255, 255, 255) if color == wanted else (0, 0, 0))
 
     with monkeypatch.context() as patch:
-        patch.setattr(mini_stage._Stage, "fill", fill)
-        patch.setattr(mini_stage._Stage, "line", lambda *_: None)
-        return mini_stage.draw_puppet(np.zeros((size, size, 3), np.uint8), puppet, pose)[..., 0] / 255
+        patch.setattr(stage._Stage, "fill", fill)
+        patch.setattr(stage._Stage, "line", lambda *_: None)
+        return stage.draw_puppet(np.zeros((size, size, 3), np.uint8), puppet, pose)[..., 0] / 255
 
 
 def middle(share: np.ndarray) -> np.ndarray:
@@ -185,13 +185,13 @@ POSES = {
 @pytest.mark.parametrize("size", [64, 128])
 def test_points_lie_on_what_is_drawn(monkeypatch, pose, size):
     puppet = dataclasses.replace(make_puppet(2), spots=0, eyebrows=False)
-    points = dict(zip(POINTS, mini_stage.puppet_points(puppet, pose, size), strict=True))
+    points = dict(zip(POINTS, stage.puppet_points(puppet, pose, size), strict=True))
     pixel = size / 128
 
     def share(color):
         return lone(monkeypatch, puppet, pose, size, color)
 
-    eyes, iris = share(mini_stage.WHITE) + share(puppet.iris) + share(mini_stage.DARK), share(mini_stage.DARK)
+    eyes, iris = share(stage.WHITE) + share(puppet.iris) + share(stage.DARK), share(stage.DARK)
     between = (points["right_eye"] + points["left_eye"]) / 2
     axis = points["left_eye"] - points["right_eye"]
     y, x = np.mgrid[:size, :size]
@@ -202,15 +202,15 @@ def test_points_lie_on_what_is_drawn(monkeypatch, pose, size):
         assert np.linalg.norm(middle(iris * half) - points[f"{side}_pupil"]) < 1.0 * pixel
     nose = share(puppet.nose)
     assert np.linalg.norm(middle(nose) - points["nose"]) < 1.2 * pixel  # its own glint lies beside it
-    chin = share(mini_stage.shade(puppet.skin, 0.74))
+    chin = share(stage.shade(puppet.skin, 0.74))
     assert np.linalg.norm(middle(chin) - points["chin"]) < 1.0 * pixel
-    mouth = share(mini_stage.MOUTH) + share(mini_stage.TONGUE)
+    mouth = share(stage.MOUTH) + share(stage.TONGUE)
     along = np.array([np.cos(pose.roll), np.sin(pose.roll)])
     ys, xs = np.nonzero(mouth > 0.3)
     extent = np.stack([xs, ys], axis=1) @ along
     for name, end in (("right_mouth", extent.min()), ("left_mouth", extent.max())):
         assert abs(points[name] @ along - end) < 3 * pixel + 0.5, name
-    ears = share(mini_stage.shade(puppet.skin, 0.62))
+    ears = share(stage.shade(puppet.skin, 0.62))
     for name, turned_away in (("right_ear", pose.yaw < -0.2), ("left_ear", pose.yaw > 0.2)):
         near = np.hypot(*(points[name] - np.stack([x, y], axis=-1)).transpose(2, 0, 1)) < 12 * pixel
         if turned_away:
@@ -218,9 +218,9 @@ def test_points_lie_on_what_is_drawn(monkeypatch, pose, size):
         assert np.linalg.norm(middle(ears * near) - points[name]) < 2.5 * pixel, name
 
 
-def test_points_of_the_file_are_those_of_the_pictures(dataset):
-    folder, table = dataset
-    points = mini.read_points(folder)
+def test_points_of_the_file_are_those_of_the_pictures(drawn):
+    folder, table = drawn
+    points = dataset.read_points(folder)
     assert set(points) == set(table["clip"])
     assert all(points[row.clip].shape == (row.frames, 10, 2) for row in table.itertuples())
     for row in table[table["form"] == "frames"].itertuples():
@@ -232,21 +232,21 @@ def test_points_of_the_file_are_those_of_the_pictures(dataset):
 
 def test_turning_shifts_nose_and_eyes_against_the_outline():
     puppet = make_puppet(0)
-    ahead, turned = (mini_stage.puppet_points(puppet, Pose(yaw=yaw), 128) for yaw in (0.0, 0.4))
+    ahead, turned = (stage.puppet_points(puppet, Pose(yaw=yaw), 128) for yaw in (0.0, 0.4))
     shift = dict(zip(POINTS, turned[:, 0] - ahead[:, 0], strict=True))
     assert shift["nose"] > shift["right_eye"] > 5 and shift["nose"] > shift["left_eye"]  # what stands out moves most
     assert abs(shift["right_ear"]) < 5 and abs(shift["left_ear"]) < 5
-    rolled = mini_stage.puppet_points(puppet, Pose(roll=0.3), 128)
+    rolled = stage.puppet_points(puppet, Pose(roll=0.3), 128)
     sides = rolled[POINTS.index("left_eye")] - rolled[POINTS.index("right_eye")]
     assert np.arctan2(sides[1], sides[0]) == pytest.approx(0.3, abs=0.01)
-    nod = mini_stage.puppet_points(puppet, Pose(pitch=0.3), 128)[POINTS.index("nose"), 1]
+    nod = stage.puppet_points(puppet, Pose(pitch=0.3), 128)[POINTS.index("nose"), 1]
     assert nod > ahead[POINTS.index("nose"), 1] + 5
-    talk = mini_stage.puppet_points(puppet, Pose(opening=1), 128)[POINTS.index("chin"), 1]
+    talk = stage.puppet_points(puppet, Pose(opening=1), 128)[POINTS.index("chin"), 1]
     assert talk > ahead[POINTS.index("chin"), 1] + 5
 
 
-def test_copying_the_source_is_clearly_wrong_and_the_wall_stands_still(dataset):
-    folder, table = dataset
+def test_copying_the_source_is_clearly_wrong_and_the_wall_stands_still(drawn):
+    folder, table = drawn
     for row in table.itertuples():
         frames = read(folder / row.path, row.form)
         values = frames.astype(np.float32) / 255
@@ -256,12 +256,12 @@ def test_copying_the_source_is_clearly_wrong_and_the_wall_stands_still(dataset):
             assert all((before != after).any() for before, after in pairwise(frames))
 
 
-def test_clips_of_a_video_share_the_wall_and_differ_in_motion(dataset):
-    folder, table = dataset
+def test_clips_of_a_video_share_the_wall_and_differ_in_motion(drawn):
+    folder, table = drawn
     first, second = table[table["video"] == table["video"][0]].itertuples()
     corner = [np.median(read(folder / row.path, row.form)[:, :8, :3], axis=0) for row in (first, second)]
     assert np.abs(corner[0] - corner[1]).mean() < 4
-    points = mini.read_points(folder)
+    points = dataset.read_points(folder)
     assert np.abs(points[first.clip][:64] - points[second.clip][:64]).mean() > 1
 
 
@@ -273,20 +273,20 @@ def test_every_part_of_a_puppet_moves():
 
 
 def test_a_pair_tells_the_animation_that_is_wanted():
-    same, cross = mini.make_pair(1, 1, size=64, frames=20), mini.make_pair(1, 2, size=64, frames=20)
+    same, cross = dataset.make_pair(1, 1, size=64, frames=20), dataset.make_pair(1, 2, size=64, frames=20)
     assert same.driving.shape == same.truth.shape == (20, 64, 64, 3) and same.driving.dtype == np.uint8
     assert (same.truth == same.driving).all() and (same.source == same.driving[0]).all()
     assert (cross.source == cross.truth[0]).all() and (cross.source_points == cross.truth_points[0]).all()
-    assert np.allclose(cross.source_points, mini_stage.puppet_points(make_puppet(1), Pose(), 64), atol=1e-3)
+    assert np.allclose(cross.source_points, stage.puppet_points(make_puppet(1), Pose(), 64), atol=1e-3)
     nose = POINTS.index("nose")
     motion, wanted = (points[:, nose] - points[0, nose] for points in (cross.driving_points, cross.truth_points))
     assert np.ptp(motion[:, 0]) > 3 and np.corrcoef(motion[:, 0], wanted[:, 0])[0, 1] > 0.9
 
 
-def test_originals_hold_the_clips_where_the_metadata_say(dataset, tmp_path):
-    folder, table = dataset
+def test_originals_hold_the_clips_where_the_metadata_say(drawn, tmp_path):
+    folder, table = drawn
     rows = table.head(2)
-    (path,) = mini_originals.make_originals(tmp_path, rows, jobs=1)
+    (path,) = originals.make_originals(tmp_path, rows, jobs=1)
     assert path.name == f"{rows['video'][0]}.mp4" and video.header_info(path)["fps"] == 25
     frames = np.stack(list(video.read_frames(path)))
     assert frames.shape[1:] == (360, 640, 3) and len(frames) >= rows["end"].max()
@@ -313,11 +313,11 @@ def test_originals_hold_the_clips_where_the_metadata_say(dataset, tmp_path):
 )
 def test_numbers_that_make_no_dataset_are_named(tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
-        mini.make_dataset(tmp_path, **options)
+        dataset.make_dataset(tmp_path, **options)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("arguments", [{"source": -1}, {"frames": 1}, {"size": 33}])
 def test_a_pair_that_cannot_be_is_named(arguments):
     with pytest.raises(ValueError, match="Received"):
-        mini.make_pair(**arguments)
+        dataset.make_pair(**arguments)

@@ -18,6 +18,8 @@ import pytest
 from keras import ops
 
 from helpers.face_animation import layers, model
+from helpers.face_animation.model import playing
+from helpers.face_animation.model.keypoints import build_heatmaps
 
 GOLDEN = runtime.repo_root().parent / "shared" / "data" / "faces" / "first_order_motion_golden.json"
 TINY = {"size": 64, "num_keypoints": 5}
@@ -300,8 +302,8 @@ def test_all_weights_of_the_generator_count():
 def test_a_cached_source_changes_nothing():
     network = generator(True)
     inputs = generator_inputs()
-    parts = model.build_source_encoder(network)(inputs.pop("source"), training=False)
-    driver = model.build_driver(network)
+    parts = playing.build_source_encoder(network)(inputs.pop("source"), training=False)
+    driver = playing.build_driver(network)
     assert not {layer.name for layer in driver.layers} & {
         "first_conv",
         "down_blocks_1_conv",
@@ -329,9 +331,9 @@ def tiny_inputs(frames=3, sources=3, size=(64, 64)):
 
 def test_one_source_for_a_batch_of_driving_frames(tiny):
     inputs = tiny_inputs(sources=1)
-    parts = model.build_source_encoder(tiny)(inputs["source"], training=False)
+    parts = playing.build_source_encoder(tiny)(inputs["source"], training=False)
     rest = {name: part for name, part in inputs.items() if name != "source"}
-    found = model.build_driver(tiny)({**parts, **rest}, training=False)
+    found = playing.build_driver(tiny)({**parts, **rest}, training=False)
     repeated = {name: part if "driving" in name else ops.repeat(part, 3, axis=0) for name, part in inputs.items()}
     for name, expected in tiny(repeated, training=False).items():
         close(found[name], ops.convert_to_numpy(expected), 1e-6)
@@ -348,7 +350,7 @@ def test_keypoints_of_any_shape_of_image():
     options = {**TINY_DETECTOR, "size": (64, 96)}
     network = model.build_keypoint_detector("unet3plus", **options)
     images = np.random.default_rng(5).random((2, 64, 96, 3), dtype="float32")
-    maps = ops.convert_to_numpy(model.build_heatmaps(network)(images, training=False))
+    maps = ops.convert_to_numpy(build_heatmaps(network)(images, training=False))
     assert maps.shape == (2, 10, 18, 5)
     close(maps.sum((1, 2)), np.ones((2, 5)), 1e-5)
     found = network(images, training=False)
@@ -406,7 +408,7 @@ def test_one_step_of_training_in_half_precision_moves_every_weight():
 
 def test_a_saved_generator_is_the_same(tiny, tmp_path):
     inputs = tiny_inputs()
-    model.build_driver(tiny)
+    playing.build_driver(tiny)
     tiny.save(tmp_path / "generator.keras")
     loaded = keras.saving.load_model(tmp_path / "generator.keras")
     other = model.build_generator(**TINY_GENERATOR)

@@ -13,20 +13,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from helpers import video
-from helpers.face_animation import (
-    animate,
-    data,
-    evaluation,
-    mini,
-    mini_originals,
-    networks,
-    prepare,
-    runs,
-    steps,
-    voxceleb,
-)
+from helpers import video, workspace
+from helpers.batches import SIDES
+from helpers.face_animation import animate, data, runs, splits, steps
 from helpers.face_animation.config import FaceAnimationConfig
+from helpers.face_animation.evaluation import scoring
+from helpers.face_animation.mini import dataset, originals
+from helpers.face_animation.sources import local, voxceleb
 from helpers.fetch import manifests
 
 CONFIG = FaceAnimationConfig(
@@ -45,7 +38,7 @@ TINY = {
 
 def puppets(count=4, size=(40, 48), seed=0):
     """Frames of a head that moves, (count, *size, 3) uint8."""
-    pair = mini.make_pair(seed, seed, size=48, frames=max(2, count))
+    pair = dataset.make_pair(seed, seed, size=48, frames=max(2, count))
     return np.stack([cv2.resize(frame, size[::-1]) for frame in pair.driving[:count]])
 
 
@@ -65,7 +58,7 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(steps, "MINI", {"people": (4, 3), "clips": 1})
         for network in ("tiny64", "vox256"):
-            patch.setitem(networks.WIDTHS, network, TINY)
+            patch.setitem(runs.WIDTHS, network, TINY)
         yield
 
 
@@ -104,17 +97,57 @@ def test_prepared_clips_are_all_of_one_form_and_size(finished):
 def test_the_groups_hold_every_training_clip_once(finished):
     config, place, done = finished
     clips = done["split"].table("clips")
-    groups = data.read_groups(done["split"].folder / "groups.json", names=clips["clip"])
+    groups = splits.read_groups(done["split"].folder / "groups.json", names=clips["clip"])
     train = clips[clips["partition"] == "train"]
     assert sorted(groups[0] + groups[1]) == sorted(train["clip"])
     assert all(set(train.loc[train["group"] == number, "clip"]) == set(group) for number, group in enumerate(groups))
-    assert (clips.loc[clips["partition"] == "test", "group"] == steps.NO_GROUP).all()
-    sides = {side: set(steps.clips_of(config, place, side)["clip"]) for side in ("train", "unseen", "test")}
-    assert (sides["train"], sides["unseen"]) == (set(groups[0]), set(groups[1]))
+    assert (clips.loc[clips["partition"] == "test", "group"] == splits.NO_GROUP).all()
+    sides = {side: set(steps.clips_of(config, place, side)["clip"]) for side in ("train", "validation", "test")}
+    assert (sides["train"], sides["validation"]) == (set(groups[0]), set(groups[1]))
     assert sides["test"] == set(clips.loc[clips["partition"] == "test", "clip"])
+    other = dataclasses.replace(config, group=1)
+    steps.split(other, place)
+    swapped = [set(steps.clips_of(other, place, side)["clip"]) for side in ("validation", "train")]
+    assert swapped == [set(group) for group in groups]
     pairs = done["split"].table("pairs")
     assert set(pairs.stack()) <= sides["test"] and (pairs["source"] != pairs["driving"]).all()  # each of two persons
     assert not pairs.duplicated().any()
+
+
+def test_every_phase_gets_the_clips_of_its_side(finished, monkeypatch, tmp_path):
+    config, place, _ = finished
+    place, saw = workspace.as_workspace(place), {}
+    names = {side: sorted(steps.clips_of(config, place, side)["clip"]) for side in SIDES}
+    assert len(set(map(tuple, names.values()))) == 3 and all(names.values())
+
+    def tell(module, name, number, result):
+        def spy(*arguments, **options):
+            saw[name] = sorted(arguments[number]["clip"])
+            return result
+
+        monkeypatch.setattr(module, name, spy)
+
+    log = pd.DataFrame({"step": [1], "watch_l1": [0.1], "time": "", "saved": True})
+    monkeypatch.setattr(runs, "train_one", lambda *arguments, **options: log)
+    tell(runs, "batches_of", 1, None)
+    tell(runs, "watched_pairs", 1, None)
+    steps.train.body(config, place, tmp_path)
+    assert saw == {"batches_of": names["train"], "watched_pairs": names["validation"]}
+
+    saw.clear()
+    table = pd.DataFrame({"drawer": ["a"], "clip": ["x"], "frames": [1], "l1": [0.1], "psnr": [1.0], "ssim": [1.0]})
+    monkeypatch.setattr(steps, "load_animators", lambda *_: dict.fromkeys(config.variants))
+    monkeypatch.setattr(steps, "with_points", lambda config, place, side: side)
+    sides = []
+    points = pd.DataFrame({"drawer": ["a"], "keypoint_error": [1.0]})
+    monkeypatch.setattr(scoring, "follow_points", lambda _, *parts: sides.extend(parts) or points)
+    tell(scoring, "score_all", 1, table)
+    tell(scoring, "animate_pairs", 1, table)
+    tell(scoring, "measure_all", 1, table)
+    steps.evaluate.body(config, place, tmp_path)
+    scored = sorted(steps.clips_of(config, place, "test")["clip"].head(config.test_clips))
+    assert saw == {"score_all": scored, "animate_pairs": names["test"], "measure_all": scored}
+    assert sides == ["train", "test"]  # the map to known points is fitted on the first
 
 
 def test_training_leaves_weights_logs_and_pictures_of_each_variant(finished):
@@ -138,7 +171,7 @@ def test_training_leaves_weights_logs_and_pictures_of_each_variant(finished):
 
 def test_tables_of_the_evaluation(finished):
     config, place, done = finished
-    found, drawers = done["evaluate"], [evaluation.COPY]
+    found, drawers = done["evaluate"], [scoring.COPY]
     drawers += [name + tail for name in config.variants for tail in ("", ", untrained")]
     scores, clips, speed = (found.table(name) for name in ("scores", "clips", "speed"))
     assert scores["drawer"].tolist() == drawers
@@ -151,7 +184,7 @@ def test_tables_of_the_evaluation(finished):
     test = steps.clips_of(config, place, "test").head(2)
     copies = []
     for path, count in zip(test["path"], test["frames"], strict=True):
-        clip = data.read_clip(steps.clip_root(config, place) / path)
+        clip = data.read_clip(done["preprocess"].source_root / path)
         clip = clip[[0, round((count - 1) / 2), count - 1]] / 255
         copies.append(np.abs(clip[1:] - clip[:1]).mean())
     assert scores["l1"][0] == pytest.approx(np.mean(copies), rel=1e-5)  # two frames of either clip
@@ -165,7 +198,7 @@ def test_animations_show_source_driving_and_every_variant(finished):
     assert set(wanted.stack()) - scored  # test_clips is less than all, and no limit to the animations
     pair = pairs.iloc[1]
     clips = np.stack(list(video.read_frames(done["evaluate"].folder / "animations" / pair["file"])))
-    test, root = steps.clips_of(config, place, "test").set_index("clip"), steps.clip_root(config, place)
+    test, root = steps.clips_of(config, place, "test").set_index("clip"), done["preprocess"].source_root
     driving = data.read_clip(root / test.loc[pair["driving"], "path"])
     still = data.read_clip(root / test.loc[pair["source"], "path"])[0]
     assert clips.shape == (len(driving), 32, 4 * 32, 3)
@@ -194,6 +227,7 @@ def test_a_rerun_does_nothing_and_only_what_decides_makes_new_folders(finished):
         ("split", {"group": 1}),
         ("split", {"drop_shared": True}),
         ("train", {"epochs": 2}),
+        ("train", {"learning_rate": 1e-3}),
         ("train", {"variants": ("unet",)}),
         ("evaluate", {"relative": False}),
         ("evaluate", {"test_clips": 1}),
@@ -235,7 +269,7 @@ def own(tmp_path_factory):
 
 def write_clip(path, frames):
     if not path.suffix:
-        prepare.write_folder(path, frames)
+        local.write_folder(path, frames)
     elif path.suffix == ".gif":
         first, *rest = map(Image.fromarray, frames)
         first.save(path, save_all=True, append_images=rest, duration=40)
@@ -255,7 +289,7 @@ def test_own_clips_in_all_four_forms(own, tmp_path):
     assert "broken.mp4" in bad["broken.mp4"] and "a single frame; expected a clip of 2 or more" in bad["single.jpg"]
     assert listed["form"].value_counts().to_dict() == {"video": 4, "folder": 2, "gif": 2, "strip": 2}
     made = done["preprocess"].table("clips")
-    assert done["preprocess"].found == {"clips": 7, "failed": 1, "frames": 35}
+    assert done["preprocess"].found == {"root": "clips", "clips": 7, "failed": 1, "frames": 35}
     (twin,) = made[made["error"] != ""].to_dict("records")
     assert twin["clip"] == "9.png" and "another clip has this name" in twin["error"]  # 9.gif comes first
     final = done["split"].table("clips")
@@ -278,9 +312,9 @@ def test_clips_as_videos_keep_their_rate(own, tmp_path):
 def test_a_killed_preprocess_goes_on(own, tmp_path, monkeypatch):
     config = dataclasses.replace(CONFIG, source="local", local_folder=str(own), by_person=False)
     steps.build_dataset(config, tmp_path)
-    genuine, written = prepare.write_folder, []
-    parallel = prepare.parallel.parallel
-    monkeypatch.setattr(prepare.parallel, "parallel", lambda *a, **o: parallel(*a, **{**o, "jobs": 1}))
+    genuine, written = local.write_folder, []
+    parallel = local.parallel.parallel
+    monkeypatch.setattr(local.parallel, "parallel", lambda *a, **o: parallel(*a, **{**o, "jobs": 1}))
 
     def fragile(path, frames):
         if len(written) == 3:
@@ -290,7 +324,7 @@ def test_a_killed_preprocess_goes_on(own, tmp_path, monkeypatch):
         written.append(path.name)
         return genuine(path, frames)
 
-    monkeypatch.setattr(prepare, "write_folder", fragile)
+    monkeypatch.setattr(local, "write_folder", fragile)
     with pytest.raises(KeyboardInterrupt):
         steps.preprocess(config, tmp_path)
     assert not steps.preprocess.done(config, tmp_path)
@@ -321,38 +355,38 @@ def test_a_changed_folder_is_a_new_data_set(own, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def originals(tmp_path_factory):
+def whole_videos(tmp_path_factory):
     """Whole videos as a user has them, one of the table's gone, another broken; and the table."""
     folder = tmp_path_factory.mktemp("originals")
-    table = mini.make_dataset(folder / "mini", people=(2, 1), clips=2, size=32, jobs=1)
-    mini_originals.make_originals(folder / "videos" / "deep", table, jobs=1)
+    table = dataset.make_dataset(folder / "mini", people=(2, 1), clips=2, size=32, jobs=1)
+    originals.make_originals(folder / "videos" / "deep", table, jobs=1)
     first = table[table["partition"] == "train"]["video"].iloc[-1]
     (folder / "videos" / "deep" / f"{first}.mp4").write_bytes(b"cut off in the download")
     return folder, table, first
 
 
 @pytest.fixture
-def vox(originals, monkeypatch):
+def vox(whole_videos, monkeypatch):
     """The config; the table comes from the drawn data instead of the network."""
-    folder, table, broken = originals
+    folder, table, broken = whole_videos
 
     def fetch(manifest, target, *, names):
-        assert manifest.name == "voxceleb" and names == [steps.METADATA]
+        assert manifest.name == "voxceleb" and names == [voxceleb.METADATA]
         target.mkdir(parents=True, exist_ok=True)
-        (target / steps.METADATA).write_bytes((folder / "mini" / "vox-metadata.csv").read_bytes())
-        return {steps.METADATA: target / steps.METADATA}
+        (target / voxceleb.METADATA).write_bytes((folder / "mini" / "vox-metadata.csv").read_bytes())
+        return {voxceleb.METADATA: target / voxceleb.METADATA}
 
     monkeypatch.setattr(manifests, "fetch_all", fetch)
     config = dataclasses.replace(CONFIG, source="voxceleb", local_folder=str(folder / "videos"), n_groups=1)
     return config, table, broken
 
 
-def test_voxceleb_from_own_copies(vox, originals, tmp_path):
+def test_voxceleb_from_own_copies(vox, whole_videos, tmp_path):
     config, table, broken = vox
     done = go(config, tmp_path, "split")
     listed = done["build_dataset"].table("clips")
     (gone,) = listed[listed["error"] != ""].to_dict("records")
-    assert gone["clip"] in mini.BROKEN and gone["error"] == "gone: no file of this video"
+    assert gone["clip"] in dataset.BROKEN and gone["error"] == "gone: no file of this video"
     assert sorted(listed["clip"]) == sorted(
         [*(name.rsplit(".", 1)[0] + ".mp4" for name in table["clip"]), gone["clip"]]
     )
@@ -364,7 +398,7 @@ def test_voxceleb_from_own_copies(vox, originals, tmp_path):
     puppet = table.assign(clip=table["clip"].str.rsplit(".", n=1).str[0] + ".mp4").set_index("clip")
     for clip, row in made[made["error"] == ""].iterrows():
         cut = data.read_clip(done["preprocess"].folder / "clips" / row["path"])
-        drawn = data.read_clip(originals[0] / "mini" / puppet.loc[clip, "path"])
+        drawn = data.read_clip(whole_videos[0] / "mini" / puppet.loc[clip, "path"])
         assert cut.shape == drawn.shape == (row["frames"], 32, 32, 3)
         assert np.abs(cut.astype(float) - drawn).mean() < 20  # the box is the stage: the clip itself is drawn there
         assert np.abs(cut.astype(float) - drawn[::-1]).mean() > np.abs(cut.astype(float) - drawn).mean()
@@ -449,9 +483,9 @@ def test_a_published_checkpoint_is_where_training_starts(tmp_path):
         repeats=1,
     )
     built = (
-        networks.build_detector(config, "fomm"),
-        networks.build_generator(config),
-        networks.build_discriminator(config),
+        runs.new_detector(config, "fomm"),
+        runs.new_generator(config),
+        runs.new_discriminator(config),
     )
     given = [weights_like(network, seed) for seed, network in enumerate(built)]
     torch_file(
@@ -470,7 +504,7 @@ def test_a_published_checkpoint_is_where_training_starts(tmp_path):
     converted = runs.load_networks(dataclasses.replace(config, checkpoint=None), "fomm", tmp_path / "converted")
     for (_, expected), network in zip(given, converted, strict=False):
         assert all((one == two).all() for one, two in zip(expected, network.get_weights(), strict=True))
-    judge = networks.build_model(config, "fomm", steps_per_epoch=1).discriminator
+    judge = runs.build_network(config, "fomm", steps_per_epoch=1).discriminator
     assert all((one == two).all() for one, two in zip(given[2][1], judge.get_weights(), strict=True))
     torch_file(path, {"kp_detector": given[0][0], "generator": given[0][0]})
     with pytest.raises(ValueError, match=r"generator: no (tensor|variable) for"):

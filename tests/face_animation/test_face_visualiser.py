@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from helpers.face_animation import visualiser
+from helpers.face_animation.evaluation import visualiser
 
 COUNT = 4
 

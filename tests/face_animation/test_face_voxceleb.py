@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from helpers import runtime, video
-from helpers.face_animation import data, voxceleb
+from helpers.face_animation import data
+from helpers.face_animation.sources import voxceleb
 from helpers.fetch import manifests
 
 GENUINE = runtime.repo_root().parent / "shared" / "data" / "faces" / "vox-metadata.csv"

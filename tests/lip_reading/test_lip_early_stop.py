@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import training
-from helpers.lip_reading.early_stop import BEFORE, BEST, EarlyStop, best_epoch, load_best
+from helpers.lip_reading.early_stop import EarlyStop, best_epoch, best_files, load_best
 
 STEPS = 2
 NAN = float("nan")
@@ -42,7 +42,7 @@ def run(folder, script, *, patience, breaker=None, weights=None, **options):
             if hasattr(model, "jax_state_sync"):
                 model.jax_state_sync()
             weights[epoch] = model.get_weights()
-        return {"val_accuracy": script[epoch - 1]}
+        return {"validation_accuracy": script[epoch - 1]}
 
     callbacks = [EarlyStop(folder, patience=patience), *([breaker] if breaker else [])]
     options = {"epochs": len(script), "steps_per_epoch": STEPS, "validation": validation, **options}
@@ -86,25 +86,25 @@ RULES = [  # accuracies, patience, epochs that run, best epoch
 def test_the_documented_rule(tmp_path, script, patience, epochs, best, capsys):
     weights = {}
     log = run(tmp_path, script, patience=patience, weights=weights)
-    assert len(log) == epochs and best_epoch(log["val_accuracy"]) == best
+    assert len(log) == epochs and best_epoch(log["validation_accuracy"]) == best
     model = build()
-    assert load_best(model, tmp_path) == {"epoch": best, "val_accuracy": script[best - 1]}
+    assert load_best(model, tmp_path) == best
     for found, expected in zip(model.get_weights(), weights[best], strict=True):
         np.testing.assert_array_equal(found, expected)
-    assert np.any(weights[best][0] != build().get_weights()[0]) and not (tmp_path / BEFORE).exists()
-    told = f"val_accuracy has not grown for {patience} epochs: stopped; best, {script[best - 1]:.4g} in epoch {best}"
+    assert np.any(weights[best][0] != build().get_weights()[0]) and list(best_files(tmp_path)) == [best]
+    told = f"validation_accuracy has not grown for {patience} epochs: stopped; best, {script[best - 1]:.4g} in epoch {best}"
     assert (told in capsys.readouterr().out) == (epochs < len(script) or epochs - best == patience > 0)
 
 
 @pytest.mark.parametrize("script, patience, epochs, best", [rule for rule in RULES if rule[1]])
 def test_the_rule_equals_kerass(script, patience, epochs, best):
-    theirs = keras.callbacks.EarlyStopping(monitor="val_accuracy", mode="max", patience=patience)
+    theirs = keras.callbacks.EarlyStopping(monitor="validation_accuracy", mode="max", patience=patience)
     model = build()
     model.stop_training = False
     theirs.set_model(model)
     theirs.on_train_begin()
     for epoch, value in enumerate(script):
-        theirs.on_epoch_end(epoch, {"val_accuracy": value})
+        theirs.on_epoch_end(epoch, {"validation_accuracy": value})
         if model.stop_training:
             break
     assert epoch + 1 == epochs and theirs.best_epoch + 1 == best
@@ -134,12 +134,10 @@ def test_a_broken_run_ends_like_a_whole_one(tmp_path, breaker, options):
     broken = run(tmp_path / "broken", script, patience=2, **options)
     assert len(whole) == len(broken) == 7
     one, other = build(), build()
-    assert (
-        load_best(one, tmp_path / "whole") == load_best(other, tmp_path / "broken") == {"epoch": 5, "val_accuracy": 0.6}
-    )
+    assert load_best(one, tmp_path / "whole") == load_best(other, tmp_path / "broken") == 5
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert not list((tmp_path / "broken").glob(".*.h5")) and not (tmp_path / "broken" / BEFORE).exists()
+    assert not list((tmp_path / "broken").glob(".*.h5")) and list(best_files(tmp_path / "broken")) == [5]
 
 
 UNDONE = [  # options of fit, epoch that is broken off, the best one of those that count
@@ -157,12 +155,10 @@ def test_weights_of_an_undone_epoch_do_not_count(tmp_path, options, epoch, best)
         breaker = BreakAfterEarlyStop(epoch)
         run(tmp_path, [0.1, 0.3, 0.2, 0.8, 0.9, 0.9], patience=9, breaker=breaker, weights=weights, **options)
     if epoch > 3:
-        assert load_best(build(), tmp_path)["epoch"] == epoch
+        assert load_best(build(), tmp_path) == epoch
     log = run(tmp_path, [0.1, 0.3, 0.2, 0.1, 0.2, 0.3], patience=9, **options)
     model = build()
-    assert (
-        load_best(model, tmp_path) == {"epoch": best, "val_accuracy": 0.3} and best_epoch(log["val_accuracy"]) == best
-    )
+    assert load_best(model, tmp_path) == best == best_epoch(log["validation_accuracy"])
     for found, expected in zip(model.get_weights(), weights[best], strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -176,9 +172,9 @@ def test_broken_while_the_file_is_written(tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Broken):
         patch.setattr(keras.Model, "save_weights", fail)
         run(tmp_path, script, patience=3)
-    assert (tmp_path / BEFORE).exists() and not (tmp_path / BEST).exists()
+    assert list(best_files(tmp_path)) == [1]
     run(tmp_path, [0.1, 0.0, 0.0, 0.0], patience=3)
-    assert load_best(build(), tmp_path)["epoch"] == 1
+    assert load_best(build(), tmp_path) == 1
 
 
 def test_goes_on_with_its_patience_when_called_for_more_epochs(tmp_path):
@@ -194,15 +190,17 @@ def test_bad_patience(tmp_path, patience):
 
 
 def test_errors_say_what_to_do(tmp_path):
-    with pytest.raises(ValueError, match=r"EarlyStop watches 'val_top5'. Received: \['loss', 'val_accuracy'\]; let"):
+    with pytest.raises(
+        ValueError, match=r"EarlyStop watches 'val_top5'. Received: \['loss', 'validation_accuracy'\]; let"
+    ):
         training.fit(
             build(),
             batches,
             run_dir=tmp_path,
             epochs=1,
             steps_per_epoch=1,
-            validation=lambda: {"val_accuracy": 0.1},
+            validation=lambda: {"validation_accuracy": 0.1},
             callbacks=[EarlyStop(tmp_path, monitor="val_top5")],
         )
-    with pytest.raises(FileNotFoundError, match=r"no best\.weights\.h5 in .*: train with EarlyStop"):
+    with pytest.raises(FileNotFoundError, match=r"no best weights in .*: train with EarlyStop"):
         load_best(build(), tmp_path)

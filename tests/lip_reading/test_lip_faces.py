@@ -9,7 +9,8 @@ import pytest
 
 from helpers import runtime, video
 from helpers.fetch import manifests
-from helpers.lip_reading import data, faces, lips, mini
+from helpers.lip_reading import data, faces, lips
+from helpers.lip_reading.mini import speech
 
 SHARED = runtime.repo_root().parent / "shared/data"
 YUNET = SHARED / "models/face_detection_yunet_2023mar.onnx"
@@ -72,7 +73,7 @@ def test_jitter_of_points_is_smoothed_and_wrong_faces_are_dropped():
     truth = np.stack([face_at(x, 100) for x in xs])
     noisy = truth + rng.normal(0, 1, truth.shape)
     noisy[7] = face_at(20, 30, eyes=15)  # somebody in the background, for one frame
-    tracked = data.track_points(noisy)
+    tracked = faces.track_points(noisy)
     inner = slice(2, -2)
     assert np.abs(tracked - truth)[7].max() < 5
     others = np.delete(np.arange(31), 7)
@@ -88,16 +89,16 @@ def test_jitter_of_points_is_smoothed_and_wrong_faces_are_dropped():
 def test_gaps_are_lines_and_the_ends_copies(missing):
     truth = np.stack([face_at(90 + 2 * t, 100 - t) for t in range(30)])
     holed = [None if t in missing else points for t, points in enumerate(truth)]
-    tracked = lips.track_points(holed)
+    tracked = faces.track_points(holed)
     known = [t for t in range(30) if t not in missing]
     inside = slice(known[0] + 2, known[-1] - 1)  # the median bends what is next to a copied end
     np.testing.assert_allclose(tracked[inside], truth[inside], atol=1e-3)
     for t in range(known[0]):
         np.testing.assert_allclose(tracked[t], truth[known[0]], atol=2.1)
     assert tracked.dtype == np.float32 and np.isfinite(tracked).all()
-    assert (lips.found_mask(lips.stack_points(holed)) == [t not in missing for t in range(30)]).all()
+    assert (faces.found_mask(faces.stack_points(holed)) == [t not in missing for t in range(30)]).all()
     with pytest.raises(ValueError, match="received 3 frames without a face"):
-        lips.track_points([None] * 3)
+        faces.track_points([None] * 3)
 
 
 @pytest.mark.parametrize(
@@ -153,11 +154,11 @@ def test_grey_has_the_weights_of_television():
 def test_statistics_by_hand():
     points = np.stack([face_at(100 + 2 * t, 100, degrees=10) for t in range(8)])
     points[[0, 3, 4, 7]] = np.nan
-    row = data.statistics(points)
+    row = faces.statistics(points)
     assert (row["frames"], row["found"], row["share"], row["longest_gap"]) == (8, 4, 0.5, 2)
     assert row["eye_distance"] == pytest.approx(40, abs=0.01) and row["tilt"] == pytest.approx(10, abs=0.01)
     assert row["jitter"] == pytest.approx(2 / 40, abs=1e-3)
-    empty = lips.statistics(np.full((3, 5, 2), np.nan))
+    empty = faces.statistics(np.full((3, 5, 2), np.nan))
     assert (empty["found"], empty["longest_gap"]) == (0, 3) and np.isnan(empty["eye_distance"])
 
 
@@ -245,7 +246,7 @@ def test_without_network_the_error_says_what_to_do(bare):
 
 @pytest.mark.skipif(not YUNET.is_file(), reason="needs the detector")
 def test_drawn_faces_are_found_where_they_were_drawn():
-    clip = mini.plan_clip("s03/opal/s03_opal_1.mp4")
+    clip = speech.plan_clip("s03/opal/s03_opal_1.mp4")
     for frame, truth in itertools.islice(zip(clip.frames(), clip.points, strict=True), 0, None, 12):
         found = faces.find_face_points(frame, YUNET)
         assert np.hypot(*(found[3:].mean(axis=0) - truth[3:].mean(axis=0))) < 0.15 * clip.speaker.eyes
@@ -260,12 +261,12 @@ def test_drawn_faces_are_found_where_they_were_drawn():
 )
 def test_real_faces(name, every, widths):
     frames = list(video.read_frames(LIPS / name, step=every))
-    points = lips.stack_points(faces.find_face_points(frame, YUNET) for frame in frames)
-    row = lips.statistics(points)
+    points = faces.stack_points(faces.find_face_points(frame, YUNET) for frame in frames)
+    row = faces.statistics(points)
     assert row["share"] == 1 and widths[0] < row["eye_distance"] < widths[1]
     mouth, eyes = points[:, 3:].mean(axis=1), points[:, :2].mean(axis=1)
     assert (mouth[:, 1] > eyes[:, 1]).all() and (points[:, 0, 0] < points[:, 1, 0]).all()
-    assert lips.redness(lips.crop_lips(frames, lips.track_points(points), 48)) > 0.05
+    assert lips.redness(lips.crop_lips(frames, faces.track_points(points), 48)) > 0.05
 
 
 @needs_data

@@ -1,15 +1,21 @@
-"""PerFrame against a loop over frames, StandardizeClip against NumPy, on TensorFlow and on JAX."""
+"""PerFrame against a loop over frames, StandardizeClip against NumPy, Conv3D against Keras's, on TensorFlow and on JAX."""
 
 from helpers import runtime
 
 runtime.quiet_start()
 
+import os
+import subprocess
+import sys
+
 import jax_twin
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
-from helpers.lip_reading.layers import STANDARDIZE, PerFrame, StandardizeClip
+from helpers.lip_reading import layers
+from helpers.lip_reading.layers import STANDARDIZE, Conv3D, MaxPooling3D, PerFrame, StandardizeClip
 
 
 def clips(*shape, seed=0):
@@ -113,7 +119,161 @@ def test_motion_does_not_see_who_speaks():
     assert np.abs(np.asarray(clip(x + face)) - np.asarray(clip(x))).max() > 0.1
 
 
+@keras.saving.register_keras_serializable("tests")
+class Shift(keras.layers.Layer):
+    """Adds a trainable clip to its input, so that one step of SGD shows the gradient of the input, too."""
+
+    def build(self, shape):
+        self.change = self.add_weight(shape=shape[1:], initializer="zeros", name="change")
+
+    def call(self, inputs):
+        return inputs + self.change
+
+
+def outputs_and_gradients(layer, x):
+    """The outputs of a layer, and what its input and its weights lose in one step of SGD with rate 1."""
+    shift = Shift()
+    model = keras.Sequential([keras.Input(x.shape[1:]), shift, layer])
+    if layer.weights:
+        rng = np.random.default_rng(3)
+        layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights])
+    outputs, before = np.asarray(model(x)), model.get_weights()
+    assert model.output_shape[1:] == outputs.shape[1:] == layer.compute_output_shape(x.shape)[1:]
+    model.compile(keras.optimizers.SGD(1.0), lambda wanted, found: ops.sum(wanted * found), run_eagerly=True)
+    model.train_on_batch(x, np.random.default_rng(4).normal(size=outputs.shape).astype("float32"))
+    return [outputs, *(old - new for old, new in zip(before, model.get_weights(), strict=True))]
+
+
+def agree(ours, theirs, x, monkeypatch):
+    """Ours computes by 2-D layers, theirs as Keras does; each number may differ by 1e-5 of the largest."""
+    calls = []
+    genuine = layers.per_frame
+    monkeypatch.setattr(layers, "fold_time", lambda: True)
+    monkeypatch.setattr(layers, "per_frame", lambda *arguments: calls.append(1) or genuine(*arguments))
+    for one, other in zip(outputs_and_gradients(ours, x), outputs_and_gradients(theirs, x), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * max(1, np.abs(other).max()))
+    return bool(calls)
+
+
+CONVOLUTIONS = [  # frames, height, width, channels; filters, kernel, options
+    ((16, 8, 8, 1), 3, (5, 5, 5), {"strides": (1, 2, 2), "padding": "same", "use_bias": False}),  # tiny
+    ((6, 7, 9, 2), 3, (1, 3, 3), {"strides": (1, 2, 2), "padding": "same", "use_bias": False}),
+    ((7, 9, 9, 1), 2, (5, 7, 7), {"strides": (1, 2, 2), "padding": "same", "use_bias": False}),  # the standard recipe
+    ((7, 6, 5, 2), 3, (3, 3, 3), {"padding": "valid", "activation": "tanh"}),
+    ((7, 6, 5, 2), 3, (4, 2, 3), {"padding": "same"}),  # even: the odd frame of the padding is at the end
+    ((8, 6, 6, 2), 3, (3, 3, 3), {"strides": (2, 1, 1), "padding": "same"}),
+    ((7, 6, 6, 2), 3, (3, 3, 3), {"strides": (2, 2, 2), "padding": "same"}),
+    ((9, 6, 6, 2), 3, (2, 3, 3), {"strides": (3, 2, 1), "padding": "valid"}),
+    ((9, 6, 6, 1), 2, (1, 1, 1), {"strides": (2, 2, 2), "padding": "same"}),  # skips more than it sees
+    ((9, 8, 8, 2), 3, (3, 3, 2), {"dilation_rate": (2, 1, 2), "padding": "same"}),
+    ((9, 8, 8, 2), 3, (3, 3, 3), {"dilation_rate": (3, 2, 1), "padding": "valid"}),
+    ((2, 5, 5, 3), 4, (5, 3, 3), {"padding": "same"}),  # fewer frames than the kernel
+]
+
+
+@pytest.mark.parametrize("shape, filters, kernel, options", CONVOLUTIONS)
+def test_conv3d_equals_kerass(shape, filters, kernel, options, monkeypatch):
+    x = np.random.default_rng(1).normal(size=(2, *shape)).astype("float32")
+    ours, theirs = Conv3D(filters, kernel, **options), keras.layers.Conv3D(filters, kernel, **options)
+    assert agree(ours, theirs, x, monkeypatch), "it computed by 2-D layers"
+    assert ours.count_params() == theirs.count_params() and {w.path.split("/")[-1] for w in ours.weights} == {
+        w.path.split("/")[-1] for w in theirs.weights
+    }
+    config = {key: value for key, value in ours.get_config().items() if key != "name"}
+    assert config == {key: value for key, value in theirs.get_config().items() if key != "name"}
+
+
+@pytest.mark.parametrize("groups, folds", [(1, True), (2, False)])
+def test_groups_are_left_to_keras(groups, folds, monkeypatch):
+    x = np.random.default_rng(1).normal(size=(2, 5, 6, 6, 2)).astype("float32")
+    one, other = (kind(4, 3, padding="same", groups=groups) for kind in (Conv3D, keras.layers.Conv3D))
+    assert agree(one, other, x, monkeypatch) == folds
+
+
+@pytest.mark.parametrize(
+    "pool, options, folds",
+    [
+        ((1, 2, 2), {}, True),
+        ((1, 3, 3), {"strides": (1, 2, 2), "padding": "same"}, True),
+        ((2, 2, 2), {}, False),
+        ((1, 2, 2), {"strides": (2, 2, 2)}, False),
+    ],
+)
+def test_max_pooling_equals_kerass(pool, options, folds, monkeypatch):
+    x = np.random.default_rng(1).normal(size=(2, 5, 7, 8, 3)).astype("float32")
+    assert agree(MaxPooling3D(pool, **options), keras.layers.MaxPooling3D(pool, **options), x, monkeypatch) == folds
+
+
+@pytest.mark.parametrize("stride, padding", [(1, "same"), (1, "valid"), (2, "valid"), (2, "same")])
+def test_conv3d_over_any_number_of_frames(stride, padding, monkeypatch):
+    monkeypatch.setattr(layers, "fold_time", lambda: True)
+    inputs = keras.Input((None, None, None, 2))
+    ours, theirs = (kind(3, 3, (stride, 2, 1), padding) for kind in (Conv3D, keras.layers.Conv3D))
+    models = [keras.Model(inputs, layer(inputs)) for layer in (ours, theirs)]
+    theirs.set_weights(ours.get_weights())
+    for shape in ((2, 5, 6, 7, 2), (1, 8, 5, 5, 2)):
+        one, other = (model.predict(clips(*shape), verbose=0) for model in models)
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_conv3d_in_mixed_precision(policy, monkeypatch):
+    monkeypatch.setattr(layers, "fold_time", lambda: True)
+    x, layer, exact = clips(1, 5, 8, 8, 2), Conv3D(3, 3, dtype=policy), keras.layers.Conv3D(3, 3)
+    found = layer(x)
+    exact.build(x.shape)
+    exact.set_weights(layer.get_weights())
+    assert keras.backend.standardize_dtype(found.dtype) == policy[6:]
+    np.testing.assert_allclose(np.asarray(ops.cast(found, "float32")), exact(x), atol=0.05)
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_weights_of_keras_and_of_ours_are_one_file(tmp_path, folded, monkeypatch):
+    monkeypatch.setattr(layers, "fold_time", lambda: folded)
+
+    def build(kind, pool):
+        return keras.Sequential(
+            [keras.Input((5, 8, 8, 1)), kind(2, 3, name="a"), pool((1, 2, 2)), kind(3, 2, name="b")]
+        )
+
+    ours, theirs, x = (
+        build(Conv3D, MaxPooling3D),
+        build(keras.layers.Conv3D, keras.layers.MaxPooling3D),
+        clips(2, 5, 8, 8, 1),
+    )
+    for one, other in ((ours, theirs), (theirs, ours)):
+        one.set_weights([np.random.default_rng(9).normal(size=w.shape) for w in one.weights])
+        one.save_weights(tmp_path / "one.weights.h5")
+        other.set_weights([0 * w for w in other.get_weights()])
+        other.load_weights(tmp_path / "one.weights.h5")
+        np.testing.assert_allclose(one(x), other(x), rtol=1e-4, atol=1e-5)
+    ours.save(tmp_path / "whole.keras")
+    again = keras.saving.load_model(tmp_path / "whole.keras")
+    assert [type(layer) for layer in again.layers] == [Conv3D, MaxPooling3D, Conv3D]
+    np.testing.assert_array_equal(again(x), ours(x))
+
+
+@pytest.mark.parametrize("fast, kind, folds", [(True, "CPU", False), (False, "CPU", True), (False, "GPU", False)])
+def test_time_is_folded_on_cpus_without_onednn(fast, kind, folds, monkeypatch):
+    monkeypatch.setattr(runtime, "onednn", lambda: fast)
+    monkeypatch.setattr(runtime, "devices", lambda: [{"kind": kind}])
+    assert layers.fold_time() == folds
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="oneDNN is TensorFlow's")
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_onednn_is_what_tensorflow_was_told(switch):
+    told = "from helpers import runtime; runtime.quiet_start(); print(runtime.onednn())"
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": switch}
+    done = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, env=environment, cwd=runtime.repo_root()
+    )
+    assert done.stdout.strip() == str(switch == "1"), done.stderr
+
+
 LAYERS = [
+    (lambda **o: Conv3D(3, 2, name="own", **o), {"name": "own", "filters": 3, "kernel_size": (2, 2, 2)}),
+    (lambda **o: MaxPooling3D((1, 2, 2), name="own", **o), {"name": "own", "pool_size": (1, 2, 2)}),
     (lambda **o: StandardizeClip("motion", name="own", **o), {"mode": "motion", "name": "own"}),
     (lambda **o: PerFrame(keras.layers.Dense(3), name="own", **o), {"name": "own"}),
 ]
@@ -156,11 +316,12 @@ def test_bad_mode():
 @jax_twin.needs_jax
 def test_the_same_on_jax():
     names = [
-        "frame_by_frame", "any_size", "all_frames_at_once", "test_standardize and 3-motion",
-        "learns_one_step and openav", "learns_one_step and tiny",
-        "undone and two_epochs", "gradient_equals",
+        *("frame_by_frame", "any_size", "all_frames_at_once", "test_standardize and 3-motion"),
+        *("conv3d_equals_kerass and shape0", "any_number_of_frames and 1-same"),
+        *("learns_one_step and openav", "learns_one_step and tiny"),
+        *("undone and two_epochs", "gradient_equals"),
     ]  # fmt: skip
-    files = ["lip_layers", "lip_model", "lip_early_stop", "lip_saliency"]
+    files = ["lip_layers", "lip_model", "lip_early_stop", "lip_evaluation"]
     quick = "--xla_backend_optimization_level=0"  # half the time to compile
     said = jax_twin.run(__file__, files, names, XLA_FLAGS=quick)
     assert f"\n{len(names)} passed" in said, said

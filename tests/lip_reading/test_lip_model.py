@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from helpers.lip_reading import model
+from helpers.lip_reading import layers, model
 
 SMALL = {  # options that make each network quick to build and to train on 32 pixels
     "openav": {"size": 32, "filters": 4, "units": 6},
@@ -164,6 +164,19 @@ def test_mixed_precision(name):
         assert net.get_layer("per_frame" if name != "tiny" else "conv2").compute_dtype == "bfloat16"
     finally:
         keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize("name", ["conv3d_bigru", "tiny"])
+def test_with_time_folded_the_networks_are_the_same(name, monkeypatch):
+    x, outputs = clips(2, 5, 32, 32, 1), []
+    for folded in (False, True):
+        monkeypatch.setattr(layers, "fold_time", lambda folded=folded: folded)
+        net = small(name)
+        outputs.append(np.asarray(net(x)))
+        assert net.count_params() == small(name).count_params()
+    np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
+    kinds = [layer for layer in net.layers if isinstance(layer, keras.layers.Conv3D | keras.layers.MaxPooling3D)]
+    assert kinds and all(isinstance(layer, layers.Conv3D | layers.MaxPooling3D) for layer in kinds)
 
 
 @pytest.mark.parametrize("size", [None, (24, 40)])

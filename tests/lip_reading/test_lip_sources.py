@@ -13,7 +13,7 @@ import pytest
 
 from helpers import runtime, video
 from helpers.fetch import manifests
-from helpers.lip_reading import data, grid, sources
+from helpers.lip_reading.sources import grid, local
 
 SHARED = runtime.repo_root().parent / "shared/data/lips"
 
@@ -31,14 +31,14 @@ def make_tree(root, paths):
         (
             "split/speaker/class",
             ["train/s1/1_Left/a.mp4", "Val/s2/1_Left/b.mov", "test/s3/2_Right/c.webm"],
-            [("1_Left", "s1", "train"), ("1_Left", "s2", "val"), ("2_Right", "s3", "test")],
+            [("1_Left", "s1", "train"), ("1_Left", "s2", "validation"), ("2_Right", "s3", "test")],
         ),
         (
             "class/split",
             ["ABOUT/train/ABOUT_00001.mp4", "ABOUT/val/ABOUT_00001.mp4", "YEARS/test/YEARS_00001.mp4"],
-            [("ABOUT", "", "train"), ("ABOUT", "", "val"), ("YEARS", "", "test")],
+            [("ABOUT", "", "train"), ("ABOUT", "", "validation"), ("YEARS", "", "test")],
         ),
-        ("split/class", ["train/cat/a.mp4", "validation/cat/b.mp4"], [("cat", "", "train"), ("cat", "", "val")]),
+        ("split/class", ["train/cat/a.mp4", "validation/cat/b.mp4"], [("cat", "", "train"), ("cat", "", "validation")]),
         ("speaker/class", ["s1/cat/a.mp4", "s2/dog/a.mp4"], [("cat", "s1", ""), ("dog", "s2", "")]),
         ("class", ["cat/1.avi", "dog/1.mpg"], [("cat", "", ""), ("dog", "", "")]),
     ],
@@ -47,8 +47,8 @@ def make_tree(root, paths):
 def test_layouts(tmp_path, layout, paths, rows, told):
     hidden = [f".cache/{paths[0]}", paths[0].replace(".", "_x.").replace("/", "/.", 1), "notes.txt"]
     make_tree(tmp_path, [*paths, *hidden, f"{paths[0]}.txt"])
-    table = data.find_clips(tmp_path, layout if told else "auto")
-    assert list(table.columns) == list(sources.COLUMNS) and sorted(paths) == list(table["path"])
+    table = local.find_clips(tmp_path, layout if told else "auto")
+    assert list(table.columns) == list(local.COLUMNS) and sorted(paths) == list(table["path"])
     found = dict(
         zip(table["path"], table[["label", "speaker", "split"]].itertuples(index=False, name=None), strict=True)
     )
@@ -72,10 +72,10 @@ def test_layouts(tmp_path, layout, paths, rows, told):
 )
 def test_folders_that_do_not_fit(tmp_path, paths, layout, words):
     with pytest.raises(ValueError) as caught:
-        sources.find_clips(make_tree(tmp_path, paths), layout)
+        local.find_clips(make_tree(tmp_path, paths), layout)
     assert words in str(caught.value)
     with pytest.raises(FileNotFoundError, match="path_to_dataset"):
-        sources.find_clips(tmp_path / "none")
+        local.find_clips(tmp_path / "none")
 
 
 def test_one_class_however_it_is_written(tmp_path):
@@ -83,22 +83,22 @@ def test_one_class_however_it_is_written(tmp_path):
     apart = unicodedata.normalize("NFD", word)
     assert apart != word
     make_tree(tmp_path, [f"s1/{apart}/a.mp4", f"s2/{word}/a.mp4", "s1/Cat/a.mp4", "s2/cat/a.mp4"])
-    table = sources.find_clips(tmp_path)
+    table = local.find_clips(tmp_path)
     assert set(table["label"]) == {word, "Cat"}
     assert all((tmp_path / path).is_file() for path in table["path"])  # the path stays as it is on disk
 
 
 def test_order_and_wording_of_classes():
-    assert data.class_names(["10_Cut", "2_Right", "1_Left", "2_Right"]) == ["1_Left", "2_Right", "10_Cut"]
-    assert data.class_names(["b", "a", "10_c"]) == ["10_c", "a", "b"]
-    assert [data.phrase(name) for name in ("12_Shut_down", "cat", "7_", "ABOUT")] == ["Shut down", "cat", "7", "ABOUT"]
+    assert local.class_names(["10_Cut", "2_Right", "1_Left", "2_Right"]) == ["1_Left", "2_Right", "10_Cut"]
+    assert local.class_names(["b", "a", "10_c"]) == ["10_c", "a", "b"]
+    assert [local.phrase(name) for name in ("12_Shut_down", "cat", "7_", "ABOUT")] == ["Shut down", "cat", "7", "ABOUT"]
 
 
 def test_frames_are_counted_and_broken_clips_named(tmp_path):
     frames = [np.full((32, 32, 3), 9 * t, np.uint8) for t in range(7)]
     video.write_video(tmp_path / "cat/a.mp4", frames, 30)
     (tmp_path / "cat/b.mp4").write_bytes(b"no video")
-    table = data.measure(sources.find_clips(tmp_path), tmp_path, jobs=1)
+    table = local.measure(local.find_clips(tmp_path), tmp_path, jobs=1)
     assert table.loc[0, ["frames", "fps", "error"]].tolist() == [7, 30, ""]
     assert np.isnan(table.loc[1, "frames"]) and "'cat/b.mp4'" in table.loc[1, "error"]
 
@@ -143,7 +143,7 @@ def grid_tree(root):
 
 def test_words_are_cut_by_the_alignment(tmp_path):
     table, problems = grid.read_table(grid_tree(tmp_path), slot="digit", margin=3)
-    assert problems.empty and list(table.columns) == list(sources.COLUMNS)
+    assert problems.empty and list(table.columns) == list(local.COLUMNS)
     assert sorted(zip(table["speaker"], table["label"], strict=True)) == [
         ("s5", "two"), ("s5", "two"), ("s6", "nine"), ("s6", "two"), ("s6", "zero"),
     ]  # fmt: skip

@@ -28,7 +28,7 @@ def test_a_speaker_is_on_one_side():
     sides = assign(table, "speaker")["split"]
     by_speaker = sides.groupby(table["speaker"]).agg(["nunique", "first"])
     assert (by_speaker["nunique"] == 1).all()
-    assert by_speaker["first"].value_counts().to_dict() == {"train": 6, "test": 3, "val": 1}
+    assert by_speaker["first"].value_counts().to_dict() == {"train": 6, "test": 3, "validation": 1}
     assert splits.shared_speakers(table, sides) == []
 
 
@@ -36,7 +36,7 @@ def test_at_random_each_word_is_spread_evenly():
     table = make_table()
     sides = assign(table, "random")["split"]
     counts = pd.crosstab(table["label"], sides)
-    assert counts.sum().to_dict() == {"test": 36, "train": 72, "val": 12}
+    assert counts.sum().to_dict() == {"test": 36, "train": 72, "validation": 12}
     assert (counts.max() - counts.min() <= 2).all(), counts
     assert splits.shared_speakers(table, sides) == sorted(f"s{s}" for s in range(10))
 
@@ -49,7 +49,7 @@ def test_a_cross_validation_tests_everything_once(rule, units):
     assert splits.columns_of(sides) == ["split1", "split2", "split3", "split4"]
     tested = sides.eq("test").groupby(table[units]).max().sum(axis=1)
     assert (tested == 1).all() and (sides.eq("test").sum(axis=1) == 1).all()
-    assert sides.eq("val").any().all() and sides.eq("train").sum().min() > len(table) / 2
+    assert sides.eq("validation").any().all() and sides.eq("train").sum().min() > len(table) / 2
 
 
 @pytest.mark.parametrize("rule", ["speaker", "random"])
@@ -61,13 +61,13 @@ def test_the_seed_decides_and_nothing_else(rule):
         assert first.sort_index().equals(assign(table.sort_index(), rule)["split"])
 
 
-def test_folders_are_followed_and_val_is_taken_from_training():
+def test_folders_are_followed_and_validation_is_taken_from_training():
     table = make_table(2)
     table["split"] = np.where(table["speaker"] == "s0", "train", "test")
     sides = assign(table, "given", validation_share=0.25)["split"]
     assert (sides[table["speaker"] == "s1"] == "test").all()
-    assert sides.value_counts().to_dict() == {"test": 12, "train": 9, "val": 3}
-    table.loc[table.index[table["speaker"] == "s0"][:2], "split"] = "val"
+    assert sides.value_counts().to_dict() == {"test": 12, "train": 9, "validation": 3}
+    table.loc[table.index[table["speaker"] == "s0"][:2], "split"] = "validation"
     assert assign(table, "given")["split"].tolist() == table["split"].tolist()
 
 
@@ -94,7 +94,7 @@ def test_what_auto_comes_to(columns, folds, rule):
     "table, rule, options, words",
     [
         (make_table(speaker=""), "speaker", {}, ["name no speaker of 120 clips", "random, given"]),
-        (make_table(2), "speaker", {}, ["received 2 speakers", "train, val and test"]),
+        (make_table(2), "speaker", {}, ["received 2 speakers", "train, validation, test"]),
         (make_table(3), "speaker", {"folds": 3}, ["received 3 speakers", "3 part"]),
         (make_table(), "given", {}, ["test, train"]),
         (make_table(split=["train", "", "test", "train"] * 30), "given", {}, ["every clip"]),

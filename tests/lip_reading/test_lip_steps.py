@@ -12,14 +12,17 @@ import pytest
 
 from helpers import config as configs
 from helpers import video
-from helpers.lip_reading import early_stop, evaluation, greeting, metrics, mini, runs, steps
-from helpers.lip_reading.config import LipReadingConfig, LipSize
+from helpers.lip_reading import early_stop, evaluation, metrics, runs, steps
+from helpers.lip_reading.batches import Lips
+from helpers.lip_reading.config import LipReadingConfig, LipSize, greeting
+from helpers.lip_reading.mini import speech
 
 WORDS = ("about", "pony")
 CONFIG = LipReadingConfig(
     hide_metadata=False, hide_libs_vers=True, path_to_dataset="set by the fixture", len_video=8, size_lips=LipSize(16, 16),
-    padding_lips=True, seed=3, batch_size=6, channels_lips=1, lr=0.003, epoch=3, epoch_stop=0, lips="fixed",
+    padding_lips=True, seed=3, batch_size=6, channels_lips=1, lr=0.01, epoch=3, epoch_stop=0, lips="fixed",
     window=(20, 20, 100, 100), model="tiny", allow_cpu=True, validation_share=0.25, test_share=0.25,
+    shift=0.0, scale=0.0, rotate=0.0, flip=0.0, brightness=0.0, contrast=0.0, time_shift=0, time_mask=0.0, frame_drop=0.0,
 )  # fmt: skip
 
 
@@ -31,7 +34,7 @@ def folder(tmp_path_factory):
         for word in WORDS:
             for take in range(1, 4):
                 path = f"s{speaker:02d}/{word}/s{speaker:02d}_{word}_{take}.mp4"
-                video.write_video(folder / path, mini.plan_clip(path).frames(), mini.plan_clip(path).fps)
+                video.write_video(folder / path, speech.plan_clip(path).frames(), speech.plan_clip(path).fps)
     (folder / "s01" / "pony" / "broken.mp4").write_bytes(b"no video at all")
     return folder
 
@@ -53,9 +56,9 @@ def test_counts_agree_from_step_to_step(finished):
     assert done["build_dataset"]["words"] == list(WORDS)
     assert (done["preprocess"]["clips"], done["preprocess"]["detector"]) == (24, "fixed")
     assert done["split"]["rule"] == "speaker" and done["split"]["clips"] == {
-        "split": {"train": 12, "val": 6, "test": 6}
+        "split": {"train": 12, "validation": 6, "test": 6}
     }
-    lips = steps.load_lips(config, place)
+    lips = Lips.of(steps.split.load(config, place))
     assert lips.clips.shape == (24, 8, 16, 16, 1) and lips.clips.dtype == np.uint8 and set(lips.labels) == {0, 1}
     curves = done["train"].table("curves")
     assert curves["epoch"].tolist() == [1, 2, 3] and curves["loss"].iloc[-1] < curves["loss"].iloc[0]
@@ -92,7 +95,7 @@ def test_scores_are_those_of_the_best_epoch(finished):
     config, place, done = finished
     scores = done["evaluate"].table("scores").set_index("reader")
     assert scores.index.tolist() == list(evaluation.READERS) and (scores["chance"] == 0.5).all()
-    lips = steps.load_lips(config, place)
+    lips = Lips.of(steps.split.load(config, place))
     network = runs.build_network(config, 2)
     best = early_stop.load_best(network, done["train"].folder / "split")
     test = lips.rows("test")
@@ -106,20 +109,21 @@ def test_scores_are_those_of_the_best_epoch(finished):
     found = np.load(done["evaluate"].folder / "probabilities.npy")
     np.testing.assert_allclose(found, exponents / exponents.sum(1, keepdims=True), atol=1e-5)
     curves = done["train"].table("curves").set_index("epoch")
-    assert best["epoch"] == curves["val_accuracy"].idxmax() == done["train"]["best_epochs"][0]
-    val = evaluation.watch(network, lips.clips, lips.labels, lips.rows("val"))
-    assert val["val_loss"] == pytest.approx(curves.loc[best["epoch"], "val_loss"], abs=1e-5)
+    assert best == curves["validation_accuracy"].idxmax() == done["train"]["best_epochs"][0]
+    watched = runs.Watch(network, lips)()
+    assert watched["validation_loss"] == pytest.approx(curves.loc[best, "validation_loss"], abs=1e-5)
 
 
 def test_the_readers_get_what_their_names_say(finished, monkeypatch):
-    config, place, _ = finished
-    lips = steps.load_lips(config, place)
+    config, place, done = finished
+    lips = Lips.of(steps.split.load(config, place))
     seen = []
     genuine = evaluation.predict
-    monkeypatch.setattr(
-        evaluation, "predict", lambda n, clips, rows: seen.append((n, clips)) or genuine(n, clips, rows)
+    monkeypatch.setattr(evaluation, "predict", lambda n, clips: seen.append((n, clips)) or genuine(n, clips))
+    trained, fresh = (
+        runs.load_network(config, Lips.of(steps.split.load(config, place)), done["train"].folder),
+        runs.build_network(config, 2),
     )
-    trained, fresh = steps.load_network(config, place), runs.build_network(config, 2)
     found = evaluation.read_part(lips, "split", network=trained, untrained=fresh, seed=0)
     test = lips.clips[lips.rows("test")]
     assert [n is fresh for n, _ in seen] == [False, False, False, True]
@@ -147,9 +151,9 @@ def test_predictions_do_not_depend_on_the_batch(count):
 
 def test_one_file_is_read_as_the_clips_were(finished, folder):
     config, place, done = finished
-    lips = steps.load_lips(config, place)
+    lips = Lips.of(steps.split.load(config, place))
     row = int(lips.rows("test")[0])
-    network = steps.load_network(config, place)
+    network = runs.load_network(config, Lips.of(steps.split.load(config, place)), done["train"].folder)
     guesses, seen = evaluation.read_file(network, folder / lips.table["path"][row], config, lips.words, top=1)
     np.testing.assert_array_equal(seen, lips.clips[row])
     first = done["evaluate"].table("predictions").iloc[0]
@@ -158,11 +162,11 @@ def test_one_file_is_read_as_the_clips_were(finished, folder):
 
 
 def test_known_points_stand_in_for_a_detector(finished, folder, tmp_path):
-    config, place, _ = finished
+    config, place, done = finished
     path = "s02/about/s02_about_1.mp4"
-    points = mini.plan_clip(path).points
+    points = speech.plan_clip(path).points
     settings = dataclasses.replace(config, lips="detect", window=None)
-    network = steps.load_network(config, place)
+    network = runs.load_network(config, Lips.of(steps.split.load(config, place)), done["train"].folder)
     _, seen = evaluation.read_file(network, folder / path, settings, list(WORDS), points=points)
     assert seen.shape == (8, 16, 16, 1)
     with pytest.raises(ValueError, match="found in 0 of"):
@@ -196,7 +200,7 @@ def test_a_cross_validation_reads_every_clip_once_and_goes_on_after_a_kill(folde
 
 def test_a_training_that_is_killed_ends_as_if_it_never_was(finished, tmp_path, monkeypatch):
     config, place, done = finished
-    lips, genuine, seen = steps.load_lips(config, place), evaluation.watch, []
+    lips, genuine, seen = Lips.of(steps.split.load(config, place)), runs.Watch.__call__, []
 
     def fragile(*arguments):
         seen.append(1)
@@ -204,20 +208,20 @@ def test_a_training_that_is_killed_ends_as_if_it_never_was(finished, tmp_path, m
             raise KeyboardInterrupt
         return genuine(*arguments)
 
-    monkeypatch.setattr(evaluation, "watch", fragile)
+    monkeypatch.setattr(runs.Watch, "__call__", fragile)
     with pytest.raises(KeyboardInterrupt):
         runs.train_one(config, lips, "split", tmp_path / "run")
     again = runs.train_one(config, lips, "split", tmp_path / "run")
-    keys = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
+    keys = ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"]
     assert again[keys].equals(done["train"].table("curves")[keys])
-    assert (tmp_path / "run" / early_stop.BEST).is_file()
+    assert list(early_stop.best_files(tmp_path / "run")) == done["train"]["best_epochs"]
 
 
 def test_blue_lips_are_warned_about_and_put_right(tmp_path, capsys):
     for number in range(4):
         word = WORDS[number % 2]
         path = f"s0{1 + number}/{word}/s0{1 + number}_{word}_1.mp4"
-        frames = (frame[60:140, 60:140, ::-1] for frame in mini.plan_clip(path).frames())
+        frames = (frame[60:140, 60:140, ::-1] for frame in speech.plan_clip(path).frames())
         video.write_video(tmp_path / "clips" / word / f"{number}.mp4", frames, 25)
     config = dataclasses.replace(CONFIG, path_to_dataset=str(tmp_path / "clips"), lips="cropped", window=None)
     steps.build_dataset(config, tmp_path)
@@ -234,7 +238,7 @@ def test_names_that_look_like_numbers_stay_names(tmp_path):
     config = dataclasses.replace(CONFIG, path_to_dataset=str(tmp_path / "clips"), lips="cropped", window=None)
     for step in steps.STEPS[:3]:
         step(config, tmp_path)
-    lips = steps.load_lips(config, tmp_path)
+    lips = Lips.of(steps.split.load(config, tmp_path))
     assert lips.words == ["012", "7"] and lips.labels.tolist() == [0, 1] * 3
     assert set(lips.table["speaker"]) == {"001", "002", "010"}
 
@@ -280,7 +284,7 @@ epoch_stop: 5
 def test_the_greeting_of_the_original_file(tmp_path, metadata, libraries):
     path = tmp_path / "openav.yaml"
     path.write_text(TWELVE.format(hide_metadata=metadata, hide_libs_vers=libraries, path="LRW_TEST"))
-    text = greeting.greeting(path)
+    text = greeting(path)
     assert bool(re.search("^learning-from-video .*\nlicence: Apache", text)) == (metadata == "false")
     assert bool(re.search(r"^keras +\d", text, re.MULTILINE)) == (libraries == "false")
 
@@ -297,7 +301,7 @@ def test_the_original_file_is_enough_for_the_steps_before_training(folder, tmp_p
     config = dataclasses.replace(configs.load(path, LipReadingConfig), lips="fixed", window=(20, 20, 100, 100))
     for step in steps.STEPS[:3]:
         result = step(config, tmp_path)
-    assert result["rule"] == "given" and result["clips"] == {"split": {"train": 4, "val": 2, "test": 2}}
-    lips = steps.load_lips(config, tmp_path)
+    assert result["rule"] == "given" and result["clips"] == {"split": {"train": 4, "validation": 2, "test": 2}}
+    lips = Lips.of(steps.split.load(config, tmp_path))
     assert lips.clips.shape == (8, 29, 112, 112, 3) and lips.words == ["1_about", "1_pony"]
     assert set(lips.table.loc[lips.rows("test"), "speaker"]) == {"s04"}

@@ -16,6 +16,7 @@ from helpers.drawing.colour import Color, from_hsv, shade
 from helpers.drawing.pen import PlanePen, circle
 
 Part = tuple[Sequence[complex], Color, float]  # points, colour, width of a thick line
+HALF_TURN, TURN = math.pi, 2 * math.pi
 SKINS = ((255, 219, 190), (240, 190, 150), (205, 145, 105), (150, 100, 70), (105, 68, 48))
 
 
@@ -84,11 +85,19 @@ class Stage(PlanePen):
             self.line(points, color, width)
 
 
+Draw = Callable[[Stage, float], None]  # of one scene: what is seen after so many seconds
+
+
 def ease(x: float, times: Sequence[float], values: Sequence[float]) -> float:
     """Values at times, with a gentle start and stop between two; constant before the first and after the last."""
     i = min(max(int(np.searchsorted(times, x)), 1), len(times) - 1)
     share = min(max((x - times[i - 1]) / (times[i] - times[i - 1]), 0.0), 1.0)
     return values[i - 1] + (values[i] - values[i - 1]) * (0.5 - 0.5 * math.cos(math.pi * share))
+
+
+def hanging(angle: float) -> complex:
+    """Direction of an arm or a club: 0 hangs down, positive swings to the right and up."""
+    return cmath.rect(1, HALF_TURN / 2 - angle)
 
 
 def reach(start: complex, target: complex, first: float, second: float, bend: float) -> tuple[complex, complex]:

@@ -1,0 +1,208 @@
+"""Draws a small YouTube-8M in the genuine on-disk format: TFRecord files under genuine names and a vocabulary, in seconds.
+
+Every class has three pictures (prototypes of rgb) and one sound. A video has one to three labels and is cut into shots of
+four seconds, each of which shows one of its labels or nothing in particular, under noise: which labels a video has can be
+told from its frames together, hardly from one.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers.circulant_video import data
+from helpers.circulant_video.formats import examples, tfrecord
+from helpers.circulant_video.sources.youtube8m import LETTERS
+from helpers.workspace import disk
+
+ENTITIES = {  # invented counts, plausible names; the most frequent first
+    "Village festival": "Arts & Entertainment", "Toy railway": "Hobbies & Leisure", "Street food": "Food & Drink",
+    "Paper boat": "Hobbies & Leisure", "Mountain hut": "Travel", "Choir": "Arts & Entertainment",
+    "Bicycle repair": "Autos & Vehicles", "Beekeeping": "Pets & Animals", "Board game": "Games", "Ferry": "Autos & Vehicles",
+    "Tide pool": "Science", "Bread, rye": "Food & Drink", "Kite": "Hobbies & Leisure", "Alpine goat": "Pets & Animals",
+    "Accordion": "Arts & Entertainment", "Table tennis": "Sports", "Greenhouse": "Home & Garden", "Lighthouse": "Travel",
+    "Fencing": "Sports", "Pottery": "Arts & Entertainment", "Telescope": "Science", "Canoe": "Sports",
+    "Puppet \"Kasper\"": "Arts & Entertainment", "Snow plough": "Autos & Vehicles",
+}  # fmt: skip
+FEATURES = {"rgb": 64, "audio": 16}
+SHARDS = {  # file -> videos; by the paper's split 800 train and 300 are held out
+    **{f"train{number:04d}": 100 for number in range(7)},
+    "validate0000": 100,  # its official name is validateaa: a letter first, so it joins the training
+    "validate3224": 100,
+    "validate3534": 100,
+    "validate3843": 100,
+    "test0000": 100,  # without labels, as in the official test set
+}
+SHOT = 4  # frames
+DAMAGES = ("checksum", "length", "width", "label", "empty", "cut")
+
+
+def draw_video(
+    rng: np.random.Generator, prototypes: Mapping[str, np.ndarray], frames: tuple[int, int] = (20, 40)
+) -> tuple[list[int], dict[str, np.ndarray]]:
+    """One video: its labels, and its dequantised features (T, size) by name.
+
+    Args:
+        rng: source of chance.
+        prototypes: name -> (classes, pictures or sounds per class, size).
+        frames: least and most T.
+    """
+    classes = len(next(iter(prototypes.values())))
+    prior = np.arange(1, classes + 1) ** -0.7  # Zipf's law, softened
+    labels = rng.choice(classes, rng.integers(1, 4), replace=False, p=prior / prior.sum())
+    length = int(rng.integers(frames[0], frames[1] + 1))
+    shown = np.repeat(rng.integers(-1, len(labels), -(-length // SHOT)), SHOT)[:length]  # -1: nothing in particular
+    features = {}
+    for name, table in prototypes.items():
+        chosen = np.repeat(rng.integers(table.shape[1], size=-(-length // SHOT)), SHOT)[:length]
+        clean = np.where(shown[:, None] < 0, 0, table[labels[shown], chosen])
+        features[name] = clean + rng.normal(0, 0.6, clean.shape)
+    return sorted(labels.tolist()), features
+
+
+def draw_prototypes(
+    seed: int = 0, *, classes: int = 24, features: Mapping[str, int] = FEATURES
+) -> dict[str, np.ndarray]:
+    """What the classes look and sound like: name -> (classes, 3 or 1, size), normal, the first feature 0.35 and others 0.3."""
+    rng = np.random.default_rng([seed, 0])
+    drawn = {}
+    for place, (name, size) in enumerate(features.items()):
+        count, spread = (1, 0.3) if place else (3, 0.35)
+        drawn[name] = rng.normal(0, spread, (classes, count, size))
+    return drawn
+
+
+def make_dataset(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    classes: int = 24,
+    features: Mapping[str, int] = FEATURES,
+    frames: tuple[int, int] = (20, 40),
+    shards: Mapping[str, int] = SHARDS,
+) -> pd.DataFrame:
+    """Write `frame/<shard>.tfrecord`, `video/<shard>.tfrecord` and `vocabulary.csv`; a file that is there stays.
+
+    Args:
+        folder: made if it does not exist.
+        seed: everything depends on it and on the other arguments alone.
+        classes: at most 24.
+        features: name -> bytes of a frame.
+        frames: least and most length of a video, in seconds.
+        shards: file names without suffix -> number of videos.
+
+    Returns:
+        One row a shard: shard, videos.
+
+    Raises:
+        ValueError: a number of classes, or a range of frames, that cannot be.
+    """
+    if not 3 <= classes <= len(ENTITIES) or not 1 <= frames[0] <= frames[1]:
+        raise ValueError(
+            f"classes: received {classes}; allowed: 3 to {len(ENTITIES)}. frames: received {frames}; allowed: (least, most)"
+        )
+    prototypes = draw_prototypes(seed, classes=classes, features=features)
+    first = 0
+    for place, (shard, count) in enumerate(shards.items()):
+        rng = np.random.default_rng([seed, 1, place])
+        _write_shard(Path(folder), shard, list(_draw_shard(rng, first, count, prototypes, frames)))
+        first += count
+    write_vocabulary(Path(folder) / "vocabulary.csv", classes=classes)
+    return pd.DataFrame({"shard": list(shards), "videos": list(shards.values())})
+
+
+def _draw_shard(
+    rng: np.random.Generator, first: int, count: int, prototypes: Mapping, frames: tuple[int, int]
+) -> Iterator:
+    for number in range(first, first + count):
+        labels, values = draw_video(rng, prototypes, frames)
+        yield _name(number), labels, {name: data.quantize(value) for name, value in values.items()}
+
+
+def _name(number: int) -> str:
+    """Four letters or digits that look like chance; no two numbers below 62**4 share them."""
+    mixed = number * 7_654_321 % len(LETTERS) ** 4
+    return "".join(LETTERS[mixed // len(LETTERS) ** place % len(LETTERS)] for place in range(4))
+
+
+def _write_shard(folder: Path, shard: str, videos: list[tuple]) -> None:
+    for kind in ("frame", "video"):
+        path = folder / kind / f"{shard}.tfrecord"
+        if path.is_file():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        payloads = []
+        for name, labels, codes in videos:
+            labels = None if shard.startswith("test") else labels
+            means = {key: data.dequantize(value).mean(axis=0) for key, value in codes.items()}
+            encode = examples.encode_frame_level if kind == "frame" else examples.encode_video_level
+            payloads.append(encode(name, labels, codes if kind == "frame" else means))
+        tfrecord.write_records(path, payloads)
+
+
+def write_vocabulary(path: Path, *, classes: int = 24) -> None:
+    """Write the entities as YouTube-8M's vocabulary.csv: sorted by videos and not by label, with quoted commas and newlines."""
+    columns = ["Index", "TrainVideoCount", "KnowledgeGraphId", "Name", "WikiUrl", "Vertical1", "Vertical2", "Vertical3"]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*columns, "WikiDescription"])
+    order = [1, 0, 2, *range(3, classes)]  # as in the genuine file, a row's place is not its label
+    for rank, label in enumerate(order):
+        name, vertical = list(ENTITIES.items())[label]
+        about = f"{name}, as invented for this course.\nNo video of it exists."
+        writer.writerow([label, 900 - 30 * rank, f"/x/{label:04d}", name, "", vertical, "", "", about])
+    with disk.atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def damage_records(path: str | Path, target: str | Path, damages: Mapping[int, str]) -> Path:
+    """Copy a frame-level file with some of its records damaged, to see what a reader makes of them.
+
+    Args:
+        path: a sound file, left as it is.
+        target: the copy.
+        damages: record -> "checksum" (one bit of the payload flipped), "length" (one bit of the length flipped),
+            "width" (a frame one byte short), "label" (one that no vocabulary has), "empty" (no frame), or "cut" (the file ends in
+            the middle of this record, for the last one that the copy shall have).
+
+    Returns:
+        The path of the copy.
+
+    Raises:
+        ValueError: an unknown damage, or a record that is not there.
+    """
+    payloads = [payload for _, payload in tfrecord.read_records(path, [])]
+    wrong = {record: kind for record, kind in damages.items() if kind not in DAMAGES or not 0 <= record < len(payloads)}
+    if wrong:
+        raise ValueError(f"damages: received {wrong}; allowed: records 0 to {len(payloads) - 1}, {', '.join(DAMAGES)}")
+    for record, kind in damages.items():
+        payloads[record] = _spoil(payloads[record], kind)
+    tfrecord.write_records(target, payloads)
+    content = bytearray(Path(target).read_bytes())
+    starts = np.cumsum([0, *(len(payload) + tfrecord.HEADER + tfrecord.FOOTER for payload in payloads)]).tolist()
+    for record, kind in damages.items():
+        if kind == "checksum":
+            content[starts[record] + tfrecord.HEADER + len(payloads[record]) // 2] ^= 1
+        elif kind == "length":
+            content[starts[record]] ^= 1
+    cuts = [(starts[record] + starts[record + 1]) // 2 for record, kind in damages.items() if kind == "cut"]
+    Path(target).write_bytes(content[: min(cuts, default=len(content))])
+    return Path(target)
+
+
+def _spoil(payload: bytes, kind: str) -> bytes:
+    """The payload with a content that nobody can use; its checksum will be right."""
+    example = examples.messages().SequenceExample.FromString(payload)
+    lists = example.feature_lists.feature_list
+    if kind == "label":
+        example.context.feature["labels"].int64_list.value.append(1_000_000)
+    for name in list(lists) if kind in ("width", "empty") else ():
+        if kind == "empty":
+            del lists[name].feature[:]
+        else:
+            value = lists[name].feature[0].bytes_list.value
+            value[0] = value[0][:-1]
+    return example.SerializeToString(deterministic=True)

@@ -1,0 +1,169 @@
+"""YouTube-8M: names of its files, and their download. `data_manifests/youtube8m.yaml` has the facts."""
+
+import hashlib
+import json
+import os
+import re
+import string
+from collections.abc import Iterable
+from pathlib import Path
+
+from helpers import runtime
+from helpers.circulant_video.sources import vocabulary, web
+from helpers.fetch import manifests
+from helpers.workspace import disk
+
+LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
+NAME = re.compile(r"(train|validate|test)(\d{4}|[a-zA-Z0-9]{2})\.tfrecord")
+SHARDS = len(LETTERS) ** 2  # of each partition
+PARTITIONS = (
+    *(f"2/{kind}/{split}" for kind in ("frame", "video") for split in ("train", "validate", "test")),
+    "3/frame/validate",
+    "3/frame/test",
+)
+MIRRORS = ("us", "eu", "asia")
+# data.yt8m.org and its mirrors are names of storage buckets; this address of theirs has a certificate.
+BASE = "https://storage.googleapis.com"
+VOCABULARY = "https://research.google.com/youtube8m/csv/2/vocabulary.csv"
+
+
+def parse_shard(name: str | os.PathLike) -> tuple[str, int]:
+    """Partition and number of a file, in either form: trainpj.tfrecord and train0939.tfrecord are both ("train", 939).
+
+    The server's names end in two characters; the official download script saves with four digits, letters first.
+
+    Raises:
+        ValueError: another name, or a number above 3843.
+    """
+    match = NAME.fullmatch(Path(name).name)
+    code = match[2] if match else ""
+    number = int(code) if len(code) == 4 else len(LETTERS) * LETTERS.find(code[:1]) + LETTERS.find(code[1:])
+    if match is None or number >= SHARDS:
+        raise ValueError(
+            f"no YouTube-8M file: received {Path(name).name!r}; expected train, validate or test, two letters or digits "
+            f"(trainpj.tfrecord) or a number of four digits up to {SHARDS - 1} (train0939.tfrecord); or AudioSet's folders "
+            f"bal_train, unbal_train, eval (eval/5v.tfrecord)"
+        )
+    return match[1], number
+
+
+def to_digits(name: str | os.PathLike) -> str:
+    """The name that the official script saves under: trainpj.tfrecord -> train0939.tfrecord."""
+    return "{}{:04d}.tfrecord".format(*parse_shard(name))
+
+
+def to_letters(name: str | os.PathLike) -> str:
+    """The name on the server: train0939.tfrecord -> trainpj.tfrecord."""
+    split, number = parse_shard(name)
+    return f"{split}{LETTERS[number // len(LETTERS)]}{LETTERS[number % len(LETTERS)]}.tfrecord"
+
+
+def select_shards(names: Iterable[str], part: int, of: int) -> list[str]:
+    """The names that the official script takes with `shard=part,of`: md5(name) modulo `of` is part - 1.
+
+    Args:
+        names: names on the server, with two characters.
+        part: from 1 to `of`.
+        of: number of parts; 1000 takes about 4 files of a partition.
+    """
+    if not 1 <= part <= of:
+        raise ValueError(f"shard: received {part},{of}; allowed: 1,{of} to {of},{of}")
+    return sorted(name for name in names if int(hashlib.md5(name.encode()).hexdigest(), 16) % of == part - 1)
+
+
+def read_plan(text: str) -> dict[str, str]:
+    """Name -> MD5 from a download plan, JSON in the form `{name: md5}` or `{"files": {name: md5}}`.
+
+    Raises:
+        ValueError: no plan, or names or checksums that cannot be.
+    """
+    try:
+        plan = json.loads(text)
+        plan = plan.get("files", plan)
+        wrong = [
+            name for name, md5 in plan.items() if not (NAME.fullmatch(name) and re.fullmatch(r"[0-9a-f]{32}", md5))
+        ]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"no download plan: received {text[:60]!r}; expected JSON of file names and MD5s") from error
+    if wrong or not plan:
+        raise ValueError(
+            f"no download plan: received {wrong[:3] or 'no file'}; expected names such as trainpj.tfrecord"
+        )
+    return plan
+
+
+def fetch_shards(
+    partition: str,
+    folder: str | os.PathLike,
+    *,
+    shard: tuple[int, int],
+    mirror: str = "us",
+    base: str = BASE,
+    **options: float,
+) -> list[Path]:
+    """Bring some files of a partition to `folder` under their four-digit names, each checked by its MD5.
+
+    A file that stands there in either form is not asked for again, and an interrupted one continues.
+
+    Args:
+        partition: such as "2/frame/train" (250 MB a file) or "2/video/train" (5 MB a file).
+        folder: where they go.
+        shard: (part, of), see `select_shards`.
+        mirror: "us", "eu" or "asia".
+        base: server of the buckets.
+        **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
+
+    Returns:
+        All files selected, in order.
+
+    Raises:
+        ValueError: an unknown partition or mirror, or a part that does not exist.
+        manifests.DownloadError: some could not be had; call again to fetch the rest.
+    """
+    for key, value, allowed in (("partition", partition, PARTITIONS), ("mirror", mirror, MIRRORS)):
+        if value not in allowed:
+            raise ValueError(f"{key}: received {value!r}; allowed: {', '.join(allowed)}")
+    plan = _fetch_plan(partition, Path(folder) / ".fetching", base, options)
+    paths, failures = [], []
+    for name in runtime.progress(select_shards(plan, *shard), label=partition, unit="file"):
+        there = [path for path in (Path(folder) / name, Path(folder) / to_digits(name)) if path.is_file()]
+        paths.append(there[0] if there else Path(folder) / to_digits(name))
+        if not there:
+            url = f"{base}/{mirror}.data.yt8m.org/{partition}/{name}"
+            try:
+                _fetch_checked(url, Path(folder) / ".fetching" / name, paths[-1], plan[name], partition, options)
+            except manifests.DownloadError as error:
+                failures.append(error)
+    if failures:
+        raise manifests.DownloadError(
+            f"{len(failures)} of {len(paths)} files could not be fetched; call again to fetch them. The first: {failures[0]}"
+        )
+    return paths
+
+
+def _fetch_plan(partition: str, folder: Path, base: str, options: dict) -> dict[str, str]:
+    release, kind, split = partition.split("/")
+    path = folder / f"{release}_{kind}_{split}.json"
+    if not path.is_file():
+        text = web.fetch_text(f"{base}/data.yt8m.org/{release}/download_plans/{kind}_{split}.json", **options)
+        read_plan(text)
+        with disk.atomic_write(path) as file:
+            file.write(text.encode())
+    return read_plan(path.read_text(encoding="utf-8"))
+
+
+def _fetch_checked(url: str, temporary: Path, path: Path, md5: str, partition: str, options: dict) -> None:
+    web.fetch_file(
+        url, temporary, by_hand=f"curl data.yt8m.org/download.py | partition={partition} mirror=us python", **options
+    )
+    with temporary.open("rb") as file:
+        found = hashlib.file_digest(file, "md5").hexdigest()
+    if found != md5:
+        temporary.unlink()
+        raise manifests.DownloadError(f"{url}: found MD5 {found}, expected {md5}")
+    temporary.replace(path)
+
+
+def make_vocabulary(path: Path) -> None:
+    """Fetch YouTube-8M's vocabulary and check that it has 3862 labels; a source of its manifest."""
+    vocabulary.make_table(VOCABULARY, path, 3862)

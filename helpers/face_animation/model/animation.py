@@ -1,0 +1,231 @@
+"""Training of the first-order motion model: all its losses in one `compute_loss`, so that any Keras backend trains it."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import keras
+from keras import ops
+
+from helpers.face_animation import losses
+from helpers.face_animation.model import hourglass, transform
+
+POINTS = ("value", "jacobian")
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """What each term of the loss counts; the defaults are the original's.
+
+    Without a discriminator the last three are not used.
+
+    Attributes:
+        perceptual: of every level of the features at every scale.
+        equivariance_value, equivariance_jacobian, generator_gan: of these terms.
+        feature_matching: of every block of the discriminator.
+        discriminator_gan: of the discriminator's own term.
+    """
+
+    perceptual: float = 10.0
+    equivariance_value: float = 10.0
+    equivariance_jacobian: float = 10.0
+    generator_gan: float = 1.0
+    feature_matching: float = 10.0
+    discriminator_gan: float = 1.0
+
+    def by_term(self) -> dict[str, float]:
+        """The weights under the names that the original's log has."""
+        names = {"generator_gan": "gen_gan", "discriminator_gan": "disc_gan"}
+        return {names.get(name, name): value for name, value in dataclasses.asdict(self).items()}
+
+
+class AnimationModel(keras.Model):
+    """Keypoint detector, generator and, if wanted, discriminator, trained together on pairs of frames of one clip.
+
+    Compile it with an optimiser alone; the original's is Adam(2e-4, beta_1=0.5, beta_2=0.999, epsilon=1e-8). One for all
+    networks equals one for each: the loss of the discriminator moves the discriminator only, all others move the rest only.
+    Its log has every term times its weight, under the original's names; `loss` is their sum, so with a discriminator it need
+    not fall.
+
+    Args:
+        kp_detector: of `build_keypoint_detector`.
+        generator: of `build_generator`, with the same number of keypoints.
+        discriminator: of `build_discriminator`; None trains without one.
+        features: frozen, from images in [0, 1] to a list of feature maps, such as `losses.build_vgg19()`; never trained or
+            saved with this model. None: the pixels.
+        weights: of the terms of the loss.
+        scales: of the pyramid of images that are compared.
+        sigma_affine, sigma_tps, points_tps: of the random transform, see `transform.draw`.
+        seed: of the random transforms.
+
+    Call arguments:
+        inputs: dict with source and driving, (B, H, W, 3) in [0, 1].
+
+    Returns:
+        dict with the generator's outputs, kp_source_value, kp_source_jacobian, kp_driving_value, kp_driving_jacobian; in training
+        also the parameters of a random `transform` and kp_transformed_... of the driving frames that it has bent.
+
+    Raises:
+        ValueError: networks that do not fit each other, or a discriminator whose judgement counts nothing.
+    """
+
+    def __init__(
+        self,
+        kp_detector: keras.Model,
+        generator: keras.Model,
+        discriminator: keras.Model | None = None,
+        *,
+        features: Callable | None = None,
+        weights: LossWeights | None = None,
+        scales: Sequence[float] = losses.SCALES,
+        sigma_affine: float = 0.05,
+        sigma_tps: float = 0.005,
+        points_tps: int = 5,
+        seed: int = 0,
+        name: str = "animation_model",
+        **options,
+    ) -> None:
+        super().__init__(name=name, **options)
+        self.loss_weights = weights or LossWeights()
+        _check(kp_detector, generator, discriminator, self.loss_weights)
+        self.kp_detector, self.generator, self.discriminator = kp_detector, generator, discriminator
+        self.features, self.scales = _Untracked(features or losses.pixels), tuple(scales)
+        self.transform_options = {"sigma_affine": sigma_affine, "sigma_tps": sigma_tps, "points": points_tps}
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.term_means = [keras.metrics.Mean(name) for name in self.term_names()]
+        self.scale_for_replicas = _Total(name="total")
+        self.built = True  # as its networks are
+
+    def term_names(self) -> list[str]:
+        """The terms of the loss that are computed, in the order of the log."""
+        names = ["perceptual", "equivariance_value", "equivariance_jacobian"]
+        if self.discriminator is not None:
+            names += ["gen_gan", "feature_matching", "disc_gan"]
+        return [name for name in names if self.loss_weights.by_term()[name]]
+
+    def call(self, inputs, training=None):
+        frames, bend = {who: inputs[who] for who in ("source", "driving")}, {}
+        if training and self._bends():
+            frames["transformed"], bend = self._transform(inputs["driving"])
+        # At once is quicker; each has statistics of its own, as in the original's calls one after the other.
+        with hourglass.together(len(frames)):
+            found = self.kp_detector(ops.concatenate(list(frames.values())), training=training)
+        parts = dict(zip(frames, _parts(found, len(frames)), strict=True))
+        points = {f"kp_{who}_{what}": part[what] for who, part in parts.items() for what in POINTS}
+        wanted = {name: points[name] for name in self.generator.input if name != "source"}
+        return {**self.generator({"source": inputs["source"], **wanted}, training=training), **points, **bend}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The sum of all weighted terms.
+
+        Args:
+            x: the inputs of the call.
+            y: not looked at; Keras wants one, such as zeros (B,).
+            y_pred: the outputs of the call.
+            sample_weight: not looked at.
+            training: as of the call.
+        """
+        terms = self.compute_terms(x["driving"], y_pred, training=training)
+        weights, total = self.loss_weights.by_term(), 0.0
+        for mean in self.term_means:
+            weighted = weights[mean.name] * terms[mean.name]
+            mean.update_state(weighted)
+            total = total + weighted
+        return self.scale_for_replicas(total, total)
+
+    def compute_terms(self, driving, outputs: dict, *, training: bool = False) -> dict:
+        """All terms of the loss, unweighted scalars by name; see `helpers.face_animation.losses`."""
+        prediction = outputs["prediction"]
+        terms = {}
+        if self.loss_weights.perceptual:
+            terms["perceptual"] = losses.perceptual(self.features, prediction, driving, self.scales)
+        if self._bends():
+            terms |= self._equivariance(driving, outputs, training)
+        if self.discriminator is not None:
+            points = ops.stop_gradient(outputs["kp_driving_value"])
+            terms |= self._adversarial(driving, prediction, points, training)
+        return terms
+
+    def _equivariance(self, driving, outputs, training):
+        """A known transform of the frame must do to its keypoints what it does to all points."""
+        if "kp_transformed_value" in outputs:
+            bend, found = outputs, {what: outputs[f"kp_transformed_{what}"] for what in POINTS}
+        else:
+            frame, bend = self._transform(driving)
+            found = self.kp_detector(frame, training=training)
+        slopes = transform.jacobian(found["value"], bend), found["jacobian"]
+        return {
+            "equivariance_value": losses.equivariance_value(
+                outputs["kp_driving_value"], transform.warp_points(found["value"], bend)
+            ),
+            "equivariance_jacobian": losses.equivariance_jacobian(outputs["kp_driving_jacobian"], *slopes),
+        }
+
+    def _bends(self) -> bool:
+        """Whether a term of the loss asks for transformed frames."""
+        return bool(self.loss_weights.equivariance_value or self.loss_weights.equivariance_jacobian)
+
+    def _transform(self, frames):
+        """Frames bent at random, and how: see `transform.draw`."""
+        drawn = transform.draw(ops.shape(frames)[0], self.seed_generator, **self.transform_options)
+        corners = self.generator.get_layer("warp").align_corners
+        return transform.warp_images(frames, drawn, align_corners=corners), drawn
+
+    def _adversarial(self, driving, prediction, points, training):
+        """The discriminator twice: to train it on a prediction that stands still, then to judge a moving one, standing still."""
+        both = ops.concatenate([driving, ops.stop_gradient(prediction)])  # it has no statistics over the batch
+        real, old = _parts(self._judge(both, ops.concatenate([points, points]), training), 2)
+        frozen = [(variable, ops.stop_gradient(variable.value)) for variable in self.discriminator.variables]
+        with keras.StatelessScope(state_mapping=frozen):
+            new = self._judge(prediction, points, False)
+        return {
+            "gen_gan": losses.generator_gan(new["prediction"]),
+            "feature_matching": losses.feature_matching(real["features"], new["features"]),
+            "disc_gan": losses.discriminator_gan(real["prediction"], old["prediction"]),
+        }
+
+    def _judge(self, images, points, training):
+        inputs = {"image": images, "kp_value": points}
+        return self.discriminator({name: inputs[name] for name in self.discriminator.input}, training=training)
+
+
+class _Untracked:
+    """Holds a callable so that Keras does not see it as a part of the model: not trained, not saved, not counted."""
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+
+class _Total(keras.losses.Loss):
+    """Passes a scalar on, scaled as Keras scales a loss when several replicas add up their gradients."""
+
+    def call(self, y_true, y_pred):
+        return y_pred
+
+
+def _parts(outputs, count: int) -> list:
+    """Outputs for several batches in one, taken apart."""
+    parts = keras.tree.map_structure(lambda x: ops.split(x, count), outputs)
+    return [keras.tree.map_structure_up_to(outputs, lambda part, i=i: part[i], parts) for i in range(count)]
+
+
+def _check(kp_detector, generator, discriminator, loss_weights) -> None:
+    counts = {"kp_detector": kp_detector.output["value"].shape[1]}
+    counts["generator"] = generator.input["kp_driving_value"].shape[1]
+    sizes = {"kp_detector": kp_detector.input.shape[1:3], "generator": generator.input["source"].shape[1:3]}
+    if discriminator is not None:
+        sizes["discriminator"] = discriminator.input["image"].shape[1:3]
+        if "kp_value" in discriminator.input:
+            counts["discriminator"] = discriminator.input["kp_value"].shape[1]
+    for what, found in (("number of keypoints", counts), ("size of images", sizes)):
+        if len(set(found.values())) > 1:
+            text = ", ".join(f"{name} {value}" for name, value in found.items())
+            raise ValueError(f"the networks must have one {what}. Received: {text}; build all with the same options")
+    weights = (loss_weights.generator_gan, loss_weights.discriminator_gan)
+    if discriminator is not None and not all(weights):
+        raise ValueError(
+            "weights: with a discriminator generator_gan and discriminator_gan must not be 0. Received: "
+            f"{weights[0]} and {weights[1]}; leave the discriminator out to train without one"
+        )

@@ -1,0 +1,56 @@
+"""The generator, with its dense motion network, of the first-order motion model.
+
+Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196.
+"""
+
+import keras
+
+from helpers.face_animation import layers
+from helpers.face_animation.model import hourglass, motion
+
+
+def build_generator(
+    size: int | tuple[int, int] = 256, align_corners: bool = True, *, num_keypoints: int = 10, width: int = 64,
+    max_width: int = 512, num_downs: int = 2, num_residuals: int = 6, motion_width: int = 64, motion_max_width: int = 1024,
+    motion_blocks: int = 5, scale: float = 0.25, variance: float = 0.01,
+) -> keras.Model:  # fmt: skip
+    """The generator with its dense motion network: a source image in the pose of the driving keypoints.
+
+    Args:
+        size: of the images, int or (height, width).
+        align_corners: see `layers.grid_sample`; True for the published checkpoints and for own training.
+        num_keypoints: K.
+        width, max_width, num_downs, num_residuals: channels of the first and of the widest convolution, halvings, residual blocks.
+        motion_width, motion_max_width, motion_blocks: of the dense motion network's hourglass.
+        scale: of the source in the dense motion network.
+        variance: of the keypoints' heatmaps.
+
+    Returns:
+        A model from a dict with source (B, H, W, 3) in [0, 1], kp_source_value and kp_driving_value (B, K, 2),
+        kp_source_jacobian and kp_driving_jacobian (B, K, 2, 2) to a dict with, for h = H scale and w = W scale:
+        prediction (B, H, W, 3) in [0, 1]; occlusion (B, h, w, 1), 1 = visible; mask (B, h, w, K + 1);
+        deformation (B, h, w, 2), where in the source to look; sparse_deformed (B, K + 1, h, w, 3).
+
+    Raises:
+        ValueError: a size that cannot be halved so often.
+    """
+    sides = hourglass.check_size(size, scale=scale, blocks=motion_blocks, what="the dense motion network")
+    hourglass.check_size(size, scale=1, blocks=num_downs, what="the generator")
+    source = keras.Input((*sides, 3), name="source")
+    names = [f"kp_{who}_{what}" for who in ("source", "driving") for what in ("value", "jacobian")]
+    shapes = {"value": (num_keypoints, 2), "jacobian": (num_keypoints, 2, 2)}
+    points = {name: keras.Input(shapes[name.rpartition("_")[2]], dtype="float32", name=name) for name in names}
+    small = layers.AntiAlias(scale, name="dense_motion_network_down")(source)
+    x = hourglass.same_block(source, width, 7, name="first")
+    for i in range(num_downs):
+        x = hourglass.down_block(x, min(max_width, width * 2 ** (i + 1)), name=f"down_blocks_{i}")
+
+    widths = {"width": motion_width, "max_width": motion_max_width, "blocks": motion_blocks}
+    outputs = motion.dense_motion(small, points, variance=variance, align_corners=align_corners, **widths)
+    x = layers.WarpFeatures(align_corners, name="warp")(x, outputs["deformation"], outputs["occlusion"])
+    for i in range(num_residuals):
+        x = hourglass.residual_block(x, name=f"bottleneck_r{i}")
+    for i in range(num_downs):
+        x = hourglass.up_block(x, min(max_width, width * 2 ** (num_downs - 1 - i)), name=f"up_blocks_{i}")
+    prediction = hourglass.sigmoid(hourglass.conv(x, 3, 7, name="final"), name="prediction")
+    return keras.Model({"source": source, **points}, {"prediction": prediction, **outputs}, name="generator")

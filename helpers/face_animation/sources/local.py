@@ -1,0 +1,102 @@
+"""A folder of clips of any form, size and length into the one form that a training reads: folders of pictures, or videos."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from helpers import parallel, video
+from helpers.face_animation import data
+
+
+def write_folder(path: str | os.PathLike, frames: Iterable[np.ndarray]) -> int:
+    """Write frames as `<path>/0000000.png`, ...; the folder appears whole or not at all. Returns how many there are."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as temporary:
+        half = Path(temporary) / "frames"
+        half.mkdir()
+        for frame in frames:
+            Image.fromarray(frame).save(half / f"{count:07d}.png", compress_level=1)
+            count += 1
+        half.replace(path)
+    return count
+
+
+def _resized(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    count = 0
+    for frame in data.stream(path):
+        count += 1
+        yield data.resize(frame, size)
+    if count < 2:
+        raise ValueError(f"{path.name}: {count} frame; expected a clip of 2 or more")
+
+
+def prepare_clip(path: str, *, root: str, folder: str, size: tuple[int, int], form: str) -> dict:
+    """Write one clip to the same place below `folder`, called `....mp4` in either form; one that stands is left as it is.
+
+    Raises:
+        FileNotFoundError, ValueError: it is no clip, does not decode, or has a single frame.
+    """
+    source, target = Path(root) / path, Path(folder) / target_of(path)
+    if not target.exists():
+        frames = _resized(source, size)
+        if form == "png":
+            write_folder(target, frames)
+        else:
+            video.write_video(target, frames, data.frame_rate(source))
+    return {"frames": data.count_frames(target)}
+
+
+def target_of(path: str) -> str:
+    """Where a clip goes: the same folder, the same name with the suffix .mp4."""
+    return Path(path).with_suffix(".mp4").as_posix()
+
+
+def prepare_all(
+    clips: pd.DataFrame,
+    root: str | os.PathLike,
+    folder: str | os.PathLike,
+    *,
+    size: tuple[int, int],
+    form: str,
+    jobs: int | None = -1,
+) -> pd.DataFrame:
+    """Prepare every clip of a table, in parallel; what fails is told and stops nothing.
+
+    Args:
+        clips: rows of `data.find_clips`.
+        root: folder of their paths.
+        folder: gets the prepared clips.
+        size: (height, width) in pixels, aspect ratio not kept, as in the original.
+        form: "png" or "mp4".
+        jobs: processes.
+
+    Returns:
+        The table with path, form and frames of the prepared clips, and error, "" or the reason why there is none.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    targets = clips["path"].map(target_of)
+    double = targets.duplicated()
+    work = partial(prepare_clip, root=str(root), folder=str(folder), size=tuple(size), form=form)
+    done = parallel.parallel(work, clips.loc[~double, "path"].tolist(), jobs=jobs, label="preparing clips")
+    parallel.stop_at_disk_errors(done, "clips")
+    done = done.reindex(columns=["frames", "error"]).set_axis(clips.index[~double])
+    done = done.reindex(clips.index).fillna(
+        {"frames": 0, "error": "another clip has this name with another suffix: rename one"}
+    )
+    return with_results(clips, targets, form, done)
+
+
+def with_results(clips: pd.DataFrame, paths: pd.Series, form: str, done: pd.DataFrame) -> pd.DataFrame:
+    """The table of some clips after they were prepared: with `paths`, `form`, and the frames and error of `done`."""
+    form = {"png": "folder", "mp4": "video"}[form]
+    return clips.assign(path=paths, form=form, frames=done["frames"].astype(int), error=done["error"])

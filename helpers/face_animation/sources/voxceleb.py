@@ -1,0 +1,306 @@
+"""VoxCeleb as the original cut it: the table of 20 075 clips, its flaws, and the clips out of a user's own videos.
+
+Nothing here downloads a video. `data_manifests/voxceleb.yaml` has the facts, the terms, and a command for the owner of a right.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from helpers import parallel, video
+from helpers.face_animation import data
+from helpers.face_animation.sources import local
+from helpers.workspace import disk
+
+METADATA = "vox-metadata.csv"
+COLUMNS = ["video_id", "start", "end", "bbox", "fps", "width", "height", "partition", "person_id"]
+BOX = ["left", "top", "right", "bottom"]
+SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
+
+
+def read_metadata(path: str | os.PathLike) -> pd.DataFrame:
+    """Read and check the table.
+
+    Args:
+        path: vox-metadata.csv.
+
+    Returns:
+        Its nine columns, left, top, right, bottom (pixels at the reference size), frames (end - start), clip (file name).
+
+    Raises:
+        ValueError: a column is missing, or rows hold what cannot be; one error with the first of them.
+    """
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    if missing := set(COLUMNS) - set(table.columns):
+        raise ValueError(f"{Path(path).name}: no column {', '.join(sorted(missing))}; expected: {', '.join(COLUMNS)}")
+    table = table[COLUMNS]
+    whole = table[["start", "end", "fps", "width", "height"]]
+    good = whole.apply(lambda column: column.str.fullmatch(r"\d{1,9}")).all(axis=1)
+    good &= table["bbox"].str.fullmatch(r"\d{1,6}(-\d{1,6}){3}") & table["partition"].isin(["train", "test"])
+    good &= table["person_id"].str.fullmatch(r"[\w.]+") & table["video_id"].str.fullmatch(r"[\w-]+")
+    _stop_at(path, table, ~good)
+    table = table.assign(**{name: whole[name].astype(int) for name in whole})
+    table[BOX] = table["bbox"].str.split("-", expand=True).astype(int).to_numpy()
+    table["frames"] = table["end"] - table["start"]
+    positive = (table[["fps", "width", "height", "frames"]] > 0).all(axis=1)
+    _stop_at(path, table, ~positive | (table["left"] >= table["right"]) | (table["top"] >= table["bottom"]))
+    names = zip(table["person_id"], table["video_id"], table["start"], table["end"], strict=True)
+    table["clip"] = [data.clip_name(*name) for name in names]
+    return table
+
+
+def _stop_at(path: str | os.PathLike, table: pd.DataFrame, bad: pd.Series) -> None:
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        received = dict(table.iloc[first][COLUMNS].items())
+        raise ValueError(
+            f"{Path(path).name}: {int(bad.sum())} bad rows, the first in line {first + 2}: received {received}; allowed: whole "
+            "numbers with start < end, a box left-top-right-bottom, partition train or test"
+        )
+
+
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Per partition: rows, unique (without exact doubles), videos, persons, frames (min, median, mean, max, total), hours."""
+    rows = []
+    for partition in ("train", "test"):
+        part = table[table["partition"] == partition]
+        lengths = part["frames"]
+        row = {"partition": partition, "rows": len(part), "unique": len(part.drop_duplicates())}
+        row |= {"videos": part["video_id"].nunique(), "persons": part["person_id"].nunique()}
+        row |= {name: getattr(lengths, name)() for name in ("min", "median", "mean", "max", "sum")}
+        rows.append(row | {"hours": (lengths / part["fps"]).sum() / 3600})
+    return pd.DataFrame(rows).rename(columns={"sum": "total"})
+
+
+def find_flaws(table: pd.DataFrame) -> dict:
+    """What a user should know: exact doubles, what is on both sides of the split, boxes that leave the picture.
+
+    Returns:
+        doubles (rows), persons, videos, clips (lists of those in train and test), outside (rows whose box ends beyond the
+        reference size).
+    """
+    sides = {
+        name: table.groupby(column)["partition"].nunique()
+        for name, column in (("persons", "person_id"), ("videos", "video_id"), ("clips", "clip"))
+    }
+    outside = (table["right"] > table["width"]) | (table["bottom"] > table["height"])
+    both = {name: sorted(counts.index[counts > 1]) for name, counts in sides.items()}
+    return {"doubles": int(table.duplicated().sum()), **both, "outside": int(outside.sum())}
+
+
+def clean(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without exact doubles, and without the train rows of a person or video that the test has too."""
+    table = table.drop_duplicates()
+    test = table[table["partition"] == "test"]
+    shared = table["person_id"].isin(test["person_id"]) | table["video_id"].isin(test["video_id"])
+    return table[(table["partition"] == "test") | ~shared].reset_index(drop=True)
+
+
+def in_clip(number: int, start: int, end: int, rate: float, reference: float = 25) -> bool:
+    """Whether frame `number` of a video of `rate` frames per second is in the clip [start, end) at the reference rate."""
+    return start * rate <= number * reference < end * rate
+
+
+def scale_box(box: Sequence[int], reference: tuple[int, int], actual: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A box from the reference size to the picture's own, cut off to whole pixels and to the picture.
+
+    Args:
+        box: left, top, right, bottom.
+        reference, actual: (height, width).
+    """
+    factors = [actual[1] / reference[1], actual[0] / reference[0]] * 2
+    left, top, right, bottom = (int(side * factor) for side, factor in zip(box, factors, strict=True))
+    return min(left, actual[1] - 1), min(top, actual[0] - 1), min(right, actual[1]), min(bottom, actual[0])
+
+
+def crop_video(
+    path: str | os.PathLike,
+    rows: Sequence[dict],
+    folder: str | os.PathLike,
+    *,
+    size: tuple[int, int] = (256, 256),
+    form: str = "png",
+) -> list[dict]:
+    """Cut the clips of one video in one pass over it; clips that stand already are not made again.
+
+    Args:
+        path: the video; any size and frame rate.
+        rows: of `read_metadata`, all of this video.
+        folder: clips go to `<folder>/<partition>/<clip>`.
+        size: (height, width), aspect ratio not kept, as in the original.
+        form: "png", a folder of 0000000.png, ... named `....mp4`; or "mp4", a video at the source's rate.
+
+    Returns:
+        Per clip: clip, partition, frames, state ("made", "there", or "beyond the end of the video").
+
+    Raises:
+        ValueError: another `form`, or the video does not decode.
+    """
+    if form not in ("png", "mp4"):
+        raise ValueError(f"form: received {form!r}; allowed: png, mp4")
+    folder, rows = Path(folder), list({(row["partition"], row["clip"]): row for row in rows}.values())
+    targets = [folder / row["partition"] / row["clip"] for row in rows]
+    todo = [place for place, target in enumerate(targets) if not target.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".cropping-") as name, disk.explain_disk_errors(folder):
+        counts, rate = _cut(Path(path), [rows[place] for place in todo], Path(name), size) if todo else ([], 0)
+        for index, place in enumerate(todo):
+            if counts[index]:
+                _finish(Path(name) / str(index), targets[place], rate, form)
+    made = dict(zip(todo, counts, strict=True))
+    return [
+        {
+            "clip": row["clip"],
+            "partition": row["partition"],
+            "frames": made.get(place, 0),
+            "state": _state(made.get(place)),
+        }
+        for place, row in enumerate(rows)
+    ]
+
+
+def _state(count: int | None) -> str:
+    return "there" if count is None else "made" if count else "beyond the end of the video"
+
+
+def _cut(path: Path, rows: list[dict], folder: Path, size: tuple[int, int]) -> tuple[list[int], float]:
+    """Write the frames of each row to `folder/<index>`; how many, and the video's rate."""
+    rate = video.header_info(path)["fps"]
+    if not 0 < rate < 1000:
+        raise ValueError(f"{path.name} says it has {rate} frames per second: convert it with ffmpeg first")
+    last = max(row["end"] * rate / row["fps"] for row in rows)
+    counts = [0] * len(rows)
+
+    def inside(number: int) -> list[int]:
+        return [i for i, row in enumerate(rows) if in_clip(number, row["start"], row["end"], rate, row["fps"])]
+
+    for number, frame in video.scan_frames(path, lambda number: bool(inside(number))):
+        for index in inside(number) if frame is not None else ():
+            _write(folder / str(index) / f"{counts[index]:07d}.png", frame, rows[index], size)
+            counts[index] += 1
+        if number >= last:
+            break
+    return counts, rate
+
+
+def _write(path: Path, frame: np.ndarray, row: dict, size: tuple[int, int]) -> None:
+    reference = (row["height"], row["width"])
+    left, top, right, bottom = scale_box([row[side] for side in BOX], reference, frame.shape[:2])
+    face = data.resize(frame[top : max(bottom, top + 1), left : max(right, left + 1)], size)
+    _, content = cv2.imencode(".png", cv2.cvtColor(face, cv2.COLOR_RGB2BGR))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)  # unlike cv2.imwrite, tells of a full disk
+
+
+def _finish(frames: Path, target: Path, rate: float, form: str) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if form == "png":
+        frames.replace(target)
+    else:
+        video.write_video(target, data.stream(frames), rate)
+        shutil.rmtree(frames)
+
+
+def find_videos(folder: str | os.PathLike, ids: Sequence[str]) -> tuple[dict[str, Path], list[str]]:
+    """The user's own copies, `<video_id>.<suffix>` anywhere below `folder`, and the ids that have none."""
+    wanted = set(ids)
+    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES and path.stem in wanted)
+    found = {path.stem: path for path in reversed(files)}
+    return found, sorted(wanted - set(found))
+
+
+def crop_all(
+    table: pd.DataFrame,
+    videos: str | os.PathLike,
+    folder: str | os.PathLike,
+    *,
+    size: tuple[int, int] = (256, 256),
+    form: str = "png",
+    jobs: int | None = -1,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cut all clips whose video is there, videos in parallel; what is gone or broken stops nothing.
+
+    Args:
+        table: of `read_metadata`.
+        videos: folder with the user's own copies.
+        folder, size, form: see `crop_video`.
+        jobs: processes.
+
+    Returns:
+        clips (clip, partition, frames, state) and gone (video_id, clips, error): videos that are missing or do not decode.
+
+    Raises:
+        OSError: the disk is full or read-only.
+    """
+    paths, missing = find_videos(videos, table["video_id"].unique())
+    grouped = {video_id: rows.to_dict("records") for video_id, rows in table.groupby("video_id")}
+    work = partial(_crop_item, folder=str(folder), size=size, form=form)
+    items = [(video_id, str(paths[video_id]), grouped[video_id]) for video_id in sorted(paths)]
+    done = parallel.parallel(work, items, jobs=jobs, label="cropping")
+    parallel.stop_at_disk_errors(done, "videos' clips")
+    failed = [(item[0], error) for item, error in zip(done["item"], done["error"], strict=True) if error]
+    gone = [(video_id, len(grouped[video_id]), error) for video_id, error in failed]
+    gone += [(video_id, len(grouped[video_id]), "no file of this name") for video_id in missing]
+    lists = (
+        [clips for clips, error in zip(done["clips"], done["error"], strict=True) if not error]
+        if "clips" in done
+        else []
+    )
+    clips = pd.DataFrame([clip for part in lists for clip in part], columns=["clip", "partition", "frames", "state"])
+    return clips, pd.DataFrame(sorted(gone), columns=["video_id", "clips", "error"])
+
+
+def _crop_item(item: tuple, folder: str, size: tuple[int, int], form: str) -> dict:
+    _, path, rows = item
+    return {"clips": crop_video(path, rows, folder, size=size, form=form)}
+
+
+def list_clips(metadata: pd.DataFrame, videos: str | os.PathLike) -> pd.DataFrame:
+    """The clips of VoxCeleb's table, each once, with the user's own copies of their videos.
+
+    Args:
+        metadata: of `read_metadata`.
+        videos: folder of the copies.
+
+    Returns:
+        As `data.find_clips`: path is that of the whole video, error says which videos are gone.
+    """
+    found, _ = find_videos(videos, metadata["video_id"].unique())
+    rows = metadata.drop_duplicates("clip").sort_values(["partition", "clip"])
+    paths = rows["video_id"].map({name: path.relative_to(videos).as_posix() for name, path in found.items()})
+    table = rows.rename(columns={"person_id": "person", "video_id": "video"}).assign(
+        path=paths.fillna(""), form="video", error=np.where(paths.isna(), "gone: no file of this video", "")
+    )
+    return table[data.COLUMNS].reset_index(drop=True)
+
+
+def crop_clips(
+    clips: pd.DataFrame,
+    metadata: pd.DataFrame,
+    videos: str | os.PathLike,
+    folder: str | os.PathLike,
+    *,
+    size: tuple[int, int],
+    form: str,
+    jobs: int | None = -1,
+) -> pd.DataFrame:
+    """Cut the clips of `list_clips` out of the videos; arguments and result as in `local.prepare_all`."""
+    wanted = metadata[metadata["clip"].isin(clips["clip"])].drop_duplicates("clip")
+    made, gone = crop_all(wanted, videos, folder, size=size, form=form, jobs=jobs)
+    paths = clips["partition"] + "/" + clips["clip"]
+    states = dict(zip(made["clip"], made["state"], strict=True))
+    broken = dict(zip(gone["video_id"], gone["error"], strict=True))
+    rows = []
+    for name, video_id, path in zip(clips["clip"], clips["video"], paths, strict=True):
+        if states.get(name) in ("made", "there"):
+            rows.append((data.count_frames(Path(folder) / path), ""))
+        else:
+            rows.append((0, states.get(name) or broken[video_id]))
+    return local.with_results(clips, paths, form, pd.DataFrame(rows, columns=["frames", "error"], index=clips.index))

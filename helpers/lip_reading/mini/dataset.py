@@ -1,0 +1,94 @@
+"""Draws a small lip-reading dataset as real videos, `<speaker>/<word>/<clip>.mp4`, from a seed, in seconds; see `speech`."""
+
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import video
+from helpers.lip_reading.faces import POINTS
+from helpers.lip_reading.mini.speech import BROKEN, WORDS, clip_path, parse_path, plan_clip
+from helpers.parallel import failures, parallel, stop_at_disk_errors
+from helpers.workspace import disk
+
+COLUMNS = tuple(f"{name}_{axis}" for name in POINTS for axis in "xy")
+
+
+def make_dataset(
+    folder: str | Path, *, speakers: int = 12, repeats: int = 5, seed: int = 0, jobs: int | None = -1
+) -> pd.DataFrame:
+    """Write `<speaker>/<word>/<clip>.mp4` for all words, those of `BROKEN`, and `points.csv` (see `read_points`).
+
+    The same arguments give the same files, whatever the number of processes. A clip whose file stands already is left as it
+    is; so another seed belongs in another folder.
+
+    Args:
+        folder: made if it is not there.
+        speakers: number of speakers, at least 2; they are called s01, s02, ...
+        repeats: times that each says each word.
+        seed: of everything.
+        jobs: processes, see `helpers.parallel`.
+
+    Returns:
+        One row a clip, in order: path (relative to the folder, with slashes), label, speaker, frames (that decode), fps,
+        broken ("" or the reason).
+
+    Raises:
+        ValueError: fewer than 2 speakers or 1 repeat.
+        RuntimeError: clips that could not be written, with the first reason.
+        OSError: the disk is full or read-only.
+    """
+    if speakers < 2 or repeats < 1:
+        raise ValueError(f"speakers must be 2 or more, repeats 1 or more. Received: {speakers=}, {repeats=}")
+    names = [f"s{number:02d}" for number in range(1, speakers + 1)]
+    paths = [clip_path(name, word, take) for name in names for word in WORDS for take in range(1, repeats + 1)]
+    write = partial(_write_clip, folder=Path(folder), seed=seed)
+    table = parallel(write, sorted([*paths, *BROKEN]), jobs=jobs, label="drawing clips")
+    stop_at_disk_errors(table, "clips")
+    if len(failed := failures(table)):
+        raise RuntimeError(f"{len(failed)} of {len(table)} clips could not be drawn: {failed.iloc[0]['error']}")
+    _write_points(Path(folder) / "points.csv", table)
+    return table[["path", "label", "speaker", "frames", "fps", "broken"]]
+
+
+def _write_clip(path: str, folder: Path, seed: int) -> dict:
+    clip, (name, word, take) = plan_clip(path, seed=seed), parse_path(path)
+    write = _write_half if take == "cut" else video.write_video
+    if not (folder / path).exists():  # a file under its own name is whole: it is renamed when done
+        write(folder / path, clip.frames(), clip.fps)
+    points = clip.points[: 0 if take == "cut" else None]
+    row = {"path": path, "label": word, "speaker": name, "frames": len(points), "fps": clip.fps}
+    return {**row, "broken": BROKEN.get(path, ""), "points": points}
+
+
+def _write_half(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
+    """Half a file, like a broken download: an MP4 has its index at the end, so nothing of it decodes."""
+    with tempfile.TemporaryDirectory() as folder:
+        video.write_video(Path(folder) / path.name, frames, fps)
+        content = (Path(folder) / path.name).read_bytes()
+    with disk.atomic_write(path) as file:
+        file.write(content[: len(content) // 2])
+
+
+def _write_points(path: Path, table: pd.DataFrame) -> None:
+    points = pd.DataFrame(np.concatenate(list(table["points"])).reshape(-1, len(COLUMNS)), columns=COLUMNS).round(2)
+    points.insert(0, "path", table["path"].repeat(table["frames"]).to_numpy())
+    points.insert(1, "frame", np.concatenate([np.arange(count) for count in table["frames"]]))
+    disk.write_table(path, points)
+
+
+def read_points(folder: str | Path) -> dict[str, np.ndarray]:
+    """The true face points of every clip from `points.csv`, by path: (T, 5, 2) float32, x, y in pixels.
+
+    The order is YuNet's (`POINTS`). A frame in which a point is out of the picture is NaN throughout. The file that is cut
+    has no frames, and so no entry.
+
+    Raises:
+        FileNotFoundError: the folder was not made by `make_dataset`.
+    """
+    table = pd.read_csv(Path(folder) / "points.csv", dtype=dict.fromkeys(COLUMNS, np.float32))
+    values = table[list(COLUMNS)].to_numpy().reshape(-1, len(POINTS), 2)
+    return {path: values[rows] for path, rows in table.groupby("path", sort=False).indices.items()}

@@ -1,0 +1,250 @@
+"""GRID: archives of its official record -> clips and word times -> the manifest table.
+
+A file's name tells its sentence: `bbaf2n` is "bin blue at f two now". Its alignment tells when each word is said.
+"""
+
+import hashlib
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from helpers.fetch import archives, downloads, manifests
+from helpers.lip_reading.sources.local import COLUMNS
+
+SITE = "https://zenodo.org"
+RECORD = 3625687
+FPS = 25
+UNIT = 25_000  # of the times in an alignment, per second
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+WORDS = {
+    "command": {"b": "bin", "l": "lay", "p": "place", "s": "set"},
+    "colour": {"b": "blue", "g": "green", "r": "red", "w": "white"},
+    "preposition": {"a": "at", "b": "by", "i": "in", "w": "with"},
+    "letter": {letter: letter for letter in "abcdefghijklmnopqrstuvxyz"},  # no w, the only one of three syllables
+    "digit": dict(zip("z123456789", DIGITS, strict=True)),
+    "adverb": {"a": "again", "n": "now", "p": "please", "s": "soon"},
+}
+NAME = re.compile("(?:.*_)?" + "".join(f"([{''.join(codes)}])" for codes in WORDS.values()))
+
+
+def parse_name(name: str) -> dict[str, str]:
+    """The words of a sentence from the name of its file, by slot: "bbaf2n" gives command "bin", colour "blue", ...
+
+    Raises:
+        ValueError: not a name of GRID.
+    """
+    found = NAME.fullmatch(Path(name).stem)
+    if found is None:
+        raise ValueError(
+            f"name: received {Path(name).name!r}; allowed: six characters such as bbaf2n (bin blue at f 2 now)"
+        )
+    return {slot: codes[code] for (slot, codes), code in zip(WORDS.items(), found.groups(), strict=True)}
+
+
+def read_align(path: str | os.PathLike) -> pd.DataFrame:
+    """The six words of an alignment with their times, pauses ("sil", "sp") left out.
+
+    Returns:
+        One row per word: start, end (seconds), word.
+
+    Raises:
+        ValueError: a line of another form, times that run backwards, or another number of words.
+    """
+    rows = []
+    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        parts = line.split()
+        if not parts:
+            continue
+        if len(parts) != 3 or not (parts[0].isdigit() and parts[1].isdigit()) or int(parts[1]) < int(parts[0]):
+            raise ValueError(f"{Path(path).name}, line {number}: received {line!r}; allowed: start end word")
+        if parts[2] not in ("sil", "sp"):
+            rows.append((int(parts[0]) / UNIT, int(parts[1]) / UNIT, parts[2]))
+    if len(rows) != len(WORDS):
+        raise ValueError(f"{Path(path).name}: received {len(rows)} words; allowed: {len(WORDS)}, one for each slot")
+    return pd.DataFrame(rows, columns=["start", "end", "word"])
+
+
+def match_alignments(clips: dict[str, set[str]], aligned: dict[str, set[str]]) -> dict[str, str]:
+    """The alignment folder of each talker: the one that shares most sentences, if that is at least half of the talker's.
+
+    The record has some folders under the name of another talker, whose sentences are others; a wrong folder would give
+    hardly any alignment, and wrong times where two talkers happen to say the same.
+
+    Args:
+        clips, aligned: names of sentences by folder.
+    """
+    found = {}
+    for talker, names in clips.items():
+        own_first = sorted(aligned, key=lambda folder: (-len(names & aligned[folder]), folder != talker, folder))
+        if own_first and 2 * len(names & aligned[own_first[0]]) >= len(names):
+            found[talker] = own_first[0]
+    return found
+
+
+def read_table(root: str | os.PathLike, *, slot: str = "colour", margin: int = 3) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The manifest table of one word per sentence, and what could not be used.
+
+    Args:
+        root: folder with `<talker>/<sentence>.mpg` and `<talker>/<sentence>.align`, at any depth.
+        slot: which of the six words.
+        margin: frames kept before and after the word: lips move before one hears them.
+
+    Returns:
+        The table of `local.find_clips`, start and end with the margin, and a table of path and reason.
+
+    Raises:
+        ValueError: no such slot, or not one sentence can be used.
+    """
+    if slot not in WORDS:
+        raise ValueError(f"slot: received {slot!r}; allowed: {', '.join(WORDS)}")
+    root = Path(root)
+    clips, aligned = (_by_folder(root, suffix) for suffix in (".mpg", ".align"))
+    folders = match_alignments(
+        {key: set(value) for key, value in clips.items()}, {k: set(v) for k, v in aligned.items()}
+    )
+    rows, problems = [], []
+    for talker, files in clips.items():
+        for name, path in files.items():
+            try:
+                align = aligned.get(folders.get(talker, ""), {}).get(name)
+                rows.append(
+                    {"path": path.relative_to(root).as_posix(), "speaker": talker, **_word(path, align, slot, margin)}
+                )
+            except ValueError as error:
+                problems.append({"path": path.relative_to(root).as_posix(), "reason": str(error)})
+    if not rows:
+        raise ValueError(
+            f"no sentence of GRID with its alignment below {root}: {problems[0]['reason'] if problems else 'no .mpg'}"
+        )
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
+    return table, pd.DataFrame(problems, columns=["path", "reason"])
+
+
+def _word(path: Path, align: Path | None, slot: str, margin: int) -> dict:
+    word = parse_name(path.name)[slot]
+    if align is None:
+        raise ValueError("no alignment of this sentence")
+    told = read_align(align).iloc[list(WORDS).index(slot)]
+    if told["word"] != word:
+        raise ValueError(f"the name says {word}, the alignment {told['word']}")
+    start, end = max(0.0, told["start"] - margin / FPS), told["end"] + margin / FPS
+    return {"label": word, "split": "", "frames": round((end - start) * FPS), "fps": FPS, "start": start, "end": end}
+
+
+def _by_folder(root: Path, suffix: str) -> dict[str, dict[str, Path]]:
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(root.rglob(f"*{suffix}")):
+        parts = path.relative_to(root).parts
+        if path.is_file() and not any(part.startswith((".", "__")) for part in parts):
+            found.setdefault(path.parent.name, {})[path.stem] = path
+    return found
+
+
+def fetch(
+    folder: str | os.PathLike,
+    speakers: Sequence[int],
+    *,
+    clips: int | None = None,
+    cache: str | os.PathLike,
+    **options: float,
+) -> None:
+    """Bring alignments and talkers to `folder`; what is there already is kept.
+
+    Args:
+        folder: gets `alignments/` and `s1/`, `s2/`, ...
+        speakers: numbers of talkers.
+        clips: so many sentences of each, chosen at random but always the same, taken out of the archives one by one where
+            the server sends parts; None fetches whole archives (about 0.5 GB each).
+        cache: folder of the archives, where they may lie already.
+        **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
+
+    Raises:
+        manifests.DownloadError: an archive could not be had.
+        archives.ArchiveError: an archive is broken.
+        RuntimeError: clips that could not be had, with the first reason.
+    """
+    folder, manifest = Path(folder), manifests.load_manifest("grid")
+    _unpack(manifest.file("alignments.zip"), folder / "alignments", cache, None, options)
+    for number in speakers:
+        file, target = manifest.file(f"s{number}.zip"), folder / f"s{number}"
+        archive = Path(cache) / file.name
+        if clips is None or archive.is_file():
+            _unpack(file, target, cache, clips, options)
+            continue
+        try:
+            _fetch_some(file, target, clips, options)
+        except archives.RangesNotSupported:
+            _unpack(file, target, cache, clips, options)
+
+
+def choose(names: Iterable[str], clips: int | None) -> list[str]:
+    """The clips of an archive, or `clips` of them: those whose names have the smallest SHA-256, whatever the others are."""
+    names = [name for name in names if name.lower().endswith((".mpg", ".align")) and not name.startswith("__MACOSX/")]
+    ranked = sorted(names, key=lambda name: hashlib.sha256(Path(name).name.encode()).digest())
+    return sorted(ranked[:clips])
+
+
+def _fetch_some(file: manifests.File, target: Path, clips: int, options: dict) -> None:
+    remote, names = _remote_file(file.name, options), []
+    archives.fetch_members(remote, target, wanted=lambda name: names.append(name), **options)  # None: takes nothing
+    table = archives.fetch_members(remote, target, wanted=choose(names, clips), **options)
+    failed = table[table["error"] != ""]
+    if len(failed):
+        reason = failed.iloc[0]["error"]
+        raise RuntimeError(f"{len(failed)} of {len(table)} clips of {file.name} could not be had: {reason}; call again")
+
+
+def _unpack(file: manifests.File, target: Path, cache: str | os.PathLike, clips: int | None, options: dict) -> None:
+    if target.is_dir() and any(target.iterdir()):  # it gets its name when it is whole
+        return
+    archive, members = manifests.fetch(file, cache, **options), None
+    if zipfile.is_zipfile(archive):  # else `extract` says what is wrong
+        with zipfile.ZipFile(archive) as opened:
+            members = choose(opened.namelist(), clips)
+    archives.extract(archive, target, members=members, max_bytes=file.unpacked_size)
+
+
+def make_archive(path: Path) -> None:
+    """Fetch the archive that `path` is named after (`s1.zip`), checked by the record's MD5; a source of the manifest."""
+    name = path.name.removesuffix(".unverified")
+    file, md5 = _remote_file(name, {}), _record({})[name][1]
+    entry = manifests.File(
+        path.name, file.sources, size=file.size, by_hand=f"open {SITE}/records/{RECORD}, take {name}"
+    )
+    manifests.fetch(entry, path.parent)
+    with path.open("rb") as opened:
+        found = hashlib.file_digest(opened, "md5").hexdigest()
+    if md5 not in ("", found):
+        path.unlink()
+        raise manifests.DownloadError(f"{name}: found MD5 {found}, the record says {md5}")
+
+
+def _remote_file(name: str, options: dict) -> manifests.File:
+    files = _record(options)
+    if name not in files:
+        raise manifests.DownloadError(f"record {RECORD} of {SITE} has no {name}; it has: {', '.join(sorted(files))}")
+    source = manifests.Source(url=f"{SITE}/records/{RECORD}/files/{name}")
+    bound = manifests.load_manifest("grid").file(name).unpacked_size
+    return manifests.File(name, (source,), size=files[name][0], kind="zip", unpacked_size=bound)
+
+
+def _record(options: dict) -> dict[str, tuple[int, str]]:
+    """Size and MD5 ("" if untold) of the record's files, as the record says."""
+    patience = downloads.Patience(**options)
+    url = f"{SITE}/api/records/{RECORD}"
+    try:
+        with downloads.Session(patience.timeout) as session:
+            told = json.loads(patience.insist(lambda: session.get(url)).content)
+        md5 = re.compile(r"(?:md5:)?([0-9a-f]{32})")
+        sums = {file["key"]: md5.fullmatch(str(file.get("checksum", ""))) for file in told["files"]}
+        return {
+            file["key"]: (int(file["size"]), sums[file["key"]][1] if sums[file["key"]] else "")
+            for file in told["files"]
+        }
+    except (downloads.SourceFailed, ValueError, KeyError, TypeError) as error:
+        raise manifests.DownloadError(f"{url}: {error}") from error

@@ -1,0 +1,137 @@
+"""A folder of clips in one of the usual layouts -> the manifest table that all later steps read."""
+
+import functools
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from helpers import video
+from helpers.parallel import parallel
+
+SUFFIXES = (".mp4", ".mov", ".webm", ".avi", ".mkv", ".mpg", ".mpeg")
+COLUMNS = ("path", "label", "speaker", "split", "frames", "fps", "start", "end")
+SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
+LAYOUTS = {  # what each folder between the root and a clip says
+    "split/speaker/class": ("split", "speaker", "label"),
+    "class/split": ("label", "split"),
+    "split/class": ("split", "label"),
+    "speaker/class": ("speaker", "label"),
+    "class": ("label",),
+}
+
+
+def find_clips(root: str | os.PathLike, layout: str = "auto") -> pd.DataFrame:
+    """List the clips below a folder; nothing is opened yet.
+
+    Layouts: "split/speaker/class" (OpenAV: train/s1/1_Left/clip.mp4), "class/split" (LRW: ABOUT/train/ABOUT_00001.mp4),
+    "split/class", "speaker/class" and "class". Folders and files that begin with a dot are skipped. Names are compared and
+    kept in Unicode's composed form (NFC), since some systems store "й" as two characters; classes that differ only in case
+    are one.
+
+    Args:
+        root: folder.
+        layout: one of `LAYOUTS`, or "auto": told from the depth and the names of split folders.
+
+    Returns:
+        One row per clip, by path: path (from `root`, as on disk, with slashes), label (name of the class folder), speaker ("" if
+        no folder tells), split ("" or one of `splits.SIDES`), frames and fps (NaN: see `measure`), start and end (seconds
+        in the file; NaN is the whole clip).
+
+    Raises:
+        FileNotFoundError: no such folder.
+        ValueError: no clip, clips at different depths, or folders that do not fit the layout.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise FileNotFoundError(f"no folder {root}: path_to_dataset must name the folder that holds the clips")
+    files = sorted(path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = [path for path in files if not any(part.startswith(".") for part in path.parts) and (root / path).is_file()]
+    if not files:
+        raise ValueError(f"no clip below {root}; expected files that end in {', '.join(SUFFIXES)}")
+    folders = [tuple(unicodedata.normalize("NFC", part) for part in path.parts[:-1]) for path in files]
+    meaning = LAYOUTS[_guess(files, folders) if layout == "auto" else _known(layout)]
+    rows = [_row(path, parts, meaning) for path, parts in zip(files, folders, strict=True)]
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
+    for name in ("label", "speaker"):
+        table[name] = _one_spelling(table[name])
+    return table
+
+
+def _known(layout: str) -> str:
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout: received {layout!r}; allowed: auto, {', '.join(LAYOUTS)}")
+    return layout
+
+
+def _guess(files: list[Path], folders: list[tuple[str, ...]]) -> str:
+    depths = {len(parts): path for path, parts in zip(files, folders, strict=True)}
+    if len(depths) > 1:
+        examples = ", ".join(path.as_posix() for _, path in sorted(depths.items()))
+        raise ValueError(f"the clips lie at different depths ({examples}); expected one layout of {', '.join(LAYOUTS)}")
+    first, second = (all(parts[at : at + 1] and parts[at].lower() in SPLITS for parts in folders) for at in (0, 1))
+    fitting = {
+        "split/speaker/class": len(folders[0]) == 3 and first,
+        "class/split": len(folders[0]) == 2 and second,
+        "split/class": len(folders[0]) == 2 and first,
+        "speaker/class": len(folders[0]) == 2,
+        "class": len(folders[0]) == 1 and not first,
+    }
+    found = next((name for name, fits in fitting.items() if fits), None)
+    if found is None:
+        raise ValueError(f"cannot tell what the folders of {files[0].as_posix()} mean; expected {', '.join(LAYOUTS)}")
+    return found
+
+
+def _row(path: Path, parts: tuple[str, ...], meaning: tuple[str, ...]) -> dict:
+    if len(parts) != len(meaning):
+        raise ValueError(f"{path.as_posix()}: received {len(parts)} folders; allowed: {'/'.join(meaning)}/clip")
+    row = {"path": path.as_posix(), "speaker": "", "split": "", "frames": np.nan, "fps": np.nan}
+    row |= {"start": np.nan, "end": np.nan, **dict(zip(meaning, parts, strict=True))}
+    if "split" in meaning:
+        if row["split"].lower() not in SPLITS:
+            raise ValueError(f"{path.as_posix()}: received split {row['split']!r}; allowed: {', '.join(SPLITS)}")
+        row["split"] = SPLITS[row["split"].lower()]
+    return row
+
+
+def _one_spelling(names: pd.Series) -> pd.Series:
+    """The first spelling, in sorted order, of names that differ in case only."""
+    spelling: dict[str, str] = {}
+    for name in sorted(names.unique()):
+        spelling.setdefault(name.casefold(), name)
+    return names.map(lambda name: spelling[name.casefold()])
+
+
+def class_names(labels: Iterable[str]) -> list[str]:
+    """The classes in order: by their numbers where all folders have one (`2_Right` before `10_Cut`), else by the alphabet."""
+    names = sorted(set(labels))
+    numbers = [re.match(r"(\d+)_", name) for name in names]
+    if all(numbers):
+        return [name for _, name in sorted((int(number[1]), name) for number, name in zip(numbers, names, strict=True))]
+    return names
+
+
+def phrase(label: str) -> str:
+    """A class as it is shown: `12_Shut_down` is "Shut down"."""
+    return re.sub(r"^\d+_(?=.)", "", label).replace("_", " ").strip()
+
+
+def measure(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int | None = -1) -> pd.DataFrame:
+    """Count the frames of every clip by decoding it, and read its frame rate.
+
+    Returns:
+        `table` with `frames`, `fps` and a column `error`, "" or why nothing of the clip decodes.
+    """
+    found = parallel(functools.partial(_measure, root=Path(root)), table["path"], jobs=jobs, label="counting frames")
+    found = found.reindex(columns=["frames", "fps", "error"])
+    found["error"] = found["error"].str.replace(f"{Path(root)}{os.sep}", "", regex=False)
+    return table.assign(**{name: found[name].to_numpy() for name in found})
+
+
+def _measure(path: str, root: Path) -> dict:
+    return {"frames": video.count_frames(root / path), "fps": round(video.header_info(root / path)["fps"], 3)}

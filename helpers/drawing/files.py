@@ -15,17 +15,10 @@ POINTS = "points.csv"
 def draw_all(
     draw: Callable[[object], Mapping], items: Iterable, *, what: str, label: str, jobs: int | None
 ) -> pd.DataFrame:
-    """Draw every item.
+    """One row an item, in their order, of a function that writes the item's files; see `helpers.parallel.parallel`.
 
     Args:
-        draw: writes the files of one item and gives its row.
-        items: see `helpers.parallel.parallel`.
         what: the items, for the error.
-        label: text before the progress bar.
-        jobs: processes.
-
-    Returns:
-        One row an item, in their order.
 
     Raises:
         OSError: the disk is full or read-only.

@@ -71,6 +71,7 @@ class PlanePen(Pen):
         return super().pixels(moved.view(float).reshape(-1, 2))
 
     def box(self, left: float, top: float, right: float, bottom: float, color: Color) -> None:
+        """Fill a rectangle."""
         self.area([complex(x, y) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))], color)
 
     def oval(self, center: complex, radii: complex, color: Color, angle: float = 0.0) -> None:
@@ -79,5 +80,6 @@ class PlanePen(Pen):
         self.area(center + cmath.rect(1, angle) * outline, color)
 
     def disk(self, center: complex, radius: float, color: Color) -> None:
+        """Fill a circle."""
         place, radius = self.pixels([center])[0].tolist(), round(radius * self.scale * FRACTION)
         cv2.circle(self.image, place, radius, self.ink(color), -1, cv2.LINE_AA, BITS)

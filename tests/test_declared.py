@@ -1,0 +1,41 @@
+"""Fields that a step declares are fields that it reads: no other name may stand in a folder's hash.
+
+It looks at the results of mini in the session's workspace, which the notebooks make; alone it makes them, in minutes.
+"""
+
+import importlib
+import json
+import os
+
+import pytest
+
+from helpers import runtime
+
+runtime.quiet_start()
+
+from helpers import config, workspace
+from helpers.course.notebooks import PROJECTS
+from helpers.workspace import MARKER
+
+OTHER_SOURCES = {  # what only genuine data or a folder of one's own make a step read
+    "temporal_coherence": {"fold", "local_folder"},
+    "circulant_video": {"local_folder", "shard_of", "shard_part"},
+    "boat_detection": {"folds", "fold", "local_folder", "max_side", "start", "subsets"},
+    "lip_reading": {"grid_clips", "grid_margin", "grid_slot", "grid_speakers", "layout", "path_to_dataset"},
+    "face_animation": {"local_folder"},
+}
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_what_is_declared_is_read(project, tmp_path):
+    place = workspace.Workspace(tmp_path if "COURSE_WORKSPACE" not in os.environ else workspace.open_workspace().root)
+    rooms = [importlib.import_module(f"helpers.{project}.{room}") for room in ("config", "steps")]
+    schema = next(
+        kind for kind in vars(rooms[0]).values() if isinstance(kind, type) and config.BaseConfig in kind.__bases__
+    )
+    settings = config.load(runtime.repo_root() / "notebooks" / project / "mini.yaml", schema)
+    results = workspace.ensure(rooms[1].STEPS, "evaluate", settings, place).values()
+    markers = [json.loads((result.folder / MARKER).read_text()) for result in results]
+    read = {name for marker in markers for name in marker["read"]}
+    declared = {name for marker in markers for name in marker["config"]}
+    assert declared - read == OTHER_SOURCES[project]

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from helpers import runtime, video
+from helpers.drawing.colour import shade
 from helpers.face_animation.mini import dataset, originals, stage
 from helpers.face_animation.mini.puppets import POINTS, Pose, make_puppet, plan_motion
 
@@ -157,13 +158,13 @@ def test_workers_do_not_import_a_framework():
 
 def lone(monkeypatch, puppet, pose, size, wanted: tuple[int, int, int]) -> np.ndarray:
     """Draw with only those shapes that have the wanted colour: where they are, (size, size) in [0, 1]."""
-    whole = stage._Stage.fill
+    whole = stage._Stage.area
 
-    def fill(stage, pixels, color):
+    def area(stage, pixels, color):
         whole(stage, pixels, (255, 255, 255) if color == wanted else (0, 0, 0))
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage._Stage, "fill", fill)
+        patch.setattr(stage._Stage, "area", area)
         patch.setattr(stage._Stage, "line", lambda *_: None)
         return stage.draw_puppet(np.zeros((size, size, 3), np.uint8), puppet, pose)[..., 0] / 255
 
@@ -202,7 +203,7 @@ def test_points_lie_on_what_is_drawn(monkeypatch, pose, size):
         assert np.linalg.norm(middle(iris * half) - points[f"{side}_pupil"]) < 1.0 * pixel
     nose = share(puppet.nose)
     assert np.linalg.norm(middle(nose) - points["nose"]) < 1.2 * pixel  # its own glint lies beside it
-    chin = share(stage.shade(puppet.skin, 0.74))
+    chin = share(shade(puppet.skin, 0.74))
     assert np.linalg.norm(middle(chin) - points["chin"]) < 1.0 * pixel
     mouth = share(stage.MOUTH) + share(stage.TONGUE)
     along = np.array([np.cos(pose.roll), np.sin(pose.roll)])
@@ -210,7 +211,7 @@ def test_points_lie_on_what_is_drawn(monkeypatch, pose, size):
     extent = np.stack([xs, ys], axis=1) @ along
     for name, end in (("right_mouth", extent.min()), ("left_mouth", extent.max())):
         assert abs(points[name] @ along - end) < 3 * pixel + 0.5, name
-    ears = share(stage.shade(puppet.skin, 0.62))
+    ears = share(shade(puppet.skin, 0.62))
     for name, turned_away in (("right_ear", pose.yaw < -0.2), ("left_ear", pose.yaw > 0.2)):
         near = np.hypot(*(points[name] - np.stack([x, y], axis=-1)).transpose(2, 0, 1)) < 12 * pixel
         if turned_away:

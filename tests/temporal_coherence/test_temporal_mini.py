@@ -170,7 +170,7 @@ def test_the_figures_themselves_move_and_not_only_the_camera(label):
     look, frames = stage.draw_look(np.random.default_rng(0)), []
     draw = scenes.SCENES[label](np.random.default_rng(1), look)
     for seconds in np.arange(0, 1.6, 0.16):  # one place, one view: nothing but the scene can differ
-        view = stage.Stage(np.zeros((120, 160, 3), np.uint8), look, 1.0, 80 + 60j)
+        view = stage.Stage(np.zeros((120, 160, 3), np.uint8), look, origin=80 + 60j)
         draw(view, seconds)
         frames.append(view.image)
     changed = [np.any(after != before, axis=-1).mean() for before, after in pairwise(frames)]

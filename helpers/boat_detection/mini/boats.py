@@ -12,16 +12,15 @@ from helpers.boat_detection.mini.pen import (
     SKINS,
     WHITE,
     WOOD,
-    Color,
+    DesignPen,
     Free,
     Kind,
-    Pen,
     curve,
     draw_person,
     draw_windows,
-    pick,
-    shade,
 )
+from helpers.drawing.chance import pick
+from helpers.drawing.colour import Color, shade
 
 HULLS = (WHITE, WHITE, (30, 52, 100), (168, 40, 36), (34, 92, 70), (40, 42, 50), (70, 132, 176), (222, 120, 46))
 HULLS += (WOOD, (128, 136, 142), (226, 186, 60), (120, 34, 50))
@@ -30,7 +29,7 @@ STEEL = ((92, 100, 104), (120, 62, 50), (60, 74, 92), (78, 92, 78))
 
 
 def _hull(
-    pen: Pen, color: Color, stern: Sequence, sheer: Sequence, bow: Sequence, *, keel: Sequence = (-44, 40)
+    pen: DesignPen, color: Color, stern: Sequence, sheer: Sequence, bow: Sequence, *, keel: Sequence = (-44, 40)
 ) -> None:
     """A hull seen from the side: the deck's line from stern over sheer to bow; a shadow below and a light rim above."""
     deck = curve(stern, sheer, bow)
@@ -41,7 +40,7 @@ def _hull(
     pen.line(deck - (0, 1.2), shade(color, 1.25) if max(color) < 200 else shade(color, 0.75), 1.4)
 
 
-def sailing_boat(pen: Pen, free: Free) -> None:
+def sailing_boat(pen: DesignPen, free: Free) -> None:
     color, sail, top, mast = pick(HULLS, free[0]), pick(SAILS, free[1]), 92 + 28 * free[2], 2 + 8 * free[4]
     pen.line([(mast, 8), (mast, top)], (132, 100, 70), 2.6)
     if free[3] < 0.6:
@@ -63,7 +62,7 @@ def sailing_boat(pen: Pen, free: Free) -> None:
     _hull(pen, color, (-50, 10), (0, 5), (52, 14))
 
 
-def motor_boat(pen: Pen, free: Free) -> None:
+def motor_boat(pen: DesignPen, free: Free) -> None:
     color, trim = pick(HULLS, free[0]), pick(BRIGHT, free[1])
     if free[2] < 0.4:  # a yacht with a second deck
         pen.area(((-30, 24), (-26, 36), (-2, 36), (8, 24)), WHITE)
@@ -80,7 +79,7 @@ def motor_boat(pen: Pen, free: Free) -> None:
     pen.line([(-47, 8.5), (49, 12)], trim, 2)
 
 
-def fishing_boat(pen: Pen, free: Free) -> None:
+def fishing_boat(pen: DesignPen, free: Free) -> None:
     color, trim = pick(HULLS[2:], free[0]), pick(BRIGHT, free[1])
     front = free[2] < 0.5  # the wheelhouse stands in front or behind
     house = 8 if front else -38
@@ -100,7 +99,7 @@ def fishing_boat(pen: Pen, free: Free) -> None:
         pen.oval(x, 6, 3, 3, DARK)  # tyres as fenders
 
 
-def ferry(pen: Pen, free: Free) -> None:
+def ferry(pen: DesignPen, free: Free) -> None:
     color, trim = pick(HULLS, free[0]), pick(BRIGHT, free[1])
     pen.box(-30, 32, -14, 47, trim)
     pen.box(-30, 42, -14, 47, DARK)
@@ -114,7 +113,7 @@ def ferry(pen: Pen, free: Free) -> None:
     pen.line([(-49, 8), (49, 10)], trim, 1.6)
 
 
-def rowing_boat(pen: Pen, free: Free) -> None:
+def rowing_boat(pen: DesignPen, free: Free) -> None:
     color = pick((*HULLS, WOOD, WOOD), free[0])
     if free[2] < 0.75:
         draw_person(pen, -4, 8, 44, free, legs=False)
@@ -126,7 +125,7 @@ def rowing_boat(pen: Pen, free: Free) -> None:
     _hull(pen, color, (-49, 18), (0, 8), (51, 21), keel=(-38, 34))
 
 
-def bow_view(pen: Pen, free: Free) -> None:
+def bow_view(pen: DesignPen, free: Free) -> None:
     """A motor or fishing boat that comes towards us: as wide as 38 units."""
     color, fishing = pick(HULLS, free[0]), free[2] < 0.5
     pen.box(-13, 20, 13, 44 if fishing else 36, WHITE if free[3] < 0.7 else CREAM)
@@ -142,7 +141,7 @@ def bow_view(pen: Pen, free: Free) -> None:
     pen.line([(-20, 24), (0, 28), (20, 24)], shade(color, 0.7) if max(color) > 200 else shade(color, 1.3), 1.6)
 
 
-def barge(pen: Pen, free: Free) -> None:
+def barge(pen: DesignPen, free: Free) -> None:
     color = pick(STEEL, free[0])
     for k in range(7):
         number = (free[k % len(free)] * 17.3 + 0.37 * k) % 1
@@ -159,7 +158,7 @@ def barge(pen: Pen, free: Free) -> None:
     pen.area(((-50, 2), (48.5, 2), (46, -1), (-48, -1)), shade(color, 0.55))
 
 
-def gondola(pen: Pen, free: Free) -> None:
+def gondola(pen: DesignPen, free: Free) -> None:
     draw_person(pen, -30, 9, 46, (*free[:5], 0.82 if free[4] < 0.6 else 0.1, *free[6:]))
     pen.line([(-25, 40), (-44, -1)], WOOD, 1.4)
     for x in (2, 12) if free[2] < 0.7 else ():
@@ -170,7 +169,7 @@ def gondola(pen: Pen, free: Free) -> None:
     pen.area(((50, 19), (53, 33), (59, 32), (57, 29), (59, 27), (56, 25), (58, 22), (54, 19)), (206, 208, 212))
 
 
-def canoe(pen: Pen, free: Free) -> None:
+def canoe(pen: DesignPen, free: Free) -> None:
     color = pick((*BRIGHT, WOOD, (60, 96, 72)), free[0])
     places = ((-20, 12), (-4,), (-24, 2, 24))[int(3 * free[2])]
     for k, x in enumerate(places):

@@ -17,10 +17,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import parallel, video
+from helpers import video
 from helpers.boat_detection.mini import harbour, scenes
-from helpers.boat_detection.mini.pen import pick
 from helpers.boat_detection.sources import open_images
+from helpers.drawing.chance import pick
+from helpers.drawing.files import draw_all
 from helpers.workspace import disk
 
 MIDS = {  # display name -> Open Images' id, in the order of the official list of boxable classes
@@ -75,7 +76,7 @@ def make_dataset(
         images: 16 or more.
         seed: everything but a few ids depends on it.
         size: (height, width) of an upright picture, 64 or more.
-        jobs: processes, see `helpers.parallel.parallel`.
+        jobs: processes, see `helpers.parallel`.
 
     Returns:
         One row an image, sorted: image (its id), author (a number), rotation (degrees as in the table, NaN: unknown), boxes,
@@ -84,6 +85,7 @@ def make_dataset(
     Raises:
         ValueError: a number of images or a size that makes no data set.
         OSError: the disk is full or read-only.
+        RuntimeError: albums that could not be drawn, with the first reason.
     """
     if images < 16 or len(size) != 2 or min(size) < 64:
         raise ValueError(
@@ -91,12 +93,8 @@ def make_dataset(
         )
     folder = Path(folder)
     (folder / "images" / "train").mkdir(parents=True, exist_ok=True)
-    albums = _albums(images, seed)
     draw = partial(_draw_album, folder=folder, seed=seed, size=tuple(size))
-    table = parallel.parallel(draw, albums, jobs=jobs, label="drawing harbours")
-    parallel.stop_at_disk_errors(table, "albums of harbours")
-    if len(failed := parallel.failures(table)):
-        raise RuntimeError(f"{len(failed)} of {len(albums)} albums could not be drawn: {failed.iloc[0]['error']}")
+    table = draw_all(draw, _albums(images, seed), what="albums of harbours", label="drawing harbours", jobs=jobs)
     rows = sorted((row for rows in table["rows"] for row in rows), key=lambda row: row["image"])
     _write_tables(folder, rows, seed)
     table = pd.DataFrame(rows)[["image", "author", "rotation"]]
@@ -105,8 +103,9 @@ def make_dataset(
 
 
 def _write_tables(folder: Path, rows: list[dict], seed: int) -> None:
-    boxes = (box for row in rows for box in row["boxes"])
-    _write_csv(folder / open_images.BOXES, (*open_images.BOX_COLUMNS, *CLICKS), boxes)
+    _write_csv(
+        folder / open_images.BOXES, (*open_images.BOX_COLUMNS, *CLICKS), (box for row in rows for box in row["boxes"])
+    )
     shuffled = np.random.default_rng([seed, 3]).permutation(len(rows))  # the official table is in no order
     _write_csv(folder / open_images.IMAGES, open_images.IMAGE_COLUMNS, (_image_row(rows[k], seed) for k in shuffled))
     _write_csv(folder / open_images.CLASSES, None, ((mid, name) for name, mid in MIDS.items()))
@@ -161,11 +160,17 @@ def _draw_image(image: str, author: int, place: harbour.Place, folder: Path, see
     (folder / "images" / "train" / f"{image}.jpg").write_bytes(damaged)
     rows = [_box_row(image, box, picture.shape, active=rng.random() < 0.08) for box in boxes]
     if image == DEGENERATE:
-        edges = [*["0.250000"] * 2, "0.500000", "0.562500"]
-        rows.append([image, "xclick", MIDS["Boat"], 1, *edges, *[0] * 5, *["0.250000"] * 8])
-    rotation, md5 = float("nan") if 0.03 <= chance < 0.045 else 90.0 * turns, hashlib.md5(content).digest()
-    known = {"image": image, "author": author, "rotation": rotation, "bytes": len(content)}
-    return {**known, "md5": base64.b64encode(md5).decode(), "boxes": rows}
+        rows.append(
+            [image, "xclick", MIDS["Boat"], 1, *["0.250000"] * 2, "0.500000", "0.562500", *[0] * 5, *["0.250000"] * 8]
+        )
+    return {
+        "image": image,
+        "author": author,
+        "rotation": float("nan") if 0.03 <= chance < 0.045 else 90.0 * turns,
+        "bytes": len(content),
+        "md5": base64.b64encode(hashlib.md5(content).digest()).decode(),
+        "boxes": rows,
+    }
 
 
 def _box_row(image: str, box: scenes.Box, shape: tuple[int, ...], *, active: bool) -> list:
@@ -195,11 +200,11 @@ def _image_row(row: dict, seed: int) -> list:
     page = f"https://www.photos.example/photos/{profile}/{photo}"
     rotation = "" if np.isnan(row["rotation"]) else row["rotation"]
     people = f"https://www.photos.example/people/{profile}/"
-    rights = "https://creativecommons.org/licenses/by/2.0/"
+    terms = "https://creativecommons.org/licenses/by/2.0/"
     thumbnail = f"{host}/{author}/{photo}_{image[:6]}_z.jpg" if numbers[3] > 0.025 else ""
     original = f"{host}/{author}/{photo}_{image[:10]}_o.jpg"
-    address = [image, "train", original, page, rights, people]
-    return [*address, name, title, row["bytes"], row["md5"], thumbnail, rotation]
+    sizes = [row["bytes"], row["md5"]]
+    return [image, "train", original, page, terms, people, name, title, *sizes, thumbnail, rotation]
 
 
 def make_clip(

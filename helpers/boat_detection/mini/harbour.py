@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 
 from helpers.boat_detection.mini.lookalikes import KINDS
-from helpers.boat_detection.mini.pen import BRIGHT, Color, Free, Pen, pick, shade
+from helpers.boat_detection.mini.pen import BRIGHT, DesignPen, Free
+from helpers.drawing.chance import pick
+from helpers.drawing.colour import Color, shade
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ LIGHTS = (
 )
 SHORES = ("town", "town", "port", "village", "village", "beach", "hills", "sea")
 LANDMARKS = {"beach": ("tent", "tent", "house"), "sea": ("lighthouse",), "port": ("lighthouse", "house")}
-WALLS = ((226, 206, 170), (206, 140, 104), (238, 236, 228), (176, 76, 60), (190, 200, 190), (224, 190, 110))
-WALLS += ((150, 160, 172),)
+WALLS = ((226, 206, 170), (206, 140, 104), (238, 236, 228), (176, 76, 60), (190, 200, 190))
+WALLS += ((224, 190, 110), (150, 160, 172))
 ROOFS = ((150, 72, 56), (104, 90, 86), (126, 62, 50))
 GREENS = ((96, 122, 84), (84, 110, 96), (122, 116, 88), (104, 116, 120))
 
@@ -99,10 +101,10 @@ def _draw_light(rng: np.random.Generator) -> Light:
     return Light(**colors, ambient=light.ambient, veil=light.veil, dark=light.dark)
 
 
-def lit_pen(light: Light, distance: float, **extent: float) -> Pen:
+def lit_pen(light: Light, distance: float, **extent: float) -> DesignPen:
     """A pen whose colours are lit as things at this distance are: 0 is near, 1 at the horizon."""
     veil = distance * light.veil
-    return Pen(ambient=light.ambient, haze=tuple(veil * value for value in light.haze), clear=1 - veil, **extent)
+    return DesignPen(ambient=light.ambient, haze=tuple(veil * value for value in light.haze), clear=1 - veil, **extent)
 
 
 def draw_background(image: np.ndarray, place: Place, view: View) -> None:
@@ -147,8 +149,8 @@ def _textures(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray
         return rng.normal(size=(rows, columns)).astype(np.float32)
 
     def clouds() -> np.ndarray:
-        coarse = (noise(3 * 2**k, 6 * 2**k) for k in range(4))
-        layers = [cv2.resize(one, (2 * width, height), interpolation=cv2.INTER_CUBIC) for one in coarse]
+        coarse = [noise(3 * 2**k, 6 * 2**k) for k in range(4)]
+        layers = (cv2.resize(layer, (2 * width, height), interpolation=cv2.INTER_CUBIC) for layer in coarse)
         return sum(layer * 0.55**k for k, layer in enumerate(layers))
 
     near = np.linspace(0.02, 1, height, dtype=np.float32)[:, None]  # 0 at the horizon
@@ -238,20 +240,21 @@ def _draw_shore(rng: np.random.Generator, size: tuple[int, int], kind: str, ligh
         _draw_port(pen, rng)
     if kind != "sea":
         pen.box(0, -2, pen.right, 1.6, (214, 196, 150) if kind in ("beach", "hills") else (134, 130, 124))
-    return cv2.resize(pen.canvas, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    return cv2.resize(pen.image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
 
 
-def _draw_hills(pen: Pen, rng: np.random.Generator, light: Light, tall: float) -> None:
+def _draw_hills(pen: DesignPen, rng: np.random.Generator, light: Light, tall: float) -> None:
     green, x = pick(GREENS, rng.random()), np.arange(-4, pen.right + 5, 4.0)
     for low, high, haze in ((0.5, 1.0, 0.55), (0.15, 0.6, 0.25)):
         waves = sum(rng.uniform(0.2, 1) * np.sin(x / rng.uniform(7, 50) + rng.uniform(0, 6)) for _ in range(4))
         waves = (waves - waves.min()) / (np.ptp(waves) + 1e-6)
         ridge = np.column_stack([x, tall * (low + (high - low) * waves)])
-        color = tuple(c + haze * (h - c) for c, h in zip(green, light.low, strict=True))
-        pen.area([*ridge, (x[-1], 0), (x[0], 0)], color)
+        pen.area(
+            [*ridge, (x[-1], 0), (x[0], 0)], tuple(c + haze * (h - c) for c, h in zip(green, light.low, strict=True))
+        )
 
 
-def _draw_row(pen: Pen, rng: np.random.Generator, *, tall: tuple[float, float], gap: float, dark: bool) -> None:
+def _draw_row(pen: DesignPen, rng: np.random.Generator, *, tall: tuple[float, float], gap: float, dark: bool) -> None:
     """A row of buildings along the water, and a church tower."""
     x = rng.uniform(-6, 4)
     while x < pen.right:
@@ -271,14 +274,14 @@ def _draw_row(pen: Pen, rng: np.random.Generator, *, tall: tuple[float, float], 
     pen.area(((tower - 0.5, 24), (tower + 2.5, 38), (tower + 5.5, 24)), (96, 110, 104))
 
 
-def _draw_trees(pen: Pen, rng: np.random.Generator, count: int) -> None:
+def _draw_trees(pen: DesignPen, rng: np.random.Generator, count: int) -> None:
     for x in rng.uniform(0, pen.right, count):
         high, green = rng.uniform(4, 10), shade((66, 104, 64), rng.uniform(0.75, 1.25))
         pen.line([(x, 0), (x, high * 0.6)], (84, 64, 48), 1)
         pen.oval(x, 0.62 * high, 0.34 * high, 0.42 * high, green)
 
 
-def _draw_port(pen: Pen, rng: np.random.Generator) -> None:
+def _draw_port(pen: DesignPen, rng: np.random.Generator) -> None:
     """Sheds, stacks of containers, and cranes."""
     for x in np.arange(rng.uniform(-10, 10), pen.right, 30):
         if rng.random() < 0.5:

@@ -7,17 +7,17 @@ from helpers.boat_detection.mini.pen import (
     SKINS,
     WHITE,
     WOOD,
+    DesignPen,
     Free,
     Kind,
-    Pen,
     curve,
     draw_windows,
-    pick,
-    shade,
 )
+from helpers.drawing.chance import pick
+from helpers.drawing.colour import shade
 
 
-def buoy(pen: Pen, free: Free) -> None:
+def buoy(pen: DesignPen, free: Free) -> None:
     color = pick(((206, 44, 40), (40, 130, 70), (236, 190, 40), (232, 110, 36)), free[0])
     if free[1] < 0.5:
         pen.area(((-9, 14), (-3, 62), (3, 62), (9, 14)), color)
@@ -32,7 +32,7 @@ def buoy(pen: Pen, free: Free) -> None:
         pen.oval(0, 52, 5, 5, WHITE)
 
 
-def swan(pen: Pen, free: Free) -> None:
+def swan(pen: DesignPen, free: Free) -> None:
     color = WHITE if free[0] < 0.8 else (120, 112, 104)
     pen.area([*curve((-50, 30), (-20, 44), (24, 26)), *curve((40, 8), (30, -2), (0, -1)), (-34, -1)], color)
     pen.area([*curve((-50, 31), (-16, 46), (10, 26)), *curve((10, 18), (-14, 10), (-50, 31))], shade(color, 0.86))
@@ -40,7 +40,7 @@ def swan(pen: Pen, free: Free) -> None:
     pen.area(((44, 76), (60, 68), (46, 65)), (232, 128, 40))
 
 
-def jet_ski(pen: Pen, free: Free) -> None:
+def jet_ski(pen: DesignPen, free: Free) -> None:
     color = pick(BRIGHT, free[0])
     pen.line([(-16, 22), (0, 28)], DARK, 11)
     pen.line([(-18, 24), (-10, 56)], pick(BRIGHT, free[5]), 15)
@@ -51,7 +51,7 @@ def jet_ski(pen: Pen, free: Free) -> None:
     pen.area(((-46, 6), (50, 6), (40, -1), (-44, -1)), shade(WHITE, 0.9))
 
 
-def surfboard(pen: Pen, free: Free) -> None:
+def surfboard(pen: DesignPen, free: Free) -> None:
     pen.line([(-3, 5), (-12, 32)], pick(SKINS, free[6]), 6)
     pen.line([(5, 5), (4, 32)], pick(SKINS, free[6]), 6)
     pen.line([(-4, 32), (-2, 62)], pick((*BRIGHT, DARK), free[5]), 14)
@@ -64,7 +64,7 @@ def surfboard(pen: Pen, free: Free) -> None:
     )
 
 
-def whale(pen: Pen, free: Free) -> None:
+def whale(pen: DesignPen, free: Free) -> None:
     color = shade((66, 78, 92), 0.8 + 0.5 * free[0])
     if free[1] < 0.5:  # the tail
         pen.area([*curve((-10, -1), (-6, 22), (-3, 34)), *curve((3, 34), (6, 22), (10, -1))], color)
@@ -78,7 +78,7 @@ def whale(pen: Pen, free: Free) -> None:
         pen.line(curve((-30, 9), (0, 20), (36, 5)), shade(color, 1.3), 2)
 
 
-def submarine(pen: Pen, free: Free) -> None:
+def submarine(pen: DesignPen, free: Free) -> None:
     color = shade((54, 60, 66), 0.8 + 0.5 * free[0])
     pen.line([(2, 30), (2, 46)], DARK, 1.4)
     pen.line([(7, 30), (7, 40)], DARK, 1)
@@ -87,14 +87,14 @@ def submarine(pen: Pen, free: Free) -> None:
     pen.area(((-52, 6), (-49, 16), (-43, 16), (-44, 4)), color)
 
 
-def rock(pen: Pen, free: Free) -> None:
+def rock(pen: DesignPen, free: Free) -> None:
     color = pick(((110, 104, 96), (84, 80, 78), (134, 118, 98)), free[0])
     tops = [(-50, -1), (-38, 8 + 14 * free[1]), (-14, 14 + 18 * free[2]), (16, 10 + 18 * free[3]), (40, 12 * free[4])]
     pen.area([*tops, (52, -1)], color)
     pen.area([*tops[2:], (52, -1), (4, -1)], shade(color, 0.72))
 
 
-def jetty(pen: Pen, free: Free) -> None:
+def jetty(pen: DesignPen, free: Free) -> None:
     for k in range(8):
         x = -46 + 13 * k
         pen.line([(x, -3), (x, 14)], shade(WOOD, 0.5), 2.2)
@@ -105,7 +105,7 @@ def jetty(pen: Pen, free: Free) -> None:
         pen.oval(46, 27, 2, 2, (250, 226, 150))
 
 
-def house(pen: Pen, free: Free) -> None:
+def house(pen: DesignPen, free: Free) -> None:
     wall = pick(
         ((232, 214, 180), (214, 150, 110), (240, 238, 230), (186, 70, 56), (196, 206, 196), (232, 196, 110)), free[0]
     )
@@ -119,14 +119,14 @@ def house(pen: Pen, free: Free) -> None:
         draw_windows(pen, -wide + 3, wide - 3, 9 + 22 * row, 19 + 22 * row, 4)
 
 
-def tent(pen: Pen, free: Free) -> None:
+def tent(pen: DesignPen, free: Free) -> None:
     color = pick((WHITE, WHITE, *BRIGHT), free[0])
     pen.area(((-44, 0), (0, 62), (44, 0)), color)
     pen.area(((8, 0), (0, 62), (44, 0)), shade(color, 0.82))
     pen.area(((-12, 0), (0, 34), (12, 0)), shade(DARK, 1.3))
 
 
-def lighthouse(pen: Pen, free: Free) -> None:
+def lighthouse(pen: DesignPen, free: Free) -> None:
     color = pick(((196, 48, 42), (36, 74, 120), WHITE), free[0])
     pen.area(((-52, 0), (-40, 14), (40, 14), (52, 0)), (122, 114, 106))
     for k in range(5):
@@ -138,7 +138,7 @@ def lighthouse(pen: Pen, free: Free) -> None:
     pen.area(((-9, 140), (9, 140), (0, 152)), color if color != WHITE else DARK)
 
 
-def billboard(pen: Pen, free: Free) -> None:
+def billboard(pen: DesignPen, free: Free) -> None:
     paint = pick(((236, 232, 214), (40, 84, 140), (206, 190, 150)), free[0])
     for x in (-34, 34):
         pen.line([(x, -20), (x, 40)], shade(WOOD, 0.6), 5)
@@ -146,7 +146,7 @@ def billboard(pen: Pen, free: Free) -> None:
     pen.box(-49, 37, 49, 103, paint)
 
 
-def boat_sign(pen: Pen, free: Free) -> None:
+def boat_sign(pen: DesignPen, free: Free) -> None:
     """The picture of a boat as a sign shows it: flat, in one or two colours."""
     color = pick(((34, 70, 130), (180, 44, 40), (40, 44, 52)), free[0])
     pen.area(((-44, 16), (48, 16), (34, 0), (-30, 0)), color)

@@ -9,13 +9,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-Color = tuple[int, int, int]
+from helpers.drawing.chance import pick
+from helpers.drawing.colour import Color, shade
+from helpers.drawing.pen import FRACTION, Pen, circle
+
 Free = Sequence[float]
-FRACTION = 16  # OpenCV draws at 1/16 of a pixel (a shift by 4 bits)
-CIRCLE = np.stack([np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], axis=1)
+CIRCLE = circle(16).view(float).reshape(-1, 2)
 
 WHITE, CREAM, DARK, GLASS, WOOD = (244, 244, 240), (236, 226, 200), (38, 40, 48), (52, 72, 92), (150, 104, 62)
 BRIGHT = ((206, 58, 46), (236, 180, 48), (52, 122, 176), (66, 142, 84), (232, 124, 46), (150, 156, 160))
@@ -23,7 +24,7 @@ SKINS = ((240, 198, 164), (206, 150, 112), (134, 90, 62))
 
 
 @dataclass
-class Pen:
+class DesignPen(Pen):
     """A transparent canvas in the units of a design; colours are lit by the scene's light and dimmed by its haze."""
 
     scale: float  # pixels per unit
@@ -37,39 +38,22 @@ class Pen:
 
     def __post_init__(self) -> None:
         height, width = math.ceil((self.up + self.down) * self.scale), math.ceil((self.right - self.left) * self.scale)
-        self.canvas = np.zeros((height + 1, width + 1, 4), np.uint8)  # RGB times alpha, alpha
+        super().__init__(np.zeros((height + 1, width + 1, 4), np.uint8), self.scale)  # RGB times alpha, alpha
         self._scale = np.array([self.scale, -self.scale]) * FRACTION
         self._origin = np.array([-self.left, self.up]) * self.scale * FRACTION
 
-    def _tint(self, color: Color) -> tuple[float, ...]:
+    def ink(self, color: Color) -> tuple[float, ...]:
         lit = zip(color, self.ambient, self.haze, strict=True)
         return (*(min(255.0, value * light * self.clear + haze) for value, light, haze in lit), 255)
 
     def pixels(self, points: Sequence) -> np.ndarray:
         return (np.asarray(points, float) * self._scale + self._origin).astype(np.int32)
 
-    def area(self, points: Sequence, color: Color) -> None:
-        cv2.fillPoly(self.canvas, [self.pixels(points)], self._tint(color), cv2.LINE_AA, 4)
-
-    def line(self, points: Sequence, color: Color, width: float) -> None:
-        thickness = max(1, round(width * self.scale))
-        cv2.polylines(self.canvas, [self.pixels(points)], False, self._tint(color), thickness, cv2.LINE_AA, 4)
-
     def box(self, left: float, bottom: float, right: float, top: float, color: Color) -> None:
         self.area(((left, bottom), (right, bottom), (right, top), (left, top)), color)
 
     def oval(self, x: float, y: float, wide: float, high: float, color: Color) -> None:
         self.area(CIRCLE * (wide, high) + (x, y), color)
-
-
-def shade(color: Color, factor: float) -> Color:
-    """The colour made darker (below 1) or lighter (above 1)."""
-    return tuple(min(255, round(channel * factor)) for channel in color)
-
-
-def pick(palette: Sequence, number: float) -> object:
-    """The entry of the palette for a number in [0, 1)."""
-    return palette[int(number * len(palette))]
 
 
 def curve(start: Sequence, middle: Sequence, end: Sequence, steps: int = 7) -> np.ndarray:
@@ -83,13 +67,13 @@ def _bernstein(steps: int) -> np.ndarray:
     return np.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], axis=1)
 
 
-def draw_windows(pen: Pen, left: float, right: float, bottom: float, top: float, count: int) -> None:
+def draw_windows(pen: DesignPen, left: float, right: float, bottom: float, top: float, count: int) -> None:
     step = (right - left) / count
     for k in range(count):
         pen.box(left + step * (k + 0.12), bottom, left + step * (k + 0.88), top, GLASS)
 
 
-def draw_person(pen: Pen, x: float, foot: float, high: float, free: Free, *, legs: bool = True) -> None:
+def draw_person(pen: DesignPen, x: float, foot: float, high: float, free: Free, *, legs: bool = True) -> None:
     """A standing person, or one of whom a hull hides the legs."""
     shirt, waist = pick((*BRIGHT, WHITE, DARK), free[5]), foot + (0.45 * high if legs else 0)
     if legs:
@@ -102,7 +86,7 @@ def draw_person(pen: Pen, x: float, foot: float, high: float, free: Free, *, leg
 class Kind:
     """How a kind is drawn, what Open Images calls it (None: not one of its 600 classes), and its size."""
 
-    draw: Callable[[Pen, Free], None]
+    draw: Callable[[DesignPen, Free], None]
     name: str | None
     metres: float  # what 100 units are
     up: float  # highest point, units

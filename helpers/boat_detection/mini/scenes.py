@@ -16,7 +16,10 @@ from helpers.boat_detection.mini import harbour
 from helpers.boat_detection.mini.boats import BOATS
 from helpers.boat_detection.mini.harbour import Light, Place, View
 from helpers.boat_detection.mini.lookalikes import AFLOAT, KINDS
-from helpers.boat_detection.mini.pen import FRACTION, Color, Free, pick, shade
+from helpers.boat_detection.mini.pen import Free
+from helpers.drawing.chance import pick
+from helpers.drawing.colour import Color, shade
+from helpers.drawing.pen import Pen
 
 OPAQUE = 80  # of 255: a pixel belongs to the nearest thing that covers this much of it
 LEAST_SHARE, LEAST_PIXELS = 0.3, 10  # what shows less gets no box
@@ -150,7 +153,7 @@ def _draw_part(kind: str, length: float, free: Free, light: Light, distance: flo
     extent = {"left": -64, "right": 64, "up": KINDS[kind].up + 4, "down": KINDS[kind].down + 4}
     pen = harbour.lit_pen(light, distance, scale=length / 50, **extent)
     KINDS[kind].draw(pen, free)
-    return pen.canvas, np.array([-pen.left, pen.up]) * pen.scale
+    return pen.image, np.array([-pen.left, pen.up]) * pen.scale
 
 
 def _warp(canvas: np.ndarray, origin: np.ndarray, part: Part) -> tuple[np.ndarray, int, int]:
@@ -183,17 +186,12 @@ def _reflect(image: np.ndarray, sprite: np.ndarray, left: int, top: int, line: i
 def _wash(image: np.ndarray, part: Part, foam: Color) -> None:
     """A line of foam where the hull meets the water; behind a boat that moves, a wake."""
     slim = part.kind in ("bow view", "buoy")
-    half, y = abs(part.heading) * part.length * (0.18 if slim else 0.45), part.y + 0.3
-
-    def line(x1: float, y1: float, x2: float, y2: float) -> None:
-        ends = [(round(x * FRACTION), round(row * FRACTION)) for x, row in ((x1, y1), (x2, y2))]
-        cv2.line(image, *ends, foam, 1, cv2.LINE_AA, 4)
-
-    line(part.x - half, y, part.x + half, y)
+    half, y, pen = abs(part.heading) * part.length * (0.18 if slim else 0.45), part.y + 0.3, Pen(image)
+    pen.line(((part.x - half, y), (part.x + half, y)), foam, 1)
     if part.kind in WAKES and part.free[-1] < 0.5:
         stern, back = part.x - math.copysign(half, part.heading), math.copysign(0.5 * part.length, part.heading)
         for spread in (0.02, 0.07):
-            line(stern, y, stern - back, y + spread * part.length)
+            pen.line(((stern, y), (stern - back, y + spread * part.length)), foam, 1)
 
 
 def _draw_cabin(image: np.ndarray, owner: np.ndarray, index: int, free: Free, light: Light) -> None:

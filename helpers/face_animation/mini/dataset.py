@@ -15,6 +15,8 @@ import pandas as pd
 from PIL import Image
 
 from helpers import video
+from helpers.drawing import files
+from helpers.drawing.chance import generator
 from helpers.face_animation.mini.originals import SCREEN, clip_box
 from helpers.face_animation.mini.puppets import (
     FPS,
@@ -22,7 +24,6 @@ from helpers.face_animation.mini.puppets import (
     Pose,
     Puppet,
     clip_poses,
-    generator,
     make_puppet,
     moved,
     plan_motion,
@@ -30,14 +31,12 @@ from helpers.face_animation.mini.puppets import (
 )
 from helpers.face_animation.mini.stage import draw_puppet, draw_room, puppet_points
 from helpers.face_animation.sources.local import write_folder
-from helpers.parallel import failures, parallel, stop_at_disk_errors
 from helpers.workspace import disk
 
 FRAMES = (64, 97)  # least number of frames of a clip, and the most plus one; VoxCeleb's least is 64 too
 FORMS = ("frames", "gif", "strip")  # beside "mp4": of the last clips of the first persons in each part, in turn
 FIRST = {"train": 10001, "test": 10280}  # person_id of the first, as in VoxCeleb
 METADATA = ("video_id", "start", "end", "bbox", "fps", "width", "height", "partition", "person_id")
-COLUMNS = tuple(f"{name}_{axis}" for name in POINTS for axis in "xy")
 BROKEN = {"id10001#puppet-gone#000020#000100.mp4": "gone: in the metadata, but the video was taken down"}
 REPEATED = 1  # rows that stand twice in the metadata, as 308 do in VoxCeleb's
 
@@ -178,21 +177,15 @@ def make_dataset(
     _check_size(size)
     plans = _plan_clips(people=people, clips=clips, seed=seed)
     write = partial(_write_clip, folder=Path(folder), seed=seed, size=size)
-    table = parallel(write, plans, jobs=jobs, label="drawing clips")
-    stop_at_disk_errors(table, "clips")
-    if len(failed := failures(table)):
-        raise RuntimeError(f"{len(failed)} of {len(table)} clips could not be drawn: {failed.iloc[0]['error']}")
-    _write_points(Path(folder) / "points.csv", table)
+    table = files.draw_all(write, plans, what="clips", label="drawing clips", jobs=jobs)
+    files.write_points(folder, table, POINTS, key="clip")
     disk.write_table(Path(folder) / "vox-metadata.csv", _metadata(table, seed))
     return table[["clip", "person", "video", "start", "end", "partition", "path", "form", "frames"]]
 
 
 def _write_clip(plan: _Clip, folder: Path, seed: int, size: int) -> dict:
-    puppet, poses, path = (
-        make_puppet(puppet_number(plan.video), seed),
-        clip_poses(plan.video, plan.start, plan.end, seed),
-        folder / plan.path,
-    )
+    puppet, path = make_puppet(puppet_number(plan.video), seed), folder / plan.path
+    poses = clip_poses(plan.video, plan.start, plan.end, seed)
     if path.exists():  # what stands under its own name is whole: it is renamed when done
         points = np.stack([puppet_points(puppet, pose, size) for pose in poses])
     else:
@@ -211,13 +204,6 @@ def _write_gif(path: Path, frames: np.ndarray) -> None:
 def _write_strip(path: Path, frames: np.ndarray) -> None:
     with disk.atomic_write(path) as file:
         Image.fromarray(np.concatenate(list(frames), axis=1)).save(file, "PNG")
-
-
-def _write_points(path: Path, table: pd.DataFrame) -> None:
-    points = pd.DataFrame(np.concatenate(list(table["points"])).reshape(-1, len(COLUMNS)), columns=COLUMNS).round(2)
-    points.insert(0, "clip", table["clip"].repeat(table["frames"]).to_numpy())
-    points.insert(1, "frame", np.concatenate([np.arange(count) for count in table["frames"]]))
-    disk.write_table(path, points)
 
 
 def _metadata(table: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -244,6 +230,4 @@ def read_points(folder: str | Path) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: the folder was not made by `make_dataset`.
     """
-    table = pd.read_csv(Path(folder) / "points.csv", dtype=dict.fromkeys(COLUMNS, np.float32))
-    values = table[list(COLUMNS)].to_numpy().reshape(-1, len(POINTS), 2)
-    return {clip: values[rows] for clip, rows in table.groupby("clip", sort=False).indices.items()}
+    return files.read_points(folder, POINTS)

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from helpers import video
-from helpers.face_animation.mini.puppets import FPS, clip_poses, generator, make_puppet, puppet_number
+from helpers.drawing.chance import generator
+from helpers.drawing.files import draw_all
+from helpers.face_animation.mini.puppets import FPS, clip_poses, make_puppet, puppet_number
 from helpers.face_animation.mini.stage import draw_puppet, draw_room
-from helpers.parallel import failures, parallel, stop_at_disk_errors
 
 SCREEN = (720, 1280)  # height and width to which the boxes of the metadata refer
 CURTAIN = (150, 30, 44)
@@ -49,14 +50,10 @@ def make_originals(folder: str | Path, table: pd.DataFrame, *, seed: int = 0, jo
         RuntimeError: videos that could not be written, with the first reason.
         OSError: the disk is full or read-only.
     """
-    items = [
-        (name, sorted(zip(rows["start"], rows["end"], strict=True)))
-        for name, rows in table.groupby("video", sort=False)
-    ]
-    done = parallel(partial(_write_original, folder=Path(folder), seed=seed), items, jobs=jobs, label="playing theatre")
-    stop_at_disk_errors(done, "videos")
-    if len(failed := failures(done)):
-        raise RuntimeError(f"{len(failed)} of {len(done)} videos could not be written: {failed.iloc[0]['error']}")
+    groups = table.groupby("video", sort=False)
+    items = [(name, sorted(zip(rows["start"], rows["end"], strict=True))) for name, rows in groups]
+    write = partial(_write_original, folder=Path(folder), seed=seed)
+    draw_all(write, items, what="videos", label="playing theatre", jobs=jobs)
     return [Path(folder) / f"{name}.mp4" for name, _ in items]
 
 

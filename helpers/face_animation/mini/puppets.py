@@ -3,13 +3,13 @@
 Heads of felt in colours that nobody has: no person is shown, and none could be mistaken for one.
 """
 
-import hashlib
 from dataclasses import asdict, dataclass
 
-import cv2
 import numpy as np
 
-Color = tuple[int, int, int]
+from helpers.drawing.chance import Traits, generator
+from helpers.drawing.colour import Color, from_hsv
+
 POINTS = (  # right is the puppet's own right, which is left in the picture
     "right_eye",
     "left_eye",
@@ -88,54 +88,32 @@ def make_puppet(number: int, seed: int = 0) -> Puppet:
     Twenty in a row share out the range of every trait evenly (a Latin hypercube), so none looks like another.
     """
     block, place = divmod(number, BLOCK)
-    rng = np.random.default_rng([seed, block, 6])
-    ranks = rng.permuted(np.tile(np.arange(BLOCK), (LOOKS, 1)), axis=1)
-    free = ((ranks + rng.uniform(0.1, 0.9, ranks.shape)) / BLOCK)[:, place].tolist()
-
-    def span(low: float, high: float) -> float:
-        return low + (high - low) * free.pop()
-
-    tone = span(0, 180)
+    traits = Traits(np.random.default_rng([seed, block, 6]), place, group=BLOCK, count=LOOKS)
+    tone = traits.span(0, 180)
     return Puppet(
-        skin=_hsv(tone, span(90, 170), span(205, 250)),
-        hair=_hsv(tone + span(40, 140), 190, span(90, 215)),
-        hat=_hsv(tone + span(50, 130), 200, span(140, 230)),
-        trim=_hsv(span(0, 180), 150, 245),
-        nose=_hsv(tone + span(60, 120), 180, span(170, 230)),
-        iris=_hsv(span(0, 180), 200, 110),
-        shirt=_hsv(span(0, 180), 150, span(110, 200)),
-        wall=_hsv(tone + span(55, 125), span(40, 90), span(110, 235)),
+        skin=from_hsv(tone, traits.span(90, 170), traits.span(205, 250)),
+        hair=from_hsv(tone + traits.span(40, 140), 190, traits.span(90, 215)),
+        hat=from_hsv(tone + traits.span(50, 130), 200, traits.span(140, 230)),
+        trim=from_hsv(traits.span(0, 180), 150, 245),
+        nose=from_hsv(tone + traits.span(60, 120), 180, traits.span(170, 230)),
+        iris=from_hsv(traits.span(0, 180), 200, 110),
+        shirt=from_hsv(traits.span(0, 180), 150, traits.span(110, 200)),
+        wall=from_hsv(tone + traits.span(55, 125), traits.span(40, 90), traits.span(110, 235)),
         style=STYLES[number % len(STYLES)],
-        eyebrows=free.pop() < 0.6,
-        width=span(0.84, 1.0),
-        jaw=span(0.66, 0.92),
-        eyes=span(0.30, 0.37),
-        eye=span(0.21, 0.28),
-        snout=span(0.14, 0.22),
-        level=span(0.46, 0.54),
-        grin=span(0.32, 0.48),
-        smile=span(0.02, 0.12),
-        ears=span(0.15, 0.25),
-        size=span(0.26, 0.3),
-        spots=round(span(-0.5, 4.5)),
-        tempo=span(0.85, 1.2),
+        eyebrows=traits.number() < 0.6,
+        width=traits.span(0.84, 1.0),
+        jaw=traits.span(0.66, 0.92),
+        eyes=traits.span(0.30, 0.37),
+        eye=traits.span(0.21, 0.28),
+        snout=traits.span(0.14, 0.22),
+        level=traits.span(0.46, 0.54),
+        grin=traits.span(0.32, 0.48),
+        smile=traits.span(0.02, 0.12),
+        ears=traits.span(0.15, 0.25),
+        size=traits.span(0.26, 0.3),
+        spots=round(traits.span(-0.5, 4.5)),
+        tempo=traits.span(0.85, 1.2),
     )
-
-
-def _hsv(hue: float, saturation: float, value: float) -> Color:
-    pixel = np.array([[[hue % 180, saturation, value]]]).astype(np.uint8)
-    return tuple(cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].tolist())
-
-
-def shade(color: Color, factor: float) -> Color:
-    """A darker (below 1) or lighter colour."""
-    return tuple(min(255, round(factor * value)) for value in color)
-
-
-def generator(*key: object) -> np.random.Generator:
-    """A generator that depends on the key alone: not on the order of clips, the process or Python's hash seed."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def plan_motion(rng: np.random.Generator, frames: int, tempo: float = 1.0) -> list[Pose]:
@@ -171,9 +149,8 @@ def moved(begin: Pose, zero: Pose, now: Pose) -> Pose:
 
 
 def clip_poses(name: str, start: int, end: int, seed: int) -> list[Pose]:
-    return plan_motion(
-        generator(seed, name, start, "motion"), end - start, make_puppet(puppet_number(name), seed).tempo
-    )
+    puppet = make_puppet(puppet_number(name), seed)
+    return plan_motion(generator(seed, name, start, "motion"), end - start, puppet.tempo)
 
 
 def puppet_number(name: str) -> int:

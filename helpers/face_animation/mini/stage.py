@@ -8,13 +8,13 @@ and ears move against the outline as on a real head.
 import cv2
 import numpy as np
 
-from helpers.face_animation.mini.puppets import Color, Pose, Puppet, shade
+from helpers.drawing.colour import Color, mix, shade
+from helpers.drawing.pen import Pen, circle
+from helpers.face_animation.mini.puppets import Pose, Puppet
 
 FINER = 2  # pictures are drawn at twice their size, then averaged: smooth edges, and motion by parts of a pixel
-FRACTION = 16  # OpenCV takes corners in 1/16 of a pixel (a shift by 4 bits)
 WHITE, DARK, MOUTH, TONGUE, RED = (250, 250, 246), (24, 20, 28), (96, 26, 40), (232, 108, 116), (255, 80, 100)
-CIRCLE = 2 * np.pi * np.arange(24) / 24
-DISC = np.stack([np.cos(CIRCLE), np.sin(CIRCLE)], axis=1)
+DISC = circle(24).view(float).reshape(-1, 2)
 ARC = np.linspace(-1, 1, 9)  # from the puppet's right corner of the mouth to the left one
 PIVOT = np.array([0.0, 0.85, -0.15])  # the neck, about which a head turns
 
@@ -61,12 +61,12 @@ def draw_puppet(room: np.ndarray, puppet: Puppet, pose: Pose) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
-class _Stage:
+class _Stage(Pen):
     """The parts of a puppet in a pose in 3-D, and how they get into the picture (or only to pixels, without one)."""
 
     def __init__(self, puppet: Puppet, pose: Pose, size: int, image: np.ndarray | None = None) -> None:
-        self.image, self.pose = image, pose
-        self.scale = FINER * size * puppet.size
+        super().__init__(image, FINER * size * puppet.size)
+        self.pose = pose
         self.origin = FINER * size * np.array([0.5 + pose.x, 0.53 + pose.y]) - 0.5
         self.turn = _rotation(pose)
         self.drop = 0.34 * pose.opening  # of the jaw
@@ -96,16 +96,8 @@ class _Stage:
         root = np.linalg.cholesky(axes @ axes.T)
         return self.project(center[None]) + self.scale * DISC @ root.T
 
-    def fill(self, pixels: np.ndarray, color: Color) -> None:
-        corners = (FRACTION * pixels).round().astype(np.int32)
-        cv2.fillPoly(self.image, [corners], color, cv2.LINE_AA, 4)
-
-    def line(self, points: np.ndarray, color: Color, width: float) -> None:
-        corners = (FRACTION * self.project(points)).round().astype(np.int32)
-        cv2.polylines(self.image, [corners], False, color, max(1, round(width * self.scale)), cv2.LINE_AA, 4)
-
     def ball(self, center: np.ndarray, radii: float | np.ndarray, color: Color) -> None:
-        self.fill(self.outline(center, np.broadcast_to(radii, 3)), color)
+        self.area(self.outline(center, np.broadcast_to(radii, 3)), color)
 
     def patch(self, x: float, y: float, radii: float | np.ndarray, color: Color) -> None:
         """A spot of colour on the face, unless it is turned away."""
@@ -116,11 +108,11 @@ class _Stage:
     def lathe(self, profile: tuple[tuple[float, float], ...], radii: np.ndarray, color: Color) -> None:
         """A convex body turned on a lathe: radius and height (up is positive) of its rings, as shares of `radii`."""
         radius, height = np.array(profile).T[:, :, None]
-        rings = np.stack([radius * DISC[:, 0], -height + 0 * CIRCLE, radius * DISC[:, 1]], axis=-1)
+        rings = np.stack([radius * DISC[:, 0], -height + 0 * DISC[:, 0], radius * DISC[:, 1]], axis=-1)
         if self.pose.pitch < 0:  # seen from below, the back of a ring must not show on the forehead
             rings = rings[:, DISC @ self.turn[2, [0, 2]] > -0.1]
         corners = self.project((rings * radii).reshape(-1, 3)).astype(np.float32)
-        self.fill(cv2.convexHull(corners)[:, 0], color)
+        self.area(cv2.convexHull(corners)[:, 0], color)
 
 
 def _rotation(pose: Pose) -> np.ndarray:
@@ -138,12 +130,12 @@ def _draw_body(stage: _Stage, who: Puppet) -> None:
     sleeve = np.concatenate([np.stack([x, y], 1), np.stack([-x, y], 1)[::-1]])
     sway = 0.35 * np.array([stage.pose.roll, 0])
     place = stage.origin * [0.7, 1] + [0.3 * stage.image.shape[1] / 2, 0]
-    stage.fill(place + stage.scale * (sleeve + sway), who.shirt)
+    stage.area(place + stage.scale * (sleeve + sway), who.shirt)
     for height in (1.55, 1.9):
-        stage.fill(place + stage.scale * (0.07 * DISC + sway + [0, height]), who.trim)
+        stage.area(place + stage.scale * (0.07 * DISC + sway + [0, height]), who.trim)
     for ruffle in np.linspace(-0.52, 0.52, 6):
         color = shade(who.trim, 0.9 + 0.2 * abs(ruffle))
-        stage.fill(place + stage.scale * (0.17 * DISC + sway + [ruffle, 1.14 - 0.12 * ruffle**2]), color)
+        stage.area(place + stage.scale * (0.17 * DISC + sway + [ruffle, 1.14 - 0.12 * ruffle**2]), color)
 
 
 def _draw_ear(stage: _Stage, who: Puppet, place: np.ndarray) -> None:
@@ -158,8 +150,8 @@ def _draw_head(stage: _Stage, who: Puppet) -> None:
     head = cv2.convexHull(both.astype(np.float32))[:, 0]
     middle = head.mean(axis=0)
     for share, tone in ((1.0, 0.88), (0.9, 0.95), (0.78, 1.0), (0.5, 1.04)):  # light falls from above left
-        stage.fill(middle + share * (head - middle) - 0.35 * (1 - share) * stage.scale, shade(who.skin, tone))
-    blush = tuple(round(0.65 * skin + 0.35 * red) for skin, red in zip(who.skin, RED, strict=True))
+        stage.area(middle + share * (head - middle) - 0.35 * (1 - share) * stage.scale, shade(who.skin, tone))
+    blush = mix(who.skin, RED, 0.35)
     for side in (-1, 1):
         stage.patch(0.58 * side * who.width, 0.3, np.array([0.16, 0.12, 0.1]), blush)
         for angle in 2.4 * np.arange(who.spots):
@@ -173,13 +165,13 @@ def _draw_mouth(stage: _Stage, who: Puppet) -> None:
     below = stage.lips + np.stack([0 * ARC, (stage.drop + 0.03) * arch, 0 * ARC], axis=1)
     above = stage.lips - np.stack([0 * ARC, 0.25 * stage.drop * arch, 0 * ARC], axis=1)
     opening = stage.project(np.concatenate([above, below[::-1]]))
-    stage.fill(opening, MOUTH)
+    stage.area(opening, MOUTH)
     if stage.drop > 0.08:
         center = below.mean(axis=0) - [0, 0.12 * stage.drop, 0]
         tongue = np.concatenate([below[2:7], (center - [0, 0.35 * stage.drop, 0])[None]])
-        stage.fill(stage.project(tongue), TONGUE)
+        stage.area(stage.project(tongue), TONGUE)
     for edge in (above, below):
-        stage.line(edge, MOUTH, 0.05)
+        stage.line(stage.project(edge), MOUTH, 0.05)
 
 
 def _draw_hair(stage: _Stage, who: Puppet, *, behind: bool) -> None:
@@ -235,7 +227,7 @@ def _draw_eye(stage: _Stage, who: Puppet, side: int) -> None:
     half = np.pi * max(stage.pose.lids, 0.2)
     lid = np.exp(1j * (-np.pi / 2 + stage.pose.roll + np.linspace(-half, half, 17)))
     disc = np.stack([lid.real, lid.imag], axis=1) * (who.eye + 0.02) * stage.scale
-    stage.fill(stage.project(center[None]) + disc, shade(who.skin, 0.8))
+    stage.area(stage.project(center[None]) + disc, shade(who.skin, 0.8))
     if who.eyebrows:
         arch = np.stack([0.8 * ARC, -1.35 - 0.3 * (1 - ARC**2) - 0.2 * stage.pose.opening, 0.3 + 0 * ARC], axis=1)
-        stage.line(center + who.eye * arch, who.hair, 0.08)
+        stage.line(stage.project(center + who.eye * arch), who.hair, 0.08)

@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 
 from helpers import video
+from helpers.drawing import files
 from helpers.lip_reading.faces import POINTS
 from helpers.lip_reading.mini.speech import BROKEN, WORDS, clip_path, parse_path, plan_clip
-from helpers.parallel import failures, parallel, stop_at_disk_errors
 from helpers.workspace import disk
-
-COLUMNS = tuple(f"{name}_{axis}" for name in POINTS for axis in "xy")
 
 
 def make_dataset(
@@ -46,11 +44,9 @@ def make_dataset(
     names = [f"s{number:02d}" for number in range(1, speakers + 1)]
     paths = [clip_path(name, word, take) for name in names for word in WORDS for take in range(1, repeats + 1)]
     write = partial(_write_clip, folder=Path(folder), seed=seed)
-    table = parallel(write, sorted([*paths, *BROKEN]), jobs=jobs, label="drawing clips")
-    stop_at_disk_errors(table, "clips")
-    if len(failed := failures(table)):
-        raise RuntimeError(f"{len(failed)} of {len(table)} clips could not be drawn: {failed.iloc[0]['error']}")
-    _write_points(Path(folder) / "points.csv", table)
+    items = sorted([*paths, *BROKEN])
+    table = files.draw_all(write, items, what="clips", label="drawing clips", jobs=jobs)
+    files.write_points(folder, table, POINTS, key="path")
     return table[["path", "label", "speaker", "frames", "fps", "broken"]]
 
 
@@ -73,13 +69,6 @@ def _write_half(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
         file.write(content[: len(content) // 2])
 
 
-def _write_points(path: Path, table: pd.DataFrame) -> None:
-    points = pd.DataFrame(np.concatenate(list(table["points"])).reshape(-1, len(COLUMNS)), columns=COLUMNS).round(2)
-    points.insert(0, "path", table["path"].repeat(table["frames"]).to_numpy())
-    points.insert(1, "frame", np.concatenate([np.arange(count) for count in table["frames"]]))
-    disk.write_table(path, points)
-
-
 def read_points(folder: str | Path) -> dict[str, np.ndarray]:
     """The true face points of every clip from `points.csv`, by path: (T, 5, 2) float32, x, y in pixels.
 
@@ -89,6 +78,4 @@ def read_points(folder: str | Path) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: the folder was not made by `make_dataset`.
     """
-    table = pd.read_csv(Path(folder) / "points.csv", dtype=dict.fromkeys(COLUMNS, np.float32))
-    values = table[list(COLUMNS)].to_numpy().reshape(-1, len(POINTS), 2)
-    return {path: values[rows] for path, rows in table.groupby("path", sort=False).indices.items()}
+    return files.read_points(folder, POINTS)

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-Color = tuple[int, int, int]
+from helpers.drawing.chance import Traits
+from helpers.drawing.colour import Color, from_hsv, mix, shade
+from helpers.drawing.pen import PlanePen, circle
+
 SIZE = (128, 112)  # height, width of a picture in pixels
-FRACTION = 16  # OpenCV draws at 1/16 of a pixel (a shift by 4 bits), so that slow motion looks smooth
 SKINS = ((255, 224, 196), (244, 200, 164), (224, 172, 132), (190, 134, 96), (146, 98, 68), (108, 70, 50))
 HAIRS = ((60, 42, 34), (28, 24, 26), (120, 76, 44), (206, 164, 92), (164, 74, 40), (150, 146, 144))
 IRISES = ((70, 110, 150), (92, 62, 36), (80, 118, 70), (52, 40, 32))
@@ -19,13 +21,8 @@ LIPS = ((206, 90, 94), (190, 62, 84), (172, 74, 70), (216, 112, 108))
 STYLES = ("short", "bob", "long", "bun", "curly", "shaved")
 TEETH, GUM, TONGUE = (248, 244, 236), (62, 18, 24), (196, 88, 92)
 ARC = np.linspace(-1, 1, 15)  # from the right corner of the mouth to the left one
-CIRCLE = np.exp(2j * np.pi * np.arange(24) / 24)
+CIRCLE = circle(24)
 LOOKS = 22  # free numbers that make a speaker, one a trait
-SPANS = {  # lowest and highest of those that `Speaker` explains
-    "eyes": (27.0, 34.0), "face": (0.92, 1.08), "chin": (1.62, 1.84), "jaw": (2.0, 2.7), "nose": (0.52, 0.64),
-    "mouth": (1.02, 1.12), "width": (0.74, 0.92), "fullness": (0.8, 1.25), "smile": (0.0, 0.04), "brow": (0.05, 0.1),
-    "tilt": (-0.09, 0.09), "light": (0.72, 1.06), "tempo": (0.9, 1.12),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,29 +58,32 @@ def draw_speaker(number: int, seed: int = 0) -> Speaker:
     Twelve in a row share out the range of every trait evenly (a Latin hypercube), so that none is met by chance alone.
     """
     block, place = divmod(number, 12)
-    rng = np.random.default_rng([seed, block])
-    ranks = rng.permuted(np.tile(np.arange(12), (LOOKS, 1)), axis=1)
-    free = ((ranks + rng.uniform(0.1, 0.9, ranks.shape)) / 12)[:, place].tolist()
-
-    def pick(choices: tuple) -> object:
-        return choices[int(free.pop() * len(choices))]
-
-    def span(low: float, high: float) -> float:
-        return low + (high - low) * free.pop()
-
-    skin = pick(SKINS)
-    lips = tuple(round(0.62 * lip + 0.38 * tone) for lip, tone in zip(pick(LIPS), skin, strict=True))
-    wall = _hsv(span(0, 180), 70, span(120, 225))
+    traits = Traits(np.random.default_rng([seed, block]), place, group=12, count=LOOKS)
+    skin = traits.pick(SKINS)
+    lips = mix(traits.pick(LIPS), skin, 0.38)
+    wall = from_hsv(traits.span(0, 180), 70, traits.span(120, 225))
     return Speaker(
         skin=skin,
         lips=shade(lips, 0.94),
-        hair=pick(HAIRS),
-        iris=pick(IRISES),
-        shirt=_hsv(span(0, 180), 140, 190),
+        hair=traits.pick(HAIRS),
+        iris=traits.pick(IRISES),
+        shirt=from_hsv(traits.span(0, 180), 140, 190),
         walls=(wall, shade(wall, 0.72)),
-        style=pick(STYLES),
-        glasses=free.pop() < 0.25,
-        **{trait: span(low, high) for trait, (low, high) in SPANS.items()},
+        style=traits.pick(STYLES),
+        glasses=traits.number() < 0.25,
+        eyes=traits.span(27.0, 34.0),
+        face=traits.span(0.92, 1.08),
+        chin=traits.span(1.62, 1.84),
+        jaw=traits.span(2.0, 2.7),
+        nose=traits.span(0.52, 0.64),
+        mouth=traits.span(1.02, 1.12),
+        width=traits.span(0.74, 0.92),
+        fullness=traits.span(0.8, 1.25),
+        smile=traits.span(0.0, 0.04),
+        brow=traits.span(0.05, 0.1),
+        tilt=traits.span(-0.09, 0.09),
+        light=traits.span(0.72, 1.06),
+        tempo=traits.span(0.9, 1.12),
     )
 
 
@@ -109,16 +109,6 @@ class Head:
     brows: float = 0.0  # raised by, in distances of the eyes
 
 
-def shade(color: Color, factor: float) -> Color:
-    """The colour made darker (below 1) or lighter (above 1)."""
-    return tuple(min(255, round(channel * factor)) for channel in color)
-
-
-def _hsv(hue: float, saturation: float, value: float) -> Color:
-    pixel = np.array([[[hue % 180, saturation, value]]], np.uint8)
-    return tuple(cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].tolist())
-
-
 def face_points(speaker: Speaker, head: Head, mouth: Mouth) -> np.ndarray:
     """Right eye, left eye, tip of the nose, right and left corner of the mouth (5, 2), x, y in pixels; right = the person's."""
     half = speaker.width * mouth.width / 2
@@ -141,43 +131,28 @@ def draw_room(speaker: Speaker, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_face(room: np.ndarray, speaker: Speaker, head: Head, mouth: Mouth) -> np.ndarray:
-    """Draw one picture, (H, W, 3) uint8, onto a copy of the room of `draw_room`."""
-    pen = _Pen(room.copy(), head)
+    """Draw one picture, (H, W, 3) uint8, onto a copy of the room.
+
+    Args:
+        room: of `draw_room`, left as it is.
+        speaker, head, mouth: who, where, and what the mouth does.
+    """
+    pen = PlanePen(room.copy(), head.place, head.turn)
     _draw_back(pen, speaker)
     _draw_skin(pen, speaker, mouth.opening)
     _draw_hair(pen, speaker)
     for side in (-1, 1):
-        _draw_eye(pen, speaker, side)
+        _draw_eye(pen, speaker, side, head)
     _draw_nose(pen, speaker)
     _draw_mouth(pen, speaker, mouth)
     return cv2.convertScaleAbs(cv2.GaussianBlur(pen.image, (3, 3), 0.5), alpha=speaker.light)
 
 
-@dataclass
-class _Pen:
-    image: np.ndarray
-    head: Head
-
-    def area(self, points: np.ndarray, color: Color) -> None:
-        cv2.fillPoly(self.image, [self._pixels(points)], color, cv2.LINE_AA, 4)
-
-    def line(self, points: np.ndarray, color: Color, width: float) -> None:
-        thickness = max(1, round(width * abs(self.head.turn)))
-        cv2.polylines(self.image, [self._pixels(points)], False, color, thickness, cv2.LINE_AA, 4)
-
-    def oval(self, center: complex, radii: complex, color: Color) -> None:
-        self.area(center + CIRCLE.real * radii.real + 1j * CIRCLE.imag * radii.imag, color)
-
-    def _pixels(self, points: np.ndarray) -> np.ndarray:
-        pixels = FRACTION * (self.head.place + self.head.turn * points)
-        return np.stack([pixels.real, pixels.imag], axis=1).round().astype(np.int32)
-
-
-def _draw_back(pen: _Pen, who: Speaker) -> None:
+def _draw_back(pen: PlanePen, who: Speaker) -> None:
     """Hair behind the head, shoulders, neck and ears."""
     if who.style == "long":
-        side = who.face + 0.22 - 0.2j
-        pen.area(np.array([-side.conjugate(), -0.95 - 1.1j, 0.95 - 1.1j, side, 1.3 + 2.2j, -1.3 + 2.2j]), who.hair)
+        left, right = -who.face - 0.22 - 0.2j, who.face + 0.22 - 0.2j
+        pen.area([left, -0.95 - 1.1j, 0.95 - 1.1j, right, 1.3 + 2.2j, -1.3 + 2.2j], who.hair)
     if who.style in ("bob", "long"):
         pen.oval(0.05j, complex(who.face + 0.24, 1.35), who.hair)
     if who.style == "bun":
@@ -185,10 +160,9 @@ def _draw_back(pen: _Pen, who: Speaker) -> None:
     if who.style == "curly":
         for curl in CIRCLE[12:24:1] * complex(1, -0.02) * 1.08 - 0.12j:
             pen.oval(curl, 0.36 + 0.34j, who.hair)
-    shoulders = np.array([-0.45 + 1.75j, 0.45 + 1.75j, 1.7 + 2.25j, 2.1 + 4j, -2.1 + 4j, -1.7 + 2.25j])
-    neck = np.array([-0.42 + 1.2j, 0.42 + 1.2j, 0.46 + 2.0j, 2.25j, -0.46 + 2.0j])
+    shoulders = (-0.45 + 1.75j, 0.45 + 1.75j, 1.7 + 2.25j, 2.1 + 4j, -2.1 + 4j, -1.7 + 2.25j)
     pen.area(shoulders, who.shirt)
-    pen.area(neck, shade(who.skin, 0.8))
+    pen.area((-0.42 + 1.2j, 0.42 + 1.2j, 0.46 + 2.0j, 2.25j, -0.46 + 2.0j), shade(who.skin, 0.8))
     for side in (-1, 1):
         pen.oval(complex(side * (who.face + 0.02), 0.22), 0.14 + 0.24j, shade(who.skin, 0.9))
 
@@ -201,16 +175,15 @@ def _outline(who: Speaker, drop: float, grow: float = 0.0) -> np.ndarray:
     return (who.face + grow) * wide + 1j * (0.05 + tall - grow * (sin < 0))
 
 
-def _draw_skin(pen: _Pen, who: Speaker, opening: float) -> None:
+def _draw_skin(pen: PlanePen, who: Speaker, opening: float) -> None:
     drop = 0.4 * opening
     pen.area(_outline(who, drop) + 0.02 + 0.03j, shade(who.skin, 0.82))  # the shaded side
     pen.area(_outline(who, drop), who.skin)
     for side in (-1, 1):
-        blush = tuple(round(0.85 * tone + 0.15 * lip) for tone, lip in zip(who.skin, who.lips, strict=True))
-        pen.oval(complex(side * 0.62, 0.62), 0.2 + 0.13j, blush)
+        pen.oval(complex(side * 0.62, 0.62), 0.2 + 0.13j, mix(who.skin, who.lips, 0.15))
 
 
-def _draw_hair(pen: _Pen, who: Speaker) -> None:
+def _draw_hair(pen: PlanePen, who: Speaker) -> None:
     if who.style == "shaved":
         return
     above = _outline(who, 0.0, 0.08)[CIRCLE.imag < 0.05]  # from the left temple over the top to the right one
@@ -221,8 +194,8 @@ def _draw_hair(pen: _Pen, who: Speaker) -> None:
     pen.area(np.concatenate([above, fringe]), who.hair)
 
 
-def _draw_eye(pen: _Pen, who: Speaker, side: int) -> None:
-    lids, center = pen.head.eyelids, complex(0.5 * side, 0)
+def _draw_eye(pen: PlanePen, who: Speaker, side: int, head: Head) -> None:
+    lids, center = head.eyelids, complex(0.5 * side, 0)
     dark = shade(who.hair, 0.55)
     pen.oval(center - 0.02j, 0.25 + 0.17j, shade(who.skin, 0.88))
     if lids > 0.25:
@@ -232,23 +205,23 @@ def _draw_eye(pen: _Pen, who: Speaker, side: int) -> None:
         pen.oval(center + 0.035 - 0.035j * lids, 0.022 + 0.022j, (255, 255, 255))
     bend = 0.13 * (2 * lids - 1) * (1 - ARC**2)  # a shut lid hangs
     pen.line(center + 0.22 * ARC + 1j * (0.01 - bend), dark, 0.045)
-    arch = center - 1j * (0.27 + pen.head.brows + 0.07 * (1 - ARC**2))
+    arch = center - 1j * (0.27 + head.brows + 0.07 * (1 - ARC**2))
     pen.line(arch + 0.25 * ARC, shade(who.hair, 0.7), who.brow)
     if who.glasses:
         pen.line(center + 0.32 * np.append(CIRCLE, 1), (50, 46, 52), 0.035)
-        pen.line(np.array([center - 0.32 * side, 0j]), (50, 46, 52), 0.035)
+        pen.line((center - 0.32 * side, 0j), (50, 46, 52), 0.035)
 
 
-def _draw_nose(pen: _Pen, who: Speaker) -> None:
+def _draw_nose(pen: PlanePen, who: Speaker) -> None:
     tip = 1j * who.nose
-    pen.area(np.array([-0.07 + 0.1j, 0.02 + 0.1j, tip + 0.12 + 0.04j, tip - 0.17 + 0.06j]), shade(who.skin, 0.91))
+    pen.area((-0.07 + 0.1j, 0.02 + 0.1j, tip + 0.12 + 0.04j, tip - 0.17 + 0.06j), shade(who.skin, 0.91))
     pen.oval(tip + 0.02j, 0.15 + 0.1j, shade(who.skin, 0.93))
     pen.oval(tip - 0.01j, 0.09 + 0.08j, shade(who.skin, 1.06))
     for side in (-1, 1):
         pen.oval(tip + 0.09 * side + 0.09j, 0.04 + 0.025j, shade(who.skin, 0.55))
 
 
-def _draw_mouth(pen: _Pen, who: Speaker, mouth: Mouth) -> None:
+def _draw_mouth(pen: PlanePen, who: Speaker, mouth: Mouth) -> None:
     half, pout = who.width * mouth.width / 2, max(0.0, 1 - mouth.width)
     inner, arch = 0.9 - 0.4 * pout, (1 - ARC**2) ** (1 - 0.9 * pout)  # pushed forward, the lips make a ring
     middle = 1j * (who.mouth - who.smile * ARC**2)

@@ -15,7 +15,6 @@ word begins are random. So no single frame and no mean frame tells the word. And
 backwards, so neither does the set of the transitions without their direction.
 """
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers.drawing.chance import generator
 from helpers.lip_reading.mini.faces import SIZE, Head, Mouth, Speaker, draw_face, draw_room, draw_speaker, face_points
 
 WORDS = {
@@ -90,7 +90,7 @@ def plan_clip(path: str, *, seed: int = 0, fps: int | None = None) -> Clip:
     """
     name, word, take = parse_path(path)
     number = int(name[1:]) - 1
-    who, rng = draw_speaker(number, seed), _generator(seed, path)
+    who, rng = draw_speaker(number, seed), generator(seed, path)
     if fps is None:
         fps = RATES[(number + list(WORDS).index(word) + int(take)) % len(RATES)] if take.isdigit() else RATES[0]
     spans, seconds = _draw_times(rng, who.tempo)
@@ -101,7 +101,7 @@ def plan_clip(path: str, *, seed: int = 0, fps: int | None = None) -> Clip:
     points = np.stack([face_points(who, head, mouth) for head, mouth in zip(heads, mouths, strict=True)])
     inside = ((points >= 0) & (points <= np.array(SIZE[::-1]) - 1)).all(axis=(1, 2))
     points = np.where(inside[:, None, None], points, np.nan).astype(np.float32)
-    return Clip(who, fps, mouths, heads, spans, points, draw_room(who, _generator(seed, name)))
+    return Clip(who, fps, mouths, heads, spans, points, draw_room(who, generator(seed, name)))
 
 
 def parse_path(path: str) -> tuple[str, str, str]:
@@ -119,12 +119,6 @@ def parse_path(path: str) -> tuple[str, str, str]:
 def clip_path(speaker: str, word: str, take: int | str) -> str:
     """Where a clip stands in the dataset."""
     return f"{speaker}/{word}/{speaker}_{word}_{take}.mp4"
-
-
-def _generator(*key: object) -> np.random.Generator:
-    """A generator that depends on the key alone: not on the order of clips, the process or Python's hash seed."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def _draw_times(rng: np.random.Generator, tempo: float) -> tuple[np.ndarray, float]:

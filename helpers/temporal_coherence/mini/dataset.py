@@ -4,7 +4,6 @@ As in UCF101 the clips of one group share person, place and camera. Colours, bac
 per group, from the same chances for every class: they tell the group, and only pose and motion tell the class.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import parallel, video
+from helpers import video
+from helpers.drawing.chance import generator
+from helpers.drawing.files import draw_all
 from helpers.temporal_coherence.mini.scenes import SCENES
 from helpers.temporal_coherence.mini.stage import Stage, draw_background, draw_look
 
@@ -33,12 +34,6 @@ CLASSES = tuple(SCENES)
 LAST_TEST_GROUP = 7  # UCF101, fold 1: groups 1 to 7 are for the test, 8 to 25 for training
 GROUPS = (1, 2, 3, 4, *range(8, 20))
 FPS = 25
-
-
-def _generator(*key: object) -> np.random.Generator:
-    """A generator that depends on the key alone: not on the order of clips, the process or Python's hash seed."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def _draw_light(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -89,18 +84,19 @@ def _check(classes: Sequence[str], frames: tuple[int, int], size: tuple[int, int
 
 
 def _count_frames(label: str, group: int, clip: int, seed: int, frames: tuple[int, int]) -> int:
-    return int(_generator(seed, label, group, clip, "frames").integers(frames[0], frames[1] + 1))
+    return int(generator(seed, label, group, clip, "frames").integers(frames[0], frames[1] + 1))
 
 
 def _frames(label: str, group: int, clip: int, seed: int, count: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    place, own = _generator(seed, label, group), _generator(seed, label, group, clip)
+    place, own = generator(seed, label, group), generator(seed, label, group, clip)
     look, (light, fog) = draw_look(place), _draw_light(place, size)
     unit = min(size[0] / 120, size[1] / 160)  # pixels per world unit before zooming
     scale, mirror, shaking = unit * place.uniform(0.8, 1.06), place.random() < 0.5, unit * place.uniform(0.2, 1.2)
     offset = complex(place.uniform(-10, 10) + own.uniform(-2, 2), place.uniform(-5, 5) + own.uniform(-1, 1))
     origin, margin = complex(size[1], size[0]) / 2 + unit * offset, min(size) // 8  # room for a shaking camera
     wide = np.zeros((size[0] + 2 * margin, size[1] + 2 * margin, 3), np.uint8)
-    draw_background(Stage(wide, look, scale, origin + margin * (1 + 1j), mirror), place)
+    view = {"turn": scale, "mirror": mirror}
+    draw_background(Stage(wide, look, origin=origin + margin * (1 + 1j), **view), place)
     draw = SCENES[label](own, look)
     pace, phase = own.uniform(2, 6, 4), own.uniform(0, 6, 4)
     for index in range(count):
@@ -108,7 +104,7 @@ def _frames(label: str, group: int, clip: int, seed: int, count: int, size: tupl
         shake = complex(waves[0] + waves[1], waves[2] + waves[3])
         move = np.array([[1, 0, shake.real - margin], [0, 1, shake.imag - margin]])
         image = cv2.warpAffine(wide, move, size[::-1])
-        draw(Stage(image, look, scale, origin + shake, mirror), index / FPS)
+        draw(Stage(image, look, origin=origin + shake, **view), index / FPS)
         yield cv2.add(cv2.multiply(image, light, scale=1 / 255), fog)
 
 
@@ -130,24 +126,20 @@ def make_dataset(
     Args:
         folder: made if it is not there.
         frames, size: see `draw_clip`.
-        jobs: processes, see `helpers.parallel.parallel`.
+        jobs: processes, see `helpers.parallel`.
 
     Returns:
         One row a clip, in order: path (relative to the folder, with slashes), label, group, clip, frames.
 
     Raises:
         ValueError: a class that is not drawn, or a range or size that makes no clip.
-        RuntimeError: clips that could not be written, each with its reason.
+        RuntimeError: clips that could not be written, with the first reason.
+        OSError: the disk is full or read-only.
     """
     _check(classes, frames, size)
     keys = [(label, group, clip) for label in classes for group in groups for clip in range(1, clips_per_group + 1)]
     write = partial(_write_clip, folder=Path(folder), seed=seed, frames=tuple(frames), size=tuple(size))
-    table = parallel.parallel(write, keys, jobs=jobs, label="drawing clips")
-    failed = parallel.failures(table)
-    if len(failed):
-        raise RuntimeError(
-            f"{len(failed)} of {len(keys)} clips could not be drawn into {folder}: {failed.iloc[0]['error']}"
-        )
+    table = draw_all(write, keys, what="clips", label="drawing clips", jobs=jobs)
     return table[["path", "label", "group", "clip", "frames"]]
 
 

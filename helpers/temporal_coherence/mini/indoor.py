@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-from helpers.temporal_coherence.mini.stage import HALF_TURN, Color, Draw, Look, Stage, draw_person, ease, hanging, shade
+from helpers.drawing.colour import Color, shade
+from helpers.temporal_coherence.mini.stage import HALF_TURN, Draw, Look, Stage, draw_person, ease, hanging
 
 
 def bowling(rng: np.random.Generator, look: Look) -> Draw:

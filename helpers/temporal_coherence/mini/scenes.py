@@ -9,20 +9,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from helpers.drawing.colour import Color, shade
 from helpers.temporal_coherence.mini.indoor import billiards, bowling
-from helpers.temporal_coherence.mini.stage import (
-    TURN,
-    Color,
-    Draw,
-    Look,
-    Part,
-    Stage,
-    draw_person,
-    ease,
-    hanging,
-    reach,
-    shade,
-)
+from helpers.temporal_coherence.mini.stage import TURN, Draw, Look, Part, Stage, draw_person, ease, hanging, reach
 
 
 def archery(rng: np.random.Generator, look: Look) -> Draw:

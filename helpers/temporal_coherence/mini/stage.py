@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-Color = tuple[int, int, int]
+from helpers.drawing.colour import Color, from_hsv, shade
+from helpers.drawing.pen import PlanePen, circle
+
 Part = tuple[Sequence[complex], Color, float]  # points, colour, width of a thick line
 HALF_TURN, TURN = math.pi, 2 * math.pi
-FRACTION = 16  # OpenCV draws at 1/16 of a pixel (a shift by 4 bits), so that slow motion looks smooth
-CIRCLE = tuple(cmath.rect(1, 2 * math.pi * k / 20) for k in range(20))
 SKINS = ((255, 219, 190), (240, 190, 150), (205, 145, 105), (150, 100, 70), (105, 68, 48))
 
 
@@ -43,8 +43,7 @@ def draw_look(rng: np.random.Generator) -> Look:
     """Colours of any hue; only brightness and saturation keep to ranges, so that figures stand out from their place."""
 
     def color(saturation, value):
-        hsv = [[[rng.integers(180), 255 * rng.uniform(*saturation), 255 * rng.uniform(*value)]]]
-        return tuple(cv2.cvtColor(np.array(hsv, np.uint8), cv2.COLOR_HSV2RGB)[0, 0].tolist())
+        return from_hsv(rng.integers(180), 255 * rng.uniform(*saturation), 255 * rng.uniform(*value))
 
     return Look(
         sky=color((0.15, 0.5), (0.85, 1.0)),
@@ -63,40 +62,20 @@ def draw_look(rng: np.random.Generator) -> Look:
     )
 
 
-@dataclass
-class Stage:
-    """An RGB image, the palette, and the view of the world that the image shows."""
+class Stage(PlanePen):
+    """A pen for the world, and the palette of the clip's group.
 
-    image: np.ndarray  # (H, W, 3) uint8
-    look: Look
-    scale: float  # pixels per world unit
-    origin: complex  # the pixel at which the world's 0 lies
-    mirror: bool = False
+    Args:
+        image: (H, W, 3) uint8.
+        look: the palette.
+        view: see `PlanePen`.
+    """
 
-    def pixels(self, points: Sequence[complex]) -> np.ndarray:
-        """World points as OpenCV's fixed-point pixels, (N, 1, 2) int32."""
-        down, right = FRACTION * self.scale, FRACTION * self.scale * (-1 if self.mirror else 1)
-        x, y = FRACTION * self.origin.real, FRACTION * self.origin.imag
-        # Plain Python: for two or three points several times faster than array operations.
-        return np.array([[(round(x + right * p.real), round(y + down * p.imag))] for p in points], np.int32)
+    corners = circle(20)
 
-    def line(self, points: Sequence[complex], color: Color, width: float) -> None:
-        thickness = max(1, round(width * self.scale))
-        cv2.polylines(self.image, [self.pixels(points)], False, color, thickness, cv2.LINE_AA, 4)
-
-    def area(self, points: Sequence[complex], color: Color) -> None:
-        cv2.fillPoly(self.image, [self.pixels(points)], color, cv2.LINE_AA, 4)
-
-    def box(self, left: float, top: float, right: float, bottom: float, color: Color) -> None:
-        self.area([complex(x, y) for x, y in ((left, top), (right, top), (right, bottom), (left, bottom))], color)
-
-    def oval(self, center: complex, radii: complex, color: Color, angle: float = 0.0) -> None:
-        tilt = cmath.rect(1, angle)
-        self.area([center + tilt * complex(p.real * radii.real, p.imag * radii.imag) for p in CIRCLE], color)
-
-    def disk(self, center: complex, radius: float, color: Color) -> None:
-        x, y = self.pixels([center])[0, 0].tolist()
-        cv2.circle(self.image, (x, y), round(radius * self.scale * FRACTION), color, -1, cv2.LINE_AA, 4)
+    def __init__(self, image: np.ndarray, look: Look, **view: complex) -> None:
+        super().__init__(image, **view)
+        self.look = look
 
     def strokes(self, *parts: Part) -> None:
         """Thick lines as one sticker: first all outlines, then all fillings, so that no seam shows where they meet."""
@@ -107,11 +86,6 @@ class Stage:
 
 
 Draw = Callable[[Stage, float], None]  # of one scene: what is seen after so many seconds
-
-
-def shade(color: Color, factor: float) -> Color:
-    """The colour made darker (below 1) or lighter (above 1)."""
-    return tuple(min(255, round(channel * factor)) for channel in color)
 
 
 def ease(x: float, times: Sequence[float], values: Sequence[float]) -> float:

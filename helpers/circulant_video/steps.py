@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import parallel, runtime, video, workspace
+from helpers import parallel, runtime, workspace
 from helpers.circulant_video import batches, data, evaluation, experiments, model, runs, splits
 from helpers.circulant_video.config import CirculantVideoConfig
 from helpers.circulant_video.mini import dataset
@@ -70,7 +70,7 @@ def preprocess(config: CirculantVideoConfig, place: Workspace, folder: Path) -> 
     shards = built.table("shards")
     layout = {name: getattr(config, name) for name in LAYOUT}
     work = functools.partial(data.convert_row, root=built.source_root, folder=folder, layout=layout)
-    done = video.parallel(work, shards.to_dict("records"), label="converting shards")
+    done = parallel.parallel(work, shards.to_dict("records"), label="converting shards")
     parallel.stop_at_disk_errors(done, "shards")
     good = parallel.usable(done, "shards")
     problems = [problem | {"file": row["path"]} for _, row in good.iterrows() for problem in row["problems"]]

@@ -48,13 +48,9 @@ def score_seeds(
     """Rows of the table of scores of one network; each is kept as JSON, so that a killed evaluation goes on with the next.
 
     Args:
-        network: of that name, with any weights.
-        name: see `experiments`.
-        seeds: one row each.
-        videos: held out.
+        network: of that name (see `experiments`), with any weights.
         trained: folder of step train, with the weights.
         folder: gets `scores/`.
-        length: frames to which a video is cropped or filled up.
     """
 
     def row(seed: int) -> dict:

@@ -58,14 +58,7 @@ def start_anew(network: keras.Model, config: CirculantVideoConfig, name: str, se
 
 
 class Watch:
-    """What a training is watched on: all scores of the first held-out videos, at each epoch's end.
-
-    Args:
-        network: in training.
-        videos: of the side "validation".
-        count: how many of them, at most.
-        length: frames to which a video is cropped or filled up.
-    """
+    """What a training is watched on: all scores of the first `count` videos of the side "validation", at each epoch's end."""
 
     def __init__(self, network: keras.Model, videos: batches.Videos, *, count: int, length: int) -> None:
         self.network, self.videos, self.length = network, videos, length
@@ -77,26 +70,16 @@ class Watch:
 
 
 def train_one(
-    config: CirculantVideoConfig,
-    name: str,
-    seed: int,
-    videos: tuple[batches.Videos, batches.Videos],
-    folder: Path,
-    *,
-    network: keras.Model | None = None,
-    remote: Any = None,
-) -> pd.DataFrame:
+    config: CirculantVideoConfig, name: str, seed: int, videos: tuple[batches.Videos, batches.Videos], folder: Path,
+    *, network: keras.Model | None = None, remote: Any = None,
+) -> pd.DataFrame:  # fmt: skip
     """Train one network with one seed in `folder`, or go on with it; returns its log, scores on held-out videos included.
 
     Args:
-        config: of the run.
-        name: of the network, see `experiments`.
         seed: of weights, order of videos and draws of frames.
         videos: to train with, and held out.
-        folder: `run_dir` of `training.fit`.
         network: of `build_network`, trained with other seeds before: what was traced serves again, and the numbers are the
             same bits as without it.
-        remote: of `training.fit`.
     """
     options = {"batch_size": config.batch_size, "length": config.max_frames, "halves": config.halves, "seed": seed}
     feed = batches.Batches(videos[0], **options)

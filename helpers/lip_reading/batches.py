@@ -63,18 +63,10 @@ class Batches(batches.Batches):
     """
 
     def __init__(
-        self,
-        clips: np.ndarray,
-        labels: np.ndarray,
-        *,
-        num_classes: int,
-        batch_size: int,
-        seed: int = 0,
-        augmentation: Augmentation | None = None,
-        mixup: float = 0.0,
-        label_smoothing: float = 0.0,
+        self, clips: np.ndarray, labels: np.ndarray, *, num_classes: int, batch_size: int, seed: int = 0,
+        augmentation: Augmentation | None = None, mixup: float = 0.0, label_smoothing: float = 0.0,
         rows: np.ndarray | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.chosen = np.arange(len(clips)) if rows is None else np.asarray(rows)
         super().__init__(len(self.chosen), batch_size=batch_size, seed=seed, items="clips")
         if len(labels) != len(clips) or len(clips.shape) != 5 or not ((labels >= 0) & (labels < num_classes)).all():

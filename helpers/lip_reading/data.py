@@ -31,13 +31,9 @@ def usable_clips(result: StepResult) -> pd.DataFrame:
 
 
 def prepare_clip(
-    row: Mapping,
-    *,
-    root: str | os.PathLike,
-    folder: str | os.PathLike,
-    cut: Cut,
+    row: Mapping, *, root: str | os.PathLike, folder: str | os.PathLike, cut: Cut,
     model_path: str | os.PathLike | None = None,
-) -> dict:
+) -> dict:  # fmt: skip
     """Cut the lips out of one clip and cache them as `<folder>/<path>.npz`; a clip that is there is not read again.
 
     The file holds `frames` (T, height, width, channels) uint8 at the clip's own rate, `found` (T,) bool, `fps`, and `points`
@@ -76,15 +72,10 @@ def prepare_clip(
 
 
 def prepare_all(
-    table: pd.DataFrame,
-    root: str | os.PathLike,
-    folder: str | os.PathLike,
-    cut: Cut,
-    *,
-    points: Mapping[str, np.ndarray] | None = None,
-    model_path: str | os.PathLike | None = None,
+    table: pd.DataFrame, root: str | os.PathLike, folder: str | os.PathLike, cut: Cut, *,
+    points: Mapping[str, np.ndarray] | None = None, model_path: str | os.PathLike | None = None,
     jobs: int | None = -1,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """`prepare_clip` for every row of a manifest table, in parallel; no clip can stop the others.
 
     Args:
@@ -111,11 +102,7 @@ def prepare_all(
 
 
 def check_channels(table: pd.DataFrame) -> str:
-    """A warning where most clips are bluer than any mouth is, else "".
-
-    Args:
-        table: of `prepare_all`.
-    """
+    """A warning where most clips of `prepare_all` are bluer than any mouth is, else ""."""
     known = table.loc[table["redness"].notna(), "redness"]
     swapped = int((known < SWAPPED).sum())
     if 2 * swapped <= len(known):
@@ -127,13 +114,9 @@ def check_channels(table: pd.DataFrame) -> str:
 
 
 def load_clips(
-    folder: str | os.PathLike,
-    names: Sequence[str],
-    *,
-    length: int,
-    mode: str = "resample",
+    folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample",
     out: str | os.PathLike | None = None,
-) -> np.ndarray:
+) -> np.ndarray:  # fmt: skip
     """Cached clips as one array, each brought to `length` frames (see `pick_frames`).
 
     Args:

@@ -8,7 +8,6 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -54,7 +53,9 @@ class EarlyStop(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.values is None or len(self.values) != epoch:  # the start of a call of `fit`
-            rows = {row["epoch"]: row.get(self.monitor) for row in _read_rows(self.run_dir / "log.jsonl")}
+            log = self.run_dir / "log.jsonl"
+            lines = log.read_text().splitlines() if log.exists() else []
+            rows = {row["epoch"]: row.get(self.monitor) for row in map(json.loads, lines)}
             self.values = [math.nan if rows.get(e) is None else rows[e] for e in range(1, epoch + 1)]
             for number, path in best_files(self.run_dir).items() if self.first else ():
                 if number > epoch:
@@ -128,7 +129,3 @@ def load_best(model: keras.Model, run_dir: str | os.PathLike) -> int:
         warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
         model.load_weights(files[max(files)])
     return max(files)
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -20,26 +20,18 @@ BATCH = 32
 
 
 def predict(
-    network: keras.Model,
-    clips: np.ndarray,
-    rows: Sequence[int] | np.ndarray | None = None,
-    *,
-    logits: bool = True,
-    batch_size: int = BATCH,
-) -> np.ndarray:
+    network: keras.Model, clips: np.ndarray, rows: Sequence[int] | np.ndarray | None = None, *, logits: bool = True,
+) -> np.ndarray:  # fmt: skip
     """Probabilities (N, classes) of some clips, in batches of one size, so that a network is traced once.
 
     Args:
         network: from (B, T, H, W, C) float32 in [0, 1] to logits, or to probabilities with `logits=False`.
         clips: (M, T, H, W, C) uint8, also memory-mapped, or float32 in [0, 1].
         rows: N numbers of clips; None for all.
-        batch_size: clips in memory at once.
     """
     rows, parts = np.arange(len(clips)) if rows is None else rows, []
-    for start in range(0, len(rows), batch_size):
-        chosen = clips[
-            np.resize(rows[start : start + batch_size], batch_size)
-        ]  # the last is filled up with its own clips
+    for start in range(0, len(rows), BATCH):
+        chosen = clips[np.resize(rows[start : start + BATCH], BATCH)]  # the last is filled up with its own clips
         outputs = network.predict_on_batch(to_unit(chosen) if chosen.dtype == np.uint8 else chosen)
         parts.append(ops.convert_to_numpy(ops.softmax(outputs) if logits else outputs)[: len(rows) - start])
     return np.concatenate(parts)
@@ -65,11 +57,7 @@ def read_part(
 ) -> dict[str, np.ndarray]:
     """What each of `READERS` makes of the test clips of one part: probabilities (N, classes) by reader.
 
-    Args:
-        lips: clips, labels and sides.
-        part: column of the sides.
-        network, untrained: the trained network and a fresh one.
-        seed: of the shuffled frames.
+    The seed is that of the shuffled frames.
     """
     train, test = lips.rows("train", part), lips.rows("test", part)
     readings = [*read_clips(lips, test, network, untrained, seed), read_mean_frames(lips, train, test)]
@@ -101,21 +89,12 @@ def prediction_table(lips: Lips, rows: np.ndarray, found: np.ndarray) -> pd.Data
 
 
 def read_file(
-    network: keras.Model,
-    path: str | os.PathLike,
-    config: LipReadingConfig,
-    words: Sequence[str],
-    *,
-    points: np.ndarray | None = None,
-    model_path: str | os.PathLike | None = None,
-    top: int = metrics.TOP,
-) -> tuple[pd.DataFrame, np.ndarray]:
+    network: keras.Model, path: str | os.PathLike, config: LipReadingConfig, words: Sequence[str], *,
+    points: np.ndarray | None = None, model_path: str | os.PathLike | None = None, top: int = metrics.TOP,
+) -> tuple[pd.DataFrame, np.ndarray]:  # fmt: skip
     """Read one video file: the same way through detection, cropping and resampling that the training clips took.
 
     Args:
-        network: as `predict` takes it.
-        path: a video.
-        config: of the training.
         words: the classes in order.
         points: known face points (T, 5, 2), instead of a detector.
         model_path: see `faces.find_face_points`.
@@ -140,53 +119,42 @@ def read_file(
 # --- where it looks: parts of a clip held still (occlusion), and the slope of its score ---
 
 
-def occlude(
-    network: keras.Model,
-    clip: np.ndarray,
-    target: int,
-    masks: Sequence[np.ndarray],
-    *,
-    logits: bool = True,
-    batch_size: int = 16,
-) -> np.ndarray:
+def occlude(network: keras.Model, clip: np.ndarray, target: int, masks: Sequence[np.ndarray]) -> np.ndarray:
     """What is lost of a class's probability when parts of the clip stand still: float (M,), positive where a part counts.
 
     Within a mask every frame shows the clip's mean frame: the look stays, the motion is gone.
 
     Args:
-        network, logits: see `predict`.
+        network: see `predict`.
         clip: (T, H, W, C) float32 in [0, 1].
         target: number of the class.
         masks: M boolean arrays, each of a shape that broadcasts to (T, H, W); one batch is made at a time.
-        batch_size: of the clips that are made.
     """
     clip = np.asarray(clip, "float32")
     still = clip.mean(axis=0, keepdims=True)
-    options = {"logits": logits, "batch_size": batch_size}
-    whole = predict(network, clip[None], **options)[0, target]
+    whole = predict(network, clip[None])[0, target]
     left = []
-    for first in range(0, len(masks), batch_size):
-        part = [np.where(np.asarray(mask)[..., None], still, clip) for mask in masks[first : first + batch_size]]
-        left.append(predict(network, np.stack(part), **options)[:, target])
+    for first in range(0, len(masks), BATCH):
+        part = [np.where(np.asarray(mask)[..., None], still, clip) for mask in masks[first : first + BATCH]]
+        left.append(predict(network, np.stack(part))[:, target])
     return whole - np.concatenate(left)
 
 
-def occlude_time(network: keras.Model, clip: np.ndarray, target: int, *, width: int = 3, **options: int) -> np.ndarray:
-    """Loss of probability (T,) when the `width` frames around each moment stand still; options as for `occlude`."""
+def occlude_time(network: keras.Model, clip: np.ndarray, target: int, *, width: int = 3) -> np.ndarray:
+    """Loss of probability (T,) when the `width` frames around each moment stand still; see `occlude`."""
     times = np.arange(len(clip))
     masks = [(np.abs(times - moment) <= (width - 1) / 2)[:, None, None] for moment in times]
-    return occlude(network, clip, target, masks, **options)
+    return occlude(network, clip, target, masks)
 
 
 def occlude_space(
-    network: keras.Model, clip: np.ndarray, target: int, *, patch: int = 8, stride: int | None = None, **options: int
+    network: keras.Model, clip: np.ndarray, target: int, *, patch: int = 8, stride: int | None = None
 ) -> np.ndarray:
     """Loss of probability (H, W) when a square patch of the picture stands still, as the mean over the patches on a pixel.
 
     Args:
         patch: side of the square in pixels.
         stride: pixels from one patch to the next; None for half a patch.
-        options: as for `occlude`.
     """
     height, width = clip.shape[1:3]
     stride = stride or max(1, patch // 2)
@@ -196,7 +164,7 @@ def occlude_space(
             mask = np.zeros((1, height, width), bool)
             mask[:, top : top + patch, left : left + patch] = True
             masks.append(mask)
-    losses, cover = occlude(network, clip, target, masks, **options), np.concatenate(masks)
+    losses, cover = occlude(network, clip, target, masks), np.concatenate(masks)
     return np.tensordot(losses, cover, axes=1) / cover.sum(axis=0)
 
 

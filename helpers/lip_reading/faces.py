@@ -62,9 +62,7 @@ def find_face_points(frame: np.ndarray, model_path: str | os.PathLike | None = N
 def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path | None]:
     """How the lips are found: "yunet" with its file, "haar", "drawn points" (mini without the file), "cropped" or "fixed".
 
-    Args:
-        config: of which lips and source count.
-        downloads: of the workspace; keeps the file.
+    The file is kept in `downloads`, the folder of the workspace.
     """
     if config.lips != "detect":
         return config.lips, None
@@ -78,9 +76,9 @@ def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path 
         return backend(), None  # the same error again where OpenCV has no Haar cascade
 
 
-def backend(model_path: str | os.PathLike | None = None) -> str:
+def backend() -> str:
     """Which detector `find_face_points` will use: "yunet" or "haar"; the same errors."""
-    return "haar" if model_path is None and _default_model() is None else "yunet"
+    return "haar" if _default_model() is None else "yunet"
 
 
 def fetch_model(folder: str | os.PathLike | None = None, **options: float) -> Path:

@@ -37,12 +37,9 @@ class Cut:
 
 
 def cut_lips(
-    clip: Iterable[np.ndarray],
-    cut: Cut,
-    *,
-    points: np.ndarray | None = None,
+    clip: Iterable[np.ndarray], cut: Cut, *, points: np.ndarray | None = None,
     model_path: str | os.PathLike | None = None,
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # fmt: skip
     """Cut the lips out of a clip as the configuration wants it.
 
     Args:
@@ -63,7 +60,11 @@ def cut_lips(
         if points is None:
             points = faces.stack_points(faces.find_face_points(frame, model_path) for frame in clip)
         measures = faces.statistics(points)
-        _require_faces(measures, cut.min_found)
+        if not measures["found"] or measures["share"] < cut.min_found:
+            raise ValueError(
+                f"a face was found in {measures['found']} of {measures['frames']} frames ({measures['share']:.0%}); allowed: "
+                f"at least {cut.min_found:.0%} (min_found). Clips that show only a mouth need lips: cropped"
+            )
         tracked, found = faces.track_points(points), faces.found_mask(points)
         frames = crop_lips(clip, tracked, size)
     else:
@@ -75,14 +76,6 @@ def cut_lips(
     measures |= {"redness": round(redness(frames), 4)}
     frames = to_grey(frames) if cut.channels_lips == 1 else frames
     return {"frames": frames, "found": found, "points": tracked}, measures
-
-
-def _require_faces(measures: dict[str, float], least: float) -> None:
-    if not measures["found"] or measures["share"] < least:
-        raise ValueError(
-            f"a face was found in {measures['found']} of {measures['frames']} frames ({measures['share']:.0%}); allowed: at least "
-            f"{least:.0%} (min_found). Clips that show only a mouth need lips: cropped"
-        )
 
 
 def crop_lips(frames: Iterable[np.ndarray], points: np.ndarray, size: int | Sequence[int]) -> np.ndarray:

@@ -97,8 +97,6 @@ def most_confused(matrix: ArrayLike, names: Sequence[str], n: int = 10) -> pd.Da
 
     Args:
         matrix: counts, (classes, classes), row = true.
-        names: of the classes.
-        n: most rows.
 
     Returns:
         one, other, confused (clips), share (of the clips of both), most confused first, pairs that never are left out.
@@ -117,11 +115,7 @@ def most_confused(matrix: ArrayLike, names: Sequence[str], n: int = 10) -> pd.Da
 
 
 def mean_frames(clips: Iterable[np.ndarray], side: int = SIDE) -> np.ndarray:
-    """Time-averaged picture of each clip, at most `side` pixels high and wide, flat: float32 (N, D), bytes as [0, 1].
-
-    Args:
-        clips: (N, T, H, W, C), or an iterable of (T, H, W, C), uint8 or float in [0, 1].
-    """
+    """Time-averaged pictures of clips (T, H, W, C), at most `side` pixels high and wide, flat: float32 (N, D), bytes as [0, 1]."""
     return np.stack([_mean_frame(np.asarray(clip), side) for clip in clips])
 
 
@@ -140,8 +134,6 @@ def mean_frame_baseline(
     train_labels: ArrayLike,
     test_clips: Iterable[np.ndarray],
     num_classes: int,
-    *,
-    side: int = SIDE,
 ) -> np.ndarray:
     """The reader that sees no motion: logistic regression on time-averaged frames.
 
@@ -156,7 +148,7 @@ def mean_frame_baseline(
         Probabilities (M, num_classes) of the test clips.
     """
     reader = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression(max_iter=1000))
-    train, test = mean_frames(train_clips, side), mean_frames(test_clips, side)
+    train, test = mean_frames(train_clips), mean_frames(test_clips)
     with threadpoolctl.threadpool_limits(1):  # many small products: on a busy machine threads take forty times as long
         found = reader.fit(train, np.asarray(train_labels)).predict_proba(test)
     scores = np.zeros((len(found), num_classes))

@@ -1,7 +1,6 @@
 """Three networks from a clip of lips to a word: OpenAV's, the standard recipe of word-level lip reading, and a tiny one."""
 
 import numbers
-from collections.abc import Callable
 
 import keras
 from keras import layers
@@ -59,18 +58,9 @@ def build_frame_encoder(
 
 
 def build_openav(
-    num_classes: int,
-    channels: int = 1,
-    size: Size = 112,
-    frames: int | None = 29,
-    *,
-    filters: int = 64,
-    units: int = 512,
-    dropout: float = 0.2,
-    momentum: float = 0.99,
-    standardize: str = "clip",
-    logits: bool = True,
-) -> keras.Model:
+    num_classes: int, channels: int = 1, size: Size = 112, frames: int | None = 29, *, filters: int = 64,
+    units: int = 512, dropout: float = 0.2, momentum: float = 0.99, standardize: str = "clip", logits: bool = True,
+) -> keras.Model:  # fmt: skip
     """Build OpenAV's visual network: a ResNet-18 for every frame, two LSTMs over the frames.
 
     OpenAV's ends in the 512 features; the last layer is ours. With the defaults and 26 classes it has 15 396 314 parameters.
@@ -104,20 +94,10 @@ def build_openav(
 
 
 def build_conv3d_bigru(
-    num_classes: int,
-    channels: int = 1,
-    size: Size = 88,
-    frames: int | None = 29,
-    *,
-    filters: int = 64,
-    units: int = 1024,
-    recurrent_layers: int = 3,
-    dropout: float = 0.5,
-    recurrent_dropout: float = 0.2,
-    momentum: float = 0.99,
-    standardize: str = "clip",
-    logits: bool = True,
-) -> keras.Model:
+    num_classes: int, channels: int = 1, size: Size = 88, frames: int | None = 29, *, filters: int = 64,
+    units: int = 1024, recurrent_layers: int = 3, dropout: float = 0.5, recurrent_dropout: float = 0.2,
+    momentum: float = 0.99, standardize: str = "clip", logits: bool = True,
+) -> keras.Model:  # fmt: skip
     """Build the standard recipe for single words: one 3-D convolution, a ResNet-18 for every frame, bidirectional GRUs.
 
     The first layer already sees five frames at once. After Feng et al., "Learn an effective lip reading model without
@@ -127,13 +107,7 @@ def build_conv3d_bigru(
         recurrent_layers: number of GRUs in each direction.
         dropout: before the first GRU and after the last.
         recurrent_dropout: between two GRUs.
-        For the others see `build_openav`.
-
-    Returns:
-        A model (B, T, H, W, C) float32 in [0, 1] -> (B, num_classes) float32.
-
-    Raises:
-        ValueError: a size, number or mode that is not possible.
+        For the others, the model and the errors see `build_openav`.
     """
     inputs, x = _inputs(num_classes, channels, size, frames, standardize)
     x = Conv3D(filters, (5, 7, 7), (1, 2, 2), padding="same", use_bias=False, name="conv1")(x)
@@ -153,19 +127,10 @@ def build_conv3d_bigru(
 
 
 def build_tiny(
-    num_classes: int,
-    channels: int = 1,
-    size: Size = 32,
-    frames: int | None = 16,
-    *,
-    filters: tuple[int, int, int] = (12, 24, 32),
-    features: int = 48,
-    units: int = 32,
-    dropout: float = 0.2,
-    momentum: float = 0.9,
-    standardize: str = "motion",
-    logits: bool = True,
-) -> keras.Model:
+    num_classes: int, channels: int = 1, size: Size = 32, frames: int | None = 16, *,
+    filters: tuple[int, int, int] = (12, 24, 32), features: int = 48, units: int = 32, dropout: float = 0.2,
+    momentum: float = 0.9, standardize: str = "motion", logits: bool = True,
+) -> keras.Model:  # fmt: skip
     """Build a network that learns on two CPU cores within a minute: three convolutions, one bidirectional GRU.
 
     Args:
@@ -173,13 +138,10 @@ def build_tiny(
         filters: of the three convolutions; the first one sees five frames at once, the others one.
         features: numbers per frame that the GRU gets.
         units: of the GRU, in each direction.
-        For the others see `build_openav`.
+        For the others and the errors see `build_openav`.
 
     Returns:
         A model (B, T, H, W, C) float32 in [0, 1] -> (B, num_classes) float32; 33 732 parameters by default with 8 classes.
-
-    Raises:
-        ValueError: a size, number or mode that is not possible.
     """
     if None in _sides(size):
         raise ValueError(f"size must be an int or (height, width) for this network. Received: size={size!r}")
@@ -198,11 +160,7 @@ def build_tiny(
     return _finish(inputs, x, logits, "tiny")
 
 
-BUILDERS: dict[str, Callable[..., keras.Model]] = {
-    "openav": build_openav,
-    "conv3d_bigru": build_conv3d_bigru,
-    "tiny": build_tiny,
-}
+BUILDERS = {"openav": build_openav, "conv3d_bigru": build_conv3d_bigru, "tiny": build_tiny}
 
 
 def _sides(size: Size) -> tuple[int | None, int | None]:

@@ -18,7 +18,15 @@ from helpers.lip_reading.model import BUILDERS
 
 AUGMENTATION = tuple(field.name for field in dataclasses.fields(Augmentation))
 TRAIN = (
-    *("model", "batch_size", "lr", "epoch", "epoch_stop", "mixup", "label_smoothing", "precision", "seed"),
+    "model",
+    "batch_size",
+    "lr",
+    "epoch",
+    "epoch_stop",
+    "mixup",
+    "label_smoothing",
+    "precision",
+    "seed",
     *AUGMENTATION,
 )
 FEW_STEPS = 500  # with fewer, the averages of BatchNorm at momentum 0.99 never arrive
@@ -28,8 +36,6 @@ def build_network(config: LipReadingConfig, num_classes: int, *, steps: int = 0)
     """The network of a config, compiled as the original's would be: Adam at a constant rate.
 
     Args:
-        config: model, lr, and size, length and channels of a clip.
-        num_classes: number of words.
         steps: of the whole training, if known: few of them need a faster average in BatchNorm.
     """
     momentum = {"momentum": 0.9} if steps < FEW_STEPS else {}
@@ -45,27 +51,13 @@ def build_network(config: LipReadingConfig, num_classes: int, *, steps: int = 0)
 def batches_of(config: LipReadingConfig, lips: Lips, part: str | None = None) -> Batches:
     """Training batches."""
     rows = lips.rows("train", part)
-    return Batches(
-        lips.clips,
-        lips.labels,
-        num_classes=len(lips.words),
-        batch_size=min(config.batch_size, len(rows)),
-        seed=config.seed,
-        augmentation=Augmentation.of(config),
-        mixup=config.mixup,
-        label_smoothing=config.label_smoothing,
-        rows=rows,
-    )
+    options = {name: getattr(config, name) for name in ("seed", "mixup", "label_smoothing")}
+    options |= {"batch_size": min(config.batch_size, len(rows)), "augmentation": Augmentation.of(config), "rows": rows}
+    return Batches(lips.clips, lips.labels, num_classes=len(lips.words), **options)
 
 
 class Watch:
-    """What is measured on the validation clips at each epoch's end.
-
-    Args:
-        network: in training.
-        lips: clips, labels and sides.
-        part: column of the sides; by default the first.
-    """
+    """What is measured on the validation clips of one part (by default the first) at each epoch's end."""
 
     def __init__(self, network: keras.Model, lips: Lips, part: str | None = None) -> None:
         self.network, self.lips, self.rows = network, lips, lips.rows("validation", part)
@@ -79,14 +71,7 @@ class Watch:
 
 
 def train_one(config: LipReadingConfig, lips: Lips, part: str, folder: Path, *, remote: Any = None) -> pd.DataFrame:
-    """Train one network in `folder`, or go on with it.
-
-    Args:
-        config: fields of `TRAIN`, and when to save.
-        lips: clips, labels and sides.
-        part: column of the sides.
-        folder: of this training.
-        remote: see `training.fit`.
+    """Train one network in `folder`, or go on with it; `part` is the column of the sides, `remote` is for `training.fit`.
 
     Returns:
         The log, with the column part.

@@ -132,12 +132,9 @@ def evaluate(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
     runtime.set_seeds(config.seed)
     with runtime.precision(config.precision):
         network, untrained = (runs.build_network(config, len(lips.words)) for _ in range(2))
+        options = {"network": network, "untrained": untrained, "seed": config.seed}
         readings = evaluation.read_parts(
-            lips,
-            network=network,
-            untrained=untrained,
-            load=lambda part: early_stop.load_best(network, trained / part),
-            seed=config.seed,
+            lips, load=lambda part: early_stop.load_best(network, trained / part), **options
         )
     rows = np.concatenate([lips.rows("test", part) for part in lips.parts])
     scores, found = evaluation.score_table(lips.labels[rows], readings), readings[evaluation.READERS[0]]

@@ -86,5 +86,5 @@ def test_probabilities_of_logits_and_of_a_softmax():
     softmax = keras.Model(logits.input, keras.layers.Softmax()(logits.output))
     x = np.stack([clip(), clip(1), clip(2)])
     expected = evaluation.predict(softmax, x, logits=False)
-    np.testing.assert_allclose(evaluation.predict(logits, x, batch_size=2), expected, rtol=1e-5)
+    np.testing.assert_allclose(evaluation.predict(logits, x), expected, rtol=1e-5)
     np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.fetch import archives, downloads, manifests
+from helpers.fetch import archives, manifests
 from helpers.lip_reading.sources.local import COLUMNS
 
 SITE = "https://zenodo.org"
@@ -73,10 +73,7 @@ def match_alignments(clips: dict[str, set[str]], aligned: dict[str, set[str]]) -
     """The alignment folder of each talker: the one that shares most sentences, if that is at least half of the talker's.
 
     The record has some folders under the name of another talker, whose sentences are others; a wrong folder would give
-    hardly any alignment, and wrong times where two talkers happen to say the same.
-
-    Args:
-        clips, aligned: names of sentences by folder.
+    hardly any alignment, and wrong times where two talkers happen to say the same. Both arguments: names of sentences by folder.
     """
     found = {}
     for talker, names in clips.items():
@@ -102,21 +99,16 @@ def read_table(root: str | os.PathLike, *, slot: str = "colour", margin: int = 3
     """
     if slot not in WORDS:
         raise ValueError(f"slot: received {slot!r}; allowed: {', '.join(WORDS)}")
-    root = Path(root)
-    clips, aligned = (_by_folder(root, suffix) for suffix in (".mpg", ".align"))
-    folders = match_alignments(
-        {key: set(value) for key, value in clips.items()}, {k: set(v) for k, v in aligned.items()}
-    )
+    clips, aligned = (_by_folder(Path(root), suffix) for suffix in (".mpg", ".align"))
+    folders = match_alignments(*({key: set(files) for key, files in found.items()} for found in (clips, aligned)))
     rows, problems = [], []
     for talker, files in clips.items():
         for name, path in files.items():
+            row = {"path": path.relative_to(root).as_posix(), "speaker": talker}
             try:
-                align = aligned.get(folders.get(talker, ""), {}).get(name)
-                rows.append(
-                    {"path": path.relative_to(root).as_posix(), "speaker": talker, **_word(path, align, slot, margin)}
-                )
+                rows.append(row | _word(path, aligned.get(folders.get(talker, ""), {}).get(name), slot, margin))
             except ValueError as error:
-                problems.append({"path": path.relative_to(root).as_posix(), "reason": str(error)})
+                problems.append({"path": row["path"], "reason": str(error)})
     if not rows:
         raise ValueError(
             f"no sentence of GRID with its alignment below {root}: {problems[0]['reason'] if problems else 'no .mpg'}"
@@ -146,13 +138,9 @@ def _by_folder(root: Path, suffix: str) -> dict[str, dict[str, Path]]:
 
 
 def fetch(
-    folder: str | os.PathLike,
-    speakers: Sequence[int],
-    *,
-    clips: int | None = None,
-    cache: str | os.PathLike,
+    folder: str | os.PathLike, speakers: Sequence[int], *, clips: int | None = None, cache: str | os.PathLike,
     **options: float,
-) -> None:
+) -> None:  # fmt: skip
     """Bring alignments and talkers to `folder`; what is there already is kept.
 
     Args:
@@ -213,15 +201,9 @@ def make_archive(path: Path) -> None:
     """Fetch the archive that `path` is named after (`s1.zip`), checked by the record's MD5; a source of the manifest."""
     name = path.name.removesuffix(".unverified")
     file, md5 = _remote_file(name, {}), _record({})[name][1]
-    entry = manifests.File(
-        path.name, file.sources, size=file.size, by_hand=f"open {SITE}/records/{RECORD}, take {name}"
-    )
+    by_hand = f"open {SITE}/records/{RECORD}, take {name}"
+    entry = manifests.File(path.name, file.sources, size=file.size, md5=md5 or None, by_hand=by_hand)
     manifests.fetch(entry, path.parent)
-    with path.open("rb") as opened:
-        found = hashlib.file_digest(opened, "md5").hexdigest()
-    if md5 not in ("", found):
-        path.unlink()
-        raise manifests.DownloadError(f"{name}: found MD5 {found}, the record says {md5}")
 
 
 def _remote_file(name: str, options: dict) -> manifests.File:
@@ -235,16 +217,12 @@ def _remote_file(name: str, options: dict) -> manifests.File:
 
 def _record(options: dict) -> dict[str, tuple[int, str]]:
     """Size and MD5 ("" if untold) of the record's files, as the record says."""
-    patience = downloads.Patience(**options)
-    url = f"{SITE}/api/records/{RECORD}"
+    url, found = f"{SITE}/api/records/{RECORD}", {}
+    told = manifests.ask(url, **options).content
     try:
-        with downloads.Session(patience.timeout) as session:
-            told = json.loads(patience.insist(lambda: session.get(url)).content)
-        md5 = re.compile(r"(?:md5:)?([0-9a-f]{32})")
-        sums = {file["key"]: md5.fullmatch(str(file.get("checksum", ""))) for file in told["files"]}
-        return {
-            file["key"]: (int(file["size"]), sums[file["key"]][1] if sums[file["key"]] else "")
-            for file in told["files"]
-        }
-    except (downloads.SourceFailed, ValueError, KeyError, TypeError) as error:
+        for file in json.loads(told)["files"]:
+            md5 = re.fullmatch(r"(?:md5:)?([0-9a-f]{32})", str(file.get("checksum", "")))
+            found[file["key"]] = (int(file["size"]), md5[1] if md5 else "")
+        return found
+    except (ValueError, KeyError, TypeError) as error:
         raise manifests.DownloadError(f"{url}: {error}") from error

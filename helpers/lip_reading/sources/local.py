@@ -54,18 +54,14 @@ def find_clips(root: str | os.PathLike, layout: str = "auto") -> pd.DataFrame:
     if not files:
         raise ValueError(f"no clip below {root}; expected files that end in {', '.join(SUFFIXES)}")
     folders = [tuple(unicodedata.normalize("NFC", part) for part in path.parts[:-1]) for path in files]
-    meaning = LAYOUTS[_guess(files, folders) if layout == "auto" else _known(layout)]
+    if layout not in ("auto", *LAYOUTS):
+        raise ValueError(f"layout: received {layout!r}; allowed: auto, {', '.join(LAYOUTS)}")
+    meaning = LAYOUTS[_guess(files, folders) if layout == "auto" else layout]
     rows = [_row(path, parts, meaning) for path, parts in zip(files, folders, strict=True)]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
     for name in ("label", "speaker"):
         table[name] = _one_spelling(table[name])
     return table
-
-
-def _known(layout: str) -> str:
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout: received {layout!r}; allowed: auto, {', '.join(LAYOUTS)}")
-    return layout
 
 
 def _guess(files: list[Path], folders: list[tuple[str, ...]]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import importlib
 import math
 import os
 import types
@@ -236,6 +237,13 @@ def find(project: str, choice: str | os.PathLike | None = None) -> Path:
         return runtime.repo_root() / "notebooks" / project / f"{choice}.yaml"
     path = Path(choice).expanduser()
     return path if path.exists() or path.is_absolute() else runtime.repo_root() / path
+
+
+def schema_of(project: str) -> type[BaseConfig]:
+    """The config class of a project: the one of its config room that extends `BaseConfig`."""
+    room = vars(importlib.import_module(f"helpers.{project}.config")).values()
+    (schema,) = (kind for kind in room if isinstance(kind, type) and BaseConfig in kind.__bases__)
+    return schema
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -29,12 +29,9 @@ OTHER_SOURCES = {  # what only genuine data or a folder of one's own make a step
 @pytest.mark.parametrize("project", PROJECTS)
 def test_what_is_declared_is_read(project, tmp_path):
     place = workspace.Workspace(tmp_path if "COURSE_WORKSPACE" not in os.environ else workspace.open_workspace().root)
-    rooms = [importlib.import_module(f"helpers.{project}.{room}") for room in ("config", "steps")]
-    schema = next(
-        kind for kind in vars(rooms[0]).values() if isinstance(kind, type) and config.BaseConfig in kind.__bases__
-    )
-    settings = config.load(runtime.repo_root() / "notebooks" / project / "mini.yaml", schema)
-    results = workspace.ensure(rooms[1].STEPS, "evaluate", settings, place).values()
+    steps = importlib.import_module(f"helpers.{project}.steps").STEPS
+    settings = config.load(runtime.repo_root() / "notebooks" / project / "mini.yaml", config.schema_of(project))
+    results = workspace.ensure(steps, "evaluate", settings, place).values()
     markers = [json.loads((result.folder / MARKER).read_text()) for result in results]
     read = {name for marker in markers for name in marker["read"]}
     declared = {name for marker in markers for name in marker["config"]}

@@ -1,7 +1,5 @@
 """Every config file of every project loads, and mini needs neither network nor GPU."""
 
-import importlib
-
 import pytest
 
 from helpers import config, runtime
@@ -9,15 +7,9 @@ from helpers import config, runtime
 FILES = sorted(runtime.repo_root().glob("notebooks/*/*.yaml"))
 
 
-def schema_of(project):
-    module = importlib.import_module(f"helpers.{project}.config")
-    (schema,) = (value for name, value in vars(module).items() if name.endswith("Config"))
-    return schema
-
-
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_config_files_load_and_their_table_fits_a_page(path):
-    settings = config.load(path, schema_of(path.parent.name))
+    settings = config.load(path, config.schema_of(path.parent.name))
     meanings = config.table(settings)["meaning"]
     assert (meanings != "").all() and (meanings.str.len() <= 52).all()
     if path.stem == "mini":
@@ -60,5 +52,5 @@ def test_what_does_not_fit_together_is_told(tmp_path, project, change, words):
     path = tmp_path / "own.yaml"
     path.write_text("\n".join([line for line in lines if not line.startswith(f"{key}:")] + [change]), encoding="utf-8")
     with pytest.raises(ValueError) as caught:
-        config.load(path, schema_of(project))
+        config.load(path, config.schema_of(project))
     assert all(word in str(caught.value) for word in words)

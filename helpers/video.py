@@ -1,4 +1,4 @@
-"""Decode, sample, write and show video; `parallel` runs a function over many files at once.
+"""Decode, sample, write and show video.
 
 Every frame that comes out or goes in is RGB uint8 of shape (H, W, 3); OpenCV's BGR stays inside this module. Worker
 processes import this module, so it must never pull in TensorFlow or Keras.
@@ -24,7 +24,6 @@ import cv2
 import numpy as np
 
 from helpers import runtime
-from helpers.parallel import parallel as parallel
 
 CODECS = {".avi": ("XVID", "MJPG"), ".mp4": ("mp4v",), ".webm": ("VP80",)}  # the first that opens is taken
 _OPENING = threading.Lock()  # two threads that silence at once could leave it silent for good

@@ -38,7 +38,7 @@ def run(test_file: str, files: list[str], names: list[str], **environment: str) 
         [sys.executable, "-m", "pytest", *options, *paths],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,  # a busy machine
         env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **environment},
         cwd=runtime.repo_root(),
     )

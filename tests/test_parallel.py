@@ -10,7 +10,6 @@ import joblib
 import pytest
 from joblib.externals.loky import get_reusable_executor
 
-from helpers import video
 from helpers.parallel import failures, parallel
 
 
@@ -36,10 +35,6 @@ def test_rows_in_order_and_errors_beside_them(backend):
     assert table["square"].dropna().tolist() == [0, 1, 25]
     failed = failures(table)
     assert failed["item"].tolist() == [2, 3, 4] and list(failed.columns) == ["item", "error"]
-
-
-def test_video_offers_the_same_function():
-    assert video.parallel is parallel
 
 
 def test_no_items_and_names_that_belong_to_the_table():

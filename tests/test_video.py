@@ -430,9 +430,9 @@ def test_tile_fills_rows_and_holds_the_last_frame():
 
 QUIET = """
 import cv2, json, sys
-from helpers import video
+from helpers import parallel, video
 if __name__ == "__main__":
-    table = video.parallel(lambda path: {"frames": video.count_frames(path)}, sys.argv[1:], jobs=2)
+    table = parallel.parallel(lambda path: {"frames": video.count_frames(path)}, sys.argv[1:], jobs=2)
     print(json.dumps(table.astype(object).where(table.notna(), None).to_dict("list")))
     assert not {"tensorflow", "keras"} & set(sys.modules)
 """

@@ -44,15 +44,15 @@ def test_no_items_and_names_that_belong_to_the_table():
 
 
 def loaded(item) -> dict:
-    """What the worker has imported; this module, and with it helpers.video, is among it."""
+    """What the worker has imported; this module, and with it helpers.parallel, is among it."""
     heavy = [name for name in ("tensorflow", "keras", "jax") if name in sys.modules]
-    return {"pid": os.getpid(), "heavy": ",".join(heavy), "video": "helpers.video" in sys.modules}
+    return {"pid": os.getpid(), "heavy": ",".join(heavy), "parallel": "helpers.parallel" in sys.modules}
 
 
 def test_workers_are_light_and_other_processes():
     get_reusable_executor().shutdown(wait=True)  # workers that served another test may have imported anything
     table = parallel(loaded, range(4), jobs=2)
-    assert table["heavy"].tolist() == [""] * 4 and table["video"].all()
+    assert table["heavy"].tolist() == [""] * 4 and table["parallel"].all()
     assert os.getpid() not in table["pid"].tolist()
 
 

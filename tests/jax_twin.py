@@ -39,7 +39,7 @@ def run(test_file: str, files: list[str], names: list[str], **environment: str) 
         capture_output=True,
         text=True,
         timeout=900,  # a busy machine
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **environment},
+        env={**os.environ, "PYTEST_ADDOPTS": "", "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **environment},
         cwd=runtime.repo_root(),
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

@@ -102,6 +102,12 @@ def test_tables_come_back_as_they_were(tmp_path, values, expected):
     assert list(anybody.columns) == ["first", "name", "last"] and anybody["last"].tolist() == ["x", "y"]
 
 
+def test_floats_come_back_to_the_last_bit(tmp_path):
+    numbers = np.random.default_rng(0).random(1000)
+    disk.write_table(tmp_path / "a.csv", pd.DataFrame({"number": numbers}))
+    np.testing.assert_array_equal(disk.read_table(tmp_path / "a.csv")["number"], numbers)
+
+
 def test_all_columns_at_once_and_none(tmp_path):
     table = pd.DataFrame({name: values for name, (_, values) in TABLES.items()})
     disk.write_table(tmp_path / "a.csv", table)

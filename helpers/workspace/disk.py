@@ -110,8 +110,10 @@ def read_table(path: str | os.PathLike) -> Any:
         names = file.readline().rstrip("\n").split(",")
     text = {name.strip('"'): str for name in names if name.startswith('"')}
     missing = {name: ["nan"] for name in names if not name.startswith('"')}
-    # pandas' own way of reading floats is quick, and wrong in the last bit of one in four
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing, float_precision="round_trip")
+    # before 3.1 pandas' quick way of reading floats was wrong in the last bit of one in four; since then it knows no other
+    old = tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1)
+    exact = {"float_precision": "round_trip"} if old else {}
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing, **exact)
 
 
 @contextlib.contextmanager

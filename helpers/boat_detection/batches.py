@@ -59,7 +59,7 @@ class Batches(batches.Batches):
         batch_size: int,
         seed: int = 0,
         augmentation: chance.Augmentation | None = None,
-        resize: str = "letterbox",
+        resize: str,
         mosaic: float = 0.0,
         random: float = 0.0,
         max_batches: int | None = None,

@@ -181,7 +181,7 @@ def with_boxes(
 
 
 def read_inputs(
-    paths: Iterable[str | os.PathLike], size: int | Sequence[int], *, resize: str = "letterbox", **options: bool
+    paths: Iterable[str | os.PathLike], size: int | Sequence[int], *, resize: str, **options: bool
 ) -> tuple[np.ndarray, list[resizing.Placement]]:
     """Read pictures for a network that only looks.
 

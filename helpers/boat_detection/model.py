@@ -165,7 +165,7 @@ class RegionReport(keras.metrics.Metric):
         return {"name": self.name, "dtype": self.dtype, "num_heads": self.num_heads}
 
 
-def build_loss(cfg: Cfg, dialect: str = "alexeyab", **options: Any) -> losses.YoloLoss:
+def build_loss(cfg: Cfg, dialect: str, **options: Any) -> losses.YoloLoss:
     """The loss of the heads of a .cfg file, with its `ignore_thresh`, `scale_x_y` and, if it has one, `iou_normalizer`.
 
     Args:

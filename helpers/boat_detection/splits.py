@@ -28,8 +28,8 @@ def assign_sides(
     seed: int = 0,
     authors: Iterable[str] | None = None,
     subsets: Iterable[str] | None = None,
-    folds: int = 5,
-    fold: int = 0,
+    folds: int | None = None,
+    fold: int | None = None,
 ) -> pd.Series:
     """Put every image on one side: "train", "validation" or "test".
 
@@ -48,13 +48,13 @@ def assign_sides(
         seed: of "random".
         authors: one per id, for "author"; None, NaN or "" is unknown.
         subsets: one side per id, for "official".
-        folds, fold: of "run"; `fold` counts from 0.
+        folds, fold: for "run", which needs both; `fold` counts from 0.
 
     Returns:
         Series named `side` with the ids as its index, in the order given.
 
     Raises:
-        ValueError: unknown way, shares that do not sum to 1, an id twice, no `authors`, a side that stays empty.
+        ValueError: unknown way, shares that do not sum to 1, an id twice, no `authors`, no `folds`, a side that stays empty.
     """
     ids = [str(name) for name in ids]
     if by not in WAYS or len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
@@ -69,6 +69,8 @@ def assign_sides(
     elif by == "official":
         sides = np.array([] if subsets is None else list(subsets), dtype=object)
     elif by == "run":
+        if folds is None or fold is None:
+            raise ValueError(f"by='run' needs folds and fold. Received: folds={folds}, fold={fold}")
         sides = _around_run(ids, runs(ids, folds), fold, _count(shares[1], len(ids)))
     else:
         keys = ids if by == "hash" else _author_keys(ids, authors)

@@ -5,6 +5,7 @@ The pictures are drawn once and stay in the system's cache, so that no disk is m
 """
 
 import argparse
+import functools
 import os
 import statistics
 import sys
@@ -33,6 +34,7 @@ from helpers.boat_detection.augment.chance import Augmentation
 from helpers.boat_detection.batches import Batches
 
 BOXES = 5
+changes = functools.partial(Augmentation, dialect="alexeyab", jitter=0.3, hue=0.1, saturation=1.5, exposure=1.5)
 GEOMETRY = {"hue": 0.0, "saturation": 1.0, "exposure": 1.0}
 
 
@@ -83,22 +85,22 @@ def variants_of(pictures: list, size: int, batch: int) -> dict[str, Callable[[],
     parts = {
         "stretch": {"resize": "stretch"},
         "letterbox": {},
-        "alexeyab: jitter, flip": {"augmentation": Augmentation(**GEOMETRY)},
-        "alexeyab: jitter, flip, HSV": {"augmentation": Augmentation()},
-        "alexeyab: all, half of it mosaics": {"augmentation": Augmentation(), "mosaic": 0.5},
-        "pjreddie: jitter, flip": {"augmentation": Augmentation(dialect="pjreddie", **GEOMETRY)},
-        "pjreddie: jitter, flip, HSV": {"augmentation": Augmentation(dialect="pjreddie")},
+        "alexeyab: jitter, flip": {"augmentation": changes(**GEOMETRY)},
+        "alexeyab: jitter, flip, HSV": {"augmentation": changes()},
+        "alexeyab: all, half of it mosaics": {"augmentation": changes(), "mosaic": 0.5},
+        "pjreddie: jitter, flip": {"augmentation": changes(dialect="pjreddie", **GEOMETRY)},
+        "pjreddie: jitter, flip, HSV": {"augmentation": changes(dialect="pjreddie")},
     }
-    options = {"size": size, "batch_size": batch}
+    options = {"size": size, "batch_size": batch, "resize": "letterbox"}
     found = {"decode": lambda: decode(pictures)}
     for name, more in parts.items():
         for cached in (False, True):
-            batches = Batches(pictures, **options, **more, cache_bytes=2**32 if cached else 0)
+            batches = Batches(pictures, **{**options, **more}, cache_bytes=2**32 if cached else 0)
             found[name + (", cached" if cached else "")] = lambda batches=batches: epoch(batches)
-    usual = Batches(pictures, **options, augmentation=Augmentation(), cache_bytes=0)
+    usual = Batches(pictures, **options, augmentation=changes(), cache_bytes=0)
     for threads in (1, 2, 4):
         found[f"alexeyab: all, prefetch by {threads}"] = lambda threads=threads: epoch(usual, threads)
-    inside = Batches(pictures, **options, augmentation=Augmentation(), cache_bytes=0, workers=2)
+    inside = Batches(pictures, **options, augmentation=changes(), cache_bytes=0, workers=2)
     found["alexeyab: all, 2 threads in a batch"] = lambda: epoch(inside)
     return found
 

@@ -1,6 +1,7 @@
 """Resizing and random changes, held against pixels: a rectangle is drawn, the picture changed, the rectangle found again."""
 
 import colorsys
+import functools
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ import keras
 from helpers.boat_detection.augment import chance, resizing
 from helpers.boat_detection.augment.chance import Augmentation
 
+changes = functools.partial(Augmentation, dialect="alexeyab", jitter=0.3, hue=0.1, saturation=1.5, exposure=1.5)
 OFF = {"hue": 0, "saturation": 1, "exposure": 1}
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
 
@@ -204,7 +206,7 @@ def test_alexeyabs_crop_by_hand():
     generator = Fixed(0.67, 0.67, 0.166, 0.5)  # of -30..30, -15..15, -30..30, -15..15, cut to whole pixels
     image = np.full((50, 100, 3), 200, np.uint8)
     boxes = np.array([[3, 0.4, 0.5, 0.2, 0.4]])
-    options = Augmentation(flip=False, **OFF)
+    options = changes(flip=False, **OFF)
     _, placed = chance.augment(image, boxes, 64, generator, options)
     left, right = 0.3 / 1.1 - 0.1 / 1.1, 0.5 / 1.1 - 0.1 / 1.1
     top, bottom = 0.3 / 0.9 - 0.1 / 0.9, 0.7 / 0.9 - 0.1 / 0.9
@@ -214,7 +216,7 @@ def test_alexeyabs_crop_by_hand():
 def test_alexeyab_fills_with_the_mean_colour_and_flips():
     image = np.zeros((50, 100, 3), np.uint8)
     image[:, :40] = (255, 100, 51)
-    options = Augmentation(**OFF)
+    options = changes(**OFF)
     found, placed = chance.augment(image, np.array([[0, 0.2, 0.5, 0.4, 1]]), 160, Fixed(0.0, coin=0.1), options)
     assert found[0, 0] == pytest.approx(np.array([102, 40, 20]) / 255, abs=0.5 / 255)  # 160 x 80, 30 and 15 around
     assert placed[0] == pytest.approx([0, 1 - 0.3125, 0.5, 0.25, 0.625])  # (30 + 20) / 160, 40 / 160, 50 / 80
@@ -225,7 +227,7 @@ def test_alexeyab_fills_with_the_mean_colour_and_flips():
 def test_alexeyabs_letter_box_keeps_the_aspect_ratio():
     image, boxes = draw((90, 160), (20, 30, 90, 60))
     for shape_image, shape_boxes in ((image, boxes), (image.transpose(1, 0, 2), boxes[:, [0, 2, 1, 4, 3]])):
-        options = Augmentation(jitter=0, flip=False, letterbox=True, **OFF)
+        options = changes(jitter=0, flip=False, letterbox=True, **OFF)
         _, placed = chance.augment(shape_image, shape_boxes, 64, Fixed(0.5), options)
         expected = resizing.letterbox_placement(shape_image.shape, 64).place(shape_boxes)
         assert placed == pytest.approx(expected, abs=1e-6)
@@ -235,7 +237,7 @@ def test_pjreddies_placing_by_hand():
     """200 x 100 becomes 260 x 70 in ratio: 100 wide, int(26.9) high, half way down the 74 pixels that are left."""
     image = np.full((100, 200, 3), 255, np.uint8)
     boxes = np.array([[1, 0.25, 0.5, 0.1, 0.5]])
-    options = Augmentation(dialect="pjreddie", flip=False, **OFF)
+    options = changes(dialect="pjreddie", flip=False, **OFF)
     found, placed = chance.augment(image, boxes, 100, Fixed(1.0, 0.0, 0.5), options)
     assert placed[0] == pytest.approx([1, 0.25, (37 + 13) / 100, 0.1, 0.13])
     assert (found[:37] == 0.5).all() and (found[37:63] == 1).all() and (found[63:] == 0.5).all()
@@ -248,7 +250,7 @@ def test_pjreddies_placing_by_hand():
     [("alexeyab", 0.99, 0), ("alexeyab", 1.01, 1), ("pjreddie", 0.063, 0), ("pjreddie", 0.065, 1)],
 )
 def test_tiny_boxes_go(dialect, side, kept):
-    options = Augmentation(dialect=dialect, jitter=0, flip=False, **OFF)
+    options = changes(dialect=dialect, jitter=0, flip=False, **OFF)
     boxes = np.array([[0, 0.5, 0.5, side / 64, 0.5]])
     _, placed = chance.augment(np.zeros((64, 64, 3), np.uint8), boxes, 64, Fixed(0.5), options)
     assert len(placed) == kept
@@ -261,7 +263,7 @@ def test_tiny_boxes_go(dialect, side, kept):
 @pytest.mark.parametrize(("shape", "size"), [((120, 200), 160), ((200, 100), (96, 192)), ((300, 400), 64)])
 def test_the_box_follows_the_rectangle(dialect, shape, size):
     name = "alexeyab" if dialect == "letter_box" else dialect
-    options = Augmentation(dialect=name, letterbox=dialect == "letter_box")
+    options = changes(dialect=name, letterbox=dialect == "letter_box")
     flips, cuts = 0, 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
@@ -286,7 +288,7 @@ def test_the_box_follows_the_rectangle(dialect, shape, size):
         assert seen == pytest.approx(corners_of(placed, size)[0], abs=2.1)
         again, _ = chance.augment(image, ignored, size, np.random.default_rng(seed), options)
         assert (found == again).all()
-        plain = Augmentation(dialect=name, letterbox=options.letterbox, flip=False)
+        plain = changes(dialect=name, letterbox=options.letterbox, flip=False)
         flips += not np.array_equal(found, chance.augment(image, ignored, size, np.random.default_rng(seed), plain)[0])
         cuts += bool((corners_of(placed, 1)[0] % 1 == 0).any())
     assert 15 < flips <= 60
@@ -296,7 +298,7 @@ def test_the_box_follows_the_rectangle(dialect, shape, size):
 def test_draws_fill_their_ranges():
     """jitter 0.3: each side loses or gains up to 0.3; colours between 1 / 1.5 and 1.5; every second picture mirrored."""
     rng = np.random.default_rng(0)
-    options = Augmentation()
+    options = changes()
     margins = np.array([chance._draw_margins((100, 1000), (64, 64), rng, options) for _ in range(2000)])
     assert np.abs(margins).max(axis=0) == pytest.approx([299, 29, 299, 29], abs=1)  # whole pixels towards 0
     assert np.abs(np.corrcoef(margins.T) - np.eye(4)).max() < 0.1
@@ -306,7 +308,7 @@ def test_draws_fill_their_ranges():
     assert (colours[:, 1:] > 1).mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.03)
     assert colours[colours[:, 1] > 1, 1].mean() == pytest.approx(1.25, abs=0.01)  # uniform above 1
     image, boxes = draw((64, 64), (4, 20, 14, 40))
-    still = Augmentation(jitter=0, **OFF)
+    still = changes(jitter=0, **OFF)
     sides = [chance.augment(image, boxes, 64, rng, still)[1][0, 1] for _ in range(400)]
     assert np.unique(np.round(sides, 3)) == pytest.approx([0.141, 0.859])
     assert np.mean(np.array(sides) > 0.5) == pytest.approx(0.5, abs=0.07)
@@ -314,7 +316,7 @@ def test_draws_fill_their_ranges():
 
 @pytest.mark.parametrize("dialect", ["alexeyab", "pjreddie"])
 def test_a_picture_without_boxes_has_none_afterwards(dialect):
-    options = Augmentation(dialect=dialect)
+    options = changes(dialect=dialect)
     image = np.zeros((50, 60, 3), np.uint8)
     _, placed = chance.augment(image, np.empty((0, 5)), 32, np.random.default_rng(0), options)
     assert placed.shape == (0, 5)
@@ -324,8 +326,8 @@ def test_pictures_are_not_written_to():
     image, boxes = draw((50, 60), (5, 5, 30, 30))
     image.flags.writeable = boxes.flags.writeable = False
     for dialect in ("alexeyab", "pjreddie"):
-        chance.augment(image, boxes, 32, np.random.default_rng(0), Augmentation(dialect=dialect))
-    chance.mosaic([(image, boxes)] * 4, 32, np.random.default_rng(0), Augmentation())
+        chance.augment(image, boxes, 32, np.random.default_rng(0), changes(dialect=dialect))
+    chance.mosaic([(image, boxes)] * 4, 32, np.random.default_rng(0), changes())
     for resize in resizing.RESIZES.values():
         resize(image, 32)
 
@@ -347,7 +349,7 @@ def test_a_mosaic_holds_four_pictures_and_their_boxes(options, size):
             image[(image == 90).all(axis=-1)] = 100 + 20 * number  # another grey each
             boxes[:, 0] = number
             pictures.append((image, boxes))
-        settings = Augmentation(**{**OFF, **options})
+        settings = changes(**{**OFF, **options})
         found, placed = chance.mosaic(pictures, size, np.random.default_rng(seed), settings)
         assert found.shape == (height, width, 3) and found.dtype == np.float32
         corners = corners_of(placed, size)
@@ -382,7 +384,7 @@ def test_a_mosaic_passes_over_what_was_filled_up_at_the_cross():
     image[:2] = image[-2:] = image[:, :2] = image[:, -2:] = 255
     generator = Fixed(0.0)
     generator.integers = lambda low, high, endpoint: (low + high) // 2
-    found, placed = chance.mosaic([(image, np.array([[0, 0.5, 0.5, 1, 1]]))] * 4, 320, generator, Augmentation(**OFF))
+    found, placed = chance.mosaic([(image, np.array([[0, 0.5, 0.5, 1, 1]]))] * 4, 320, generator, changes(**OFF))
     assert len(placed) == 4
     assert (found[156:164, 100:220] > 0.5)[..., 1].all()  # green or white at the cross, no filling (darker)
     assert find(found[160:, 160:], (0, 200, 0)) is not None
@@ -392,7 +394,7 @@ def test_a_mosaic_passes_over_what_was_filled_up_at_the_cross():
 def test_mosaic_says_what_it_needs(options, count):
     picture = draw((20, 20), (2, 2, 9, 9))
     with pytest.raises(ValueError, match=r"alexeyab and 4 pictures. Received: (pjreddie, 4|alexeyab, 3)"):
-        chance.mosaic([picture] * count, 32, np.random.default_rng(0), Augmentation(**options))
+        chance.mosaic([picture] * count, 32, np.random.default_rng(0), changes(**options))
 
 
 @pytest.mark.parametrize(
@@ -408,7 +410,7 @@ def test_mosaic_says_what_it_needs(options, count):
 )
 def test_bad_augmentations_are_named(options, words):
     with pytest.raises(ValueError) as error:
-        Augmentation(**options)
+        changes(**options)
     assert all(word in str(error.value) for word in words)
 
 
@@ -416,7 +418,7 @@ def test_bad_augmentations_are_named(options, words):
 
 
 def sizes(blocks, **options):
-    return [resizing.multi_scale_size(10 * block, seed=1, **options) for block in blocks]
+    return [resizing.multi_scale_size(10 * block, seed=1, **{"dialect": "alexeyab", **options}) for block in blocks]
 
 
 def test_a_size_holds_for_ten_iterations_and_depends_on_the_seed():
@@ -461,7 +463,7 @@ def test_pjreddies_sizes_are_uniform_whatever_the_cfg():
 )
 def test_sizes_that_are_fixed(iteration, options, expected):
     for seed in range(5):
-        assert resizing.multi_scale_size(iteration, seed=seed, **options) == expected
+        assert resizing.multi_scale_size(iteration, seed=seed, **{"dialect": "alexeyab", **options}) == expected
 
 
 @pytest.mark.parametrize(

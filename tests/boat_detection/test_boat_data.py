@@ -1,5 +1,6 @@
 """Pictures found, checked and made into batches: pairs of picture and boxes are held against the pixels."""
 
+import functools
 import itertools
 import os
 import struct
@@ -24,6 +25,8 @@ from helpers.boat_detection.sources import local
 
 SHARED = runtime.repo_root().parent / "shared" / "data" / "boats"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
+build_batches = functools.partial(Batches, resize="letterbox")
+changes = functools.partial(Augmentation, dialect="alexeyab", jitter=0.3, hue=0.1, saturation=1.5, exposure=1.5)
 OFF = {"hue": 0, "saturation": 1, "exposure": 1}
 COUNT = 24
 
@@ -239,15 +242,15 @@ def test_targets_put_areas_to_ignore_last_and_lose_them_first():
     [
         {},
         {"resize": "stretch"},
-        {"augmentation": Augmentation(**OFF)},
-        {"augmentation": Augmentation(dialect="pjreddie", **OFF)},
-        {"augmentation": Augmentation(letterbox=True, **OFF), "size": (64, 128)},
-        {"augmentation": Augmentation(**OFF), "random": 1.0, "workers": 3},
+        {"augmentation": changes(**OFF)},
+        {"augmentation": changes(dialect="pjreddie", **OFF)},
+        {"augmentation": changes(letterbox=True, **OFF), "size": (64, 128)},
+        {"augmentation": changes(**OFF), "random": 1.0, "workers": 3},
     ],
     ids=["letterbox", "stretch", "alexeyab", "pjreddie", "letter_box", "multi-scale"],
 )
 def test_every_picture_comes_with_its_own_boxes(images, options):
-    batches = Batches(images, **{"size": 96, "batch_size": 8, "seed": 3, **options})
+    batches = build_batches(images, **{"size": 96, "batch_size": 8, "seed": 3, **options})
     assert batches.steps_per_epoch == 3
     checked = 0
     for step in range(6):
@@ -266,13 +269,13 @@ def test_every_picture_comes_with_its_own_boxes(images, options):
 def test_a_mosaic_brings_the_boxes_of_four_pictures(images):
     shares = []
     for mosaic in (0.0, 0.5, 1.0):
-        batches = Batches(images, size=128, batch_size=24, augmentation=Augmentation(jitter=0.1), mosaic=mosaic)
+        batches = build_batches(images, size=128, batch_size=24, augmentation=changes(jitter=0.1), mosaic=mosaic)
         counts = np.concatenate([(batches.batch(step)[1][..., 4] == 0).sum(axis=1) for step in range(8)])
         shares.append((counts > 1).mean())
     assert shares[0] == 0 and shares[2] > 0.5 and counts.max() == 4
     assert shares[1] == pytest.approx(shares[2] / 2, abs=0.1)
     named = [(path, np.concatenate([[[number]], boxes[:, 1:]], axis=1)) for number, (path, boxes) in enumerate(images)]
-    batches = Batches(named, size=128, batch_size=24, augmentation=Augmentation(**OFF), mosaic=1.0)
+    batches = build_batches(named, size=128, batch_size=24, augmentation=changes(**OFF), mosaic=1.0)
     several = 0
     for picture, rows in zip(*batches.batch(0), strict=True):
         classes = rows[rows[:, 4] >= 0, 4]
@@ -286,8 +289,8 @@ def test_a_mosaic_brings_the_boxes_of_four_pictures(images):
 
 def test_the_parts_of_an_iteration_have_one_size(images):
     options = {"size": 64, "random": 1.0, "seed": 7}
-    plain = Batches(images, batch_size=12, **options)
-    parts = Batches(images, batch_size=3, subdivisions=4, **options)
+    plain = build_batches(images, batch_size=12, **options)
+    parts = build_batches(images, batch_size=3, subdivisions=4, **options)
     sizes = [plain.size(iteration) for iteration in range(60)]
     assert len(set(sizes)) > 1
     assert [parts.size(step) for step in range(240)] == [size for size in sizes for _ in range(4)]
@@ -295,7 +298,7 @@ def test_the_parts_of_an_iteration_have_one_size(images):
 
 
 def test_each_epoch_is_another_permutation(images):
-    batches = Batches(images, size=32, batch_size=7)
+    batches = build_batches(images, size=32, batch_size=7)
     assert batches.steps_per_epoch == 3
     epochs = [np.concatenate([batches.rows(3 * epoch + place) for place in range(3)]) for epoch in range(4)]
     assert all(len(set(epoch)) == 21 for epoch in epochs)
@@ -313,10 +316,10 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_batch_depends_on_seed_and_step_alone(images, variant):
-    options = {"size": 64, "batch_size": 8, "augmentation": Augmentation(), "mosaic": 0.4, "random": 1.0}
-    first = Batches(images, seed=5, **options)
+    options = {"size": 64, "batch_size": 8, "augmentation": changes(), "mosaic": 0.4, "random": 1.0}
+    first = build_batches(images, seed=5, **options)
     expected = {step: first.batch(step) for step in range(12)}
-    other = Batches(images, seed=5, **options, **VARIANTS[variant])
+    other = build_batches(images, seed=5, **options, **VARIANTS[variant])
     for step in (11, 3, 0, 7, 3):
         for ours, theirs in zip(other.batch(step), expected[step], strict=True):
             assert np.array_equal(ours, theirs)
@@ -324,9 +327,9 @@ def test_a_batch_depends_on_seed_and_step_alone(images, variant):
     for step, (pictures, y_true) in zip(range(4, 9), fed, strict=False):
         assert np.array_equal(pictures, expected[step][0]) and np.array_equal(y_true, expected[step][1])
     fed.close()
-    changed = Batches(images, seed=6, **options)
+    changed = build_batches(images, seed=6, **options)
     assert not np.array_equal(changed.batch(1)[1], expected[1][1])
-    alone = [Batches(images[:1], size=64, batch_size=1, seed=seed, augmentation=Augmentation()) for seed in (5, 6)]
+    alone = [build_batches(images[:1], size=64, batch_size=1, seed=seed, augmentation=changes()) for seed in (5, 6)]
     assert not np.array_equal(alone[0].batch(0)[0], alone[1].batch(0)[0])
     flat = [expected[step][1][:, 0].tobytes() for step in range(12)]
     assert len(set(flat)) == 12
@@ -336,7 +339,7 @@ def test_the_cache_holds_what_fits(images, monkeypatch):
     reads = []
     monkeypatch.setattr(data, "read_image", lambda path, read=data.read_image: reads.append(path) or read(path))
     size = 64 * 96 * 3
-    batches = Batches(images, size=32, batch_size=24, cache_bytes=10 * size)
+    batches = build_batches(images, size=32, batch_size=24, cache_bytes=10 * size)
     batches.batch(0)
     assert len(reads) == COUNT
     kept = sum(image.nbytes for image in batches._cache.values())
@@ -344,7 +347,7 @@ def test_the_cache_holds_what_fits(images, monkeypatch):
     reads.clear()
     batches.batch(1)
     assert len(reads) == COUNT - len(batches._cache)
-    whole = Batches(images, size=32, batch_size=24)
+    whole = build_batches(images, size=32, batch_size=24)
     whole.batch(0)
     reads.clear()
     whole.batch(1)
@@ -354,7 +357,7 @@ def test_the_cache_holds_what_fits(images, monkeypatch):
 def test_boxes_are_shuffled_before_they_are_cut(tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), draw(0)[0])
     boxes = np.array([[number, 0.5, 0.5, 0.5, 0.5] for number in range(6)])
-    batches = Batches([(tmp_path / "a.png", boxes)], size=32, batch_size=1, max_boxes=4)
+    batches = build_batches([(tmp_path / "a.png", boxes)], size=32, batch_size=1, max_boxes=4)
     seen = [tuple(batches.batch(step)[1][0, :, 4]) for step in range(20)]
     assert all(len(set(classes)) == 4 for classes in seen) and len(set(seen)) > 10
     assert set(itertools.chain(*seen)) == set(range(6))
@@ -364,12 +367,12 @@ def test_boxes_are_shuffled_before_they_are_cut(tmp_path):
 def test_a_picture_that_breaks_in_training_is_named(images, tmp_path, workers):
     (tmp_path / "broken.jpg").write_bytes(jpeg()[:200])
     broken = [*images[:3], (tmp_path / "broken.jpg", np.empty((0, 5)))]
-    batches = Batches(broken, size=32, batch_size=4, workers=workers)
+    batches = build_batches(broken, size=32, batch_size=4, workers=workers)
     with pytest.raises(ValueError, match=r"broken\.jpg is no picture"):
         batches.batch(0)
     with pytest.raises(RuntimeError, match=r"step 0 failed: ValueError: broken.jpg is no picture"):
         next(training.prefetch(batches.batch))
-    missing = Batches([(tmp_path / "gone.jpg", np.empty((0, 5)))], size=32, batch_size=1)
+    missing = build_batches([(tmp_path / "gone.jpg", np.empty((0, 5)))], size=32, batch_size=1)
     with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
         missing.batch(0)
 
@@ -384,20 +387,20 @@ def test_a_picture_that_breaks_in_training_is_named(images, tmp_path, workers):
         ({"resize": "crop"}, ["resize", "crop", "letterbox, stretch"]),
         ({"workers": 0}, ["workers", "at least 1"]),
         ({"mosaic": 0.5}, ["mosaic", "0.5", "alexeyab"]),
-        ({"mosaic": 1.5, "augmentation": Augmentation()}, ["mosaic", "1.5"]),
-        ({"mosaic": 0.5, "augmentation": Augmentation(dialect="pjreddie")}, ["mosaic", "alexeyab"]),
+        ({"mosaic": 1.5, "augmentation": changes()}, ["mosaic", "1.5"]),
+        ({"mosaic": 0.5, "augmentation": changes(dialect="pjreddie")}, ["mosaic", "alexeyab"]),
         ({"size": 100, "workers": -1}, ["size", "workers"]),
     ],
 )
 def test_bad_arguments_are_named(images, options, words):
     with pytest.raises(ValueError) as error:
-        Batches(images, **{"size": 64, "batch_size": 4, **options})
+        build_batches(images, **{"size": 64, "batch_size": 4, **options})
     assert all(word in str(error.value) for word in words)
 
 
 def test_boxes_of_another_shape_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"boxes: received another shape for \['.*a.jpg'\]"):
-        Batches([(tmp_path / "a.jpg", np.zeros((2, 4)))], size=32, batch_size=1)
+        build_batches([(tmp_path / "a.jpg", np.zeros((2, 4)))], size=32, batch_size=1)
 
 
 @pytest.mark.parametrize(
@@ -405,9 +408,9 @@ def test_boxes_of_another_shape_are_named(tmp_path):
     [
         (0, {}, 1),
         (7, {}, 7),
-        (7, {"mosaic": 0.5, "augmentation": Augmentation()}, 28),
+        (7, {"mosaic": 0.5, "augmentation": changes()}, 28),
         (250, {}, 200),
-        (250, {"augmentation": Augmentation(dialect="pjreddie")}, 90),
+        (250, {"augmentation": changes(dialect="pjreddie")}, 90),
         (250, {"max_boxes": 3}, 3),
     ],
 )
@@ -415,7 +418,7 @@ def test_rows_of_the_targets(images, boxes, options, expected):
     """As many as a picture may show, and never more than Darknet has."""
     crowded = [*images[:1], (images[1][0], np.tile([0, 0.5, 0.5, 0.1, 0.1], (boxes, 1)))]
     empty = [(path, np.empty((0, 5))) for path, _ in images[:1]]
-    assert Batches(crowded if boxes else empty, size=32, batch_size=1, **options).max_boxes == expected
+    assert build_batches(crowded if boxes else empty, size=32, batch_size=1, **options).max_boxes == expected
 
 
 @pytest.mark.parametrize("resize", ["letterbox", "stretch"])
@@ -427,12 +430,12 @@ def test_inputs_to_look_at_bring_their_way_back(images, resize):
         assert placement.undo(red(picture)) == pytest.approx(corners(boxes[0, 1:]), abs=0.03)
     again = data.read_inputs(paths, (128, 96), resize=resize, align_corners=True)[0]
     assert not np.array_equal(again, pictures) and np.abs(again - pictures).mean() < 0.05
-    assert data.read_inputs([], 64)[0].shape == (0, 64, 64, 3)
+    assert data.read_inputs([], 64, resize="letterbox")[0].shape == (0, 64, 64, 3)
 
 
 def test_threads_end_with_their_batches(images):
     before = set(threading.enumerate())
-    batches = Batches(images, size=32, batch_size=4, workers=3)
+    batches = build_batches(images, size=32, batch_size=4, workers=3)
     batches.batch(0)
     started = set(threading.enumerate()) - before
     assert 0 < len(started) <= 3
@@ -454,7 +457,7 @@ def test_genuine_photos(capfd):
     table = local.read_boxes(SHARED / "harbour", found, classes=9)
     assert table["image"].nunique() == 100 and table[["x1", "y1", "x2", "y2"]].stack().between(0, 1).all()
     pairs = data.with_boxes(found["image"][:30], table, [SHARED / "harbour" / name for name in found["image"][:30]])
-    batches = Batches(pairs, size=128, batch_size=15, augmentation=Augmentation(), mosaic=0.5, workers=2)
+    batches = build_batches(pairs, size=128, batch_size=15, augmentation=changes(), mosaic=0.5, workers=2)
     pictures, y_true = batches.batch(0)
     assert np.isfinite(pictures).all() and (y_true[..., 4] >= 0).sum() > 15
     valid = y_true[y_true[..., 4] >= 0]
@@ -462,6 +465,6 @@ def test_genuine_photos(capfd):
     seed = SHARED / "seed_project"
     names = local.find_images(seed, unlabelled="keep")
     assert len(names) == 5 and (names["label"] != "").sum() == 2
-    inputs, placements = data.read_inputs([seed / name for name in names["image"]], 416)
+    inputs, placements = data.read_inputs([seed / name for name in names["image"]], 416, resize="letterbox")
     assert inputs.shape == (5, 416, 416, 3) and placements == [resizing.Placement()] * 5
     assert capfd.readouterr().err == ""

@@ -106,7 +106,7 @@ def test_float_pictures():
         (lambda: drawing.draw_boxes(GREY, [(0, 0, 5, 5)], scores=[]), "0 scores"),
         (lambda: drawing.sheet([]), "0 pictures"),
         (lambda: drawing.sheet([GREY], ["a", "b"]), "2 titles"),
-        (lambda: drawing.gallery(metrics.match_table(NONE, TRUTHS[:0]), TRUTHS, None), "empty table"),
+        (lambda: drawing.gallery(metrics.match_table(NONE, TRUTHS[:0], confidence=0.25), TRUTHS, None), "empty table"),
     ],
 )
 def test_bad_input(call, words):
@@ -164,7 +164,7 @@ def test_gallery():
         loaded.append(name)
         return GREY
 
-    matches = metrics.match_table(FOUND, TRUTHS)
+    matches = metrics.match_table(FOUND, TRUTHS, confidence=0.25)
     assert matches["outcome"].value_counts().to_dict() == {"hit": 1, "false alarm": 2, "miss": 2}
     picture = drawing.gallery(matches, TRUTHS, load, names=["Boat"], count=3, cell=100)
     assert picture.shape == (3 * 116, 300, 3) and picture.dtype == np.uint8
@@ -184,9 +184,13 @@ def test_gallery():
 
 
 def test_gallery_leaves_out_what_never_occurs_and_names():
-    picture = drawing.gallery(metrics.match_table(NONE, TRUTHS), TRUTHS, lambda name: GREY, count=4, cell=80)
+    picture = drawing.gallery(
+        metrics.match_table(NONE, TRUTHS, confidence=0.25), TRUTHS, lambda name: GREY, count=4, cell=80
+    )
     assert picture.shape == (96, 320, 3)
-    with_score = drawing.gallery(metrics.match_table(FOUND, TRUTHS), TRUTHS, lambda name: GREY / 255, count=2, cell=80)
+    with_score = drawing.gallery(
+        metrics.match_table(FOUND, TRUTHS, confidence=0.25), TRUTHS, lambda name: GREY / 255, count=2, cell=80
+    )
     assert with_score.shape == (3 * 96, 160, 3)
 
 

@@ -1,6 +1,7 @@
 """Average precision and matching against pycocotools, loops in plain Python, and examples worked by hand."""
 
 import contextlib
+import functools
 import io
 import time
 
@@ -292,7 +293,7 @@ def test_classes_are_apart_and_the_absent_is_left_out():
     each = metrics.average_precision_by_class(detections, truths)
     assert each.to_dict() == pytest.approx({0: 1.0, 1: 0.0, 5: np.nan}, nan_ok=True)
     assert metrics.average_precision(detections, truths) == 0.5
-    lines = metrics.map_lines(detections, truths, ["Boat", "Ferry", "Yacht", "Raft", "Buoy", "Pier"])
+    lines = metrics.map_lines(detections, truths, ["Boat", "Ferry", "Yacht", "Raft", "Buoy", "Pier"], confidence=0.25)
     assert lines[-1] == " mean average precision (mAP@0.50) = 0.166667, or 16.67 %"
 
 
@@ -355,7 +356,7 @@ TRUTHS = boxes(("a", *BOAT), ("b", *BOAT), ("b", 40, 40, 90, 90, 1), ("d", *BOAT
 
 
 def test_match_table():
-    rows = metrics.match_table(DETECTIONS, TRUTHS)
+    rows = metrics.match_table(DETECTIONS, TRUTHS, confidence=0.25)
     seen = list(
         zip(rows["image"], rows["outcome"], rows["iou"].round(6), rows["detection"], rows["truth"], strict=True)
     )
@@ -373,12 +374,12 @@ def test_match_table():
 
 
 def test_counts_and_lines():
-    result = metrics.counts(DETECTIONS, TRUTHS)
+    result = metrics.counts(DETECTIONS, TRUTHS, confidence=0.25)
     expected = {"tp": 1, "fp": 3, "fn": 2, "precision": 1 / 4, "recall": 1 / 3, "f1": 2 / 7, "average_iou": 0.8 / 4}
     assert result.loc["all"].to_dict() == pytest.approx(expected) and result.loc[0].to_dict() == pytest.approx(expected)
     area = 1 / 3 * 1  # 0.9 hit (1/1); the 0.25 detection hits too: 2 of 5 at recall 2/3
     area += 1 / 3 * 2 / 5
-    assert metrics.map_lines(DETECTIONS, TRUTHS, ["Boat"]) == [
+    assert metrics.map_lines(DETECTIONS, TRUTHS, ["Boat"], confidence=0.25) == [
         f"class_id = 0, name = Boat, ap = {100 * area:.2f}%   \t (TP = 1, FP = 3)",
         " for conf_thresh = 0.25, precision = 0.25, recall = 0.33, F1-score = 0.29",
         " for conf_thresh = 0.25, TP = 1, FP = 3, FN = 2, average IoU = 20.00 %",
@@ -407,12 +408,20 @@ def test_counts_against_the_match_arrays(matching):
 
 
 def test_nothing_found_and_nothing_to_find():
-    assert metrics.counts(found(), TRUTHS).loc["all", ["tp", "fp", "fn", "recall", "f1"]].tolist() == [0, 0, 3, 0, 0]
-    assert metrics.counts(DETECTIONS, boxes()).loc["all", ["tp", "fp", "fn"]].tolist() == [0, 5, 0]
-    assert metrics.counts(found(), boxes()).loc["all"].tolist() == [0] * 7
-    assert metrics.match_table(found(), boxes()).empty
+    assert metrics.counts(found(), TRUTHS, confidence=0.25).loc["all", ["tp", "fp", "fn", "recall", "f1"]].tolist() == [
+        0,
+        0,
+        3,
+        0,
+        0,
+    ]
+    assert metrics.counts(DETECTIONS, boxes(), confidence=0.25).loc["all", ["tp", "fp", "fn"]].tolist() == [0, 5, 0]
+    assert metrics.counts(found(), boxes(), confidence=0.25).loc["all"].tolist() == [0] * 7
+    assert metrics.match_table(found(), boxes(), confidence=0.25).empty
     assert metrics.summary(found(), boxes()).loc["mean", "truths"] == 0
-    assert metrics.map_lines(found(), boxes(), ["Boat"])[0].startswith("class_id = 0, name = Boat, ap = 0.00%")
+    assert metrics.map_lines(found(), boxes(), ["Boat"], confidence=0.25)[0].startswith(
+        "class_id = 0, name = Boat, ap = 0.00%"
+    )
 
 
 def test_boxes_of_no_area():
@@ -439,7 +448,8 @@ def test_boxes_of_no_area():
 )
 def test_bad_tables(change, words):
     tables = change(DETECTIONS, TRUTHS)
-    for function in (metrics.average_precision, metrics.summary, metrics.counts, metrics.precision_recall):
+    counts = functools.partial(metrics.counts, confidence=0.25)
+    for function in (metrics.average_precision, metrics.summary, counts, metrics.precision_recall):
         with pytest.raises(ValueError, match=words):
             function(*tables)
 
@@ -455,7 +465,7 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match="class 0 has no name"):
         metrics.summary(DETECTIONS, TRUTHS, names=[])
     with pytest.raises(ValueError, match="matching='voc'"):
-        metrics.match_table(DETECTIONS, TRUTHS, matching="voc")
+        metrics.match_table(DETECTIONS, TRUTHS, matching="voc", confidence=0.25)
 
 
 def test_in_pixels():

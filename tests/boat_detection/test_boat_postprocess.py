@@ -1,5 +1,7 @@
 """Overlaps and suppression against pycocotools, OpenCV's NMSBoxes, a loop in plain Python, and examples worked by hand."""
 
+import functools
+
 import cv2
 import numpy as np
 import pytest
@@ -70,20 +72,21 @@ def test_nms(seed, threshold):
 
 
 def test_nms_by_hand():
+    nms = functools.partial(postprocess.nms, threshold=0.45)
     # IoU of the first with the second 1/2, with the third 1/3; the second and third overlap by 0.8.
     boxes = [(0, 0, 10, 10), (0, 0, 10, 5), (0, 0, 10, 4), (50, 0, 60, 10)]
     scores = [0.9, 0.8, 0.7, 0.95]
-    assert postprocess.nms(boxes, scores).tolist() == [3, 0, 2]  # the second is gone and suppresses no more
-    assert postprocess.nms(boxes, scores, threshold=0.5).tolist() == [3, 0, 1]  # strictly above
-    assert postprocess.nms(boxes, scores, classes=[0, 1, 0, 0]).tolist() == [3, 0, 1, 2]
-    assert postprocess.nms(boxes, [0.5] * 4).tolist() == [0, 2, 3]
-    assert postprocess.nms([], []).tolist() == []
+    assert nms(boxes, scores).tolist() == [3, 0, 2]  # the second is gone and suppresses no more
+    assert nms(boxes, scores, threshold=0.5).tolist() == [3, 0, 1]  # strictly above
+    assert nms(boxes, scores, classes=[0, 1, 0, 0]).tolist() == [3, 0, 1, 2]
+    assert nms(boxes, [0.5] * 4).tolist() == [0, 2, 3]
+    assert nms([], []).tolist() == []
     # A quarter of a length apart, IoU 0.58: diou takes 0.15 off for the distance.
     moored = [(0, 0, 8, 2), (2.1, 0, 10.1, 2)]
-    assert postprocess.nms(moored, [0.9, 0.8]).tolist() == [0]
-    assert postprocess.nms(moored, [0.9, 0.8], kind="diou").tolist() == [0, 1]
+    assert nms(moored, [0.9, 0.8]).tolist() == [0]
+    assert nms(moored, [0.9, 0.8], kind="diou").tolist() == [0, 1]
     with pytest.raises(ValueError, match=r"'greedy' or 'diou'.*'soft'"):
-        postprocess.nms(boxes, scores, kind="soft")
+        nms(boxes, scores, kind="soft")
 
 
 def test_candidates_by_hand():
@@ -95,7 +98,7 @@ def test_candidates_by_hand():
     np.testing.assert_array_equal(found, boxes[[0, 2, 3]])
     np.testing.assert_allclose(scores, [0.5, 0.81, 0.26], rtol=1e-6)
     assert labels.tolist() == [0, 0, 1] and scores.dtype == np.float32
-    found, scores, labels = postprocess.candidates(boxes, objectness, classes)
+    found, scores, labels = postprocess.candidates(boxes, objectness, classes, threshold=0.005)
     assert len(found) == 8 and labels.tolist() == [0, 1] * 4
 
 
@@ -104,7 +107,9 @@ def test_detections_table():
     boxes = np.stack([some_boxes(50, seed, 1.0) for seed in range(3)]).astype(np.float32)
     objectness, classes = rng.random((3, 50)).astype(np.float32), rng.random((3, 50, 2)).astype(np.float32)
     objectness[1] = 0
-    table = postprocess.detections_table(["b", "empty", "a"], boxes, objectness, classes, threshold=0.1)
+    table = postprocess.detections_table(
+        ["b", "empty", "a"], boxes, objectness, classes, threshold=0.1, nms_threshold=0.45
+    )
     assert table.columns.tolist() == ["image", "class", "score", "x1", "y1", "x2", "y2"]
     assert table["image"].unique().tolist() == ["b", "a"] and table.index.tolist() == list(range(len(table)))
     for name, index in (("b", 0), ("a", 2)):
@@ -114,9 +119,11 @@ def test_detections_table():
         expected = nms_by_loop(found, scores, labels, 0.45, overlap.iou)
         np.testing.assert_array_equal(own[overlap.CORNERS], found[expected])
         assert own["class"].tolist() == labels[expected].tolist() and own["score"].tolist() == scores[expected].tolist()
-    empty = postprocess.detections_table(["x"], boxes[1:2], objectness[1:2], classes[1:2])
+    empty = postprocess.detections_table(
+        ["x"], boxes[1:2], objectness[1:2], classes[1:2], threshold=0.1, nms_threshold=0.45
+    )
     assert empty.columns.tolist() == table.columns.tolist() and len(empty) == 0
-    assert postprocess.detections_table([], [], [], []).dtypes["score"] == np.float32
+    assert postprocess.detections_table([], [], [], [], threshold=0.1, nms_threshold=0.45).dtypes["score"] == np.float32
     assert len(postprocess.join_tables([table, empty, table])) == 2 * len(table)
 
 
@@ -132,14 +139,16 @@ def test_detections_table():
 )
 def test_bad_output_of_a_network(change, words):
     with pytest.raises(ValueError, match=words):
-        postprocess.candidates(*change(np.ones((3, 4)), np.full(3, 0.5), np.ones((3, 2))))
+        postprocess.candidates(*change(np.ones((3, 4)), np.full(3, 0.5), np.ones((3, 2))), threshold=0.005)
 
 
 def test_an_infinite_box_that_nobody_asks_for():
     boxes = np.array([[0, 0, 1, 1], [0, 0, np.inf, 1]])
-    assert len(postprocess.candidates(boxes, np.array([0.9, 0.001]), np.ones((2, 1)))[0]) == 1
+    assert len(postprocess.candidates(boxes, np.array([0.9, 0.001]), np.ones((2, 1)), threshold=0.005)[0]) == 1
 
 
 def test_another_number_of_images():
     with pytest.raises(ValueError):
-        postprocess.detections_table(["a", "b"], np.ones((1, 3, 4)), np.ones((1, 3)), np.ones((1, 3, 2)))
+        postprocess.detections_table(
+            ["a", "b"], np.ones((1, 3, 4)), np.ones((1, 3)), np.ones((1, 3, 2)), threshold=0.005, nms_threshold=0.45
+        )

@@ -86,7 +86,7 @@ def test_the_recipe_meets_what_matters():
     used = build_loss(cfg, "pjreddie")
     other = [
         build_loss(cfg, "pjreddie", ignore_thresh=1.0),
-        build_loss(cfg, iou_normalizer=1.0, ignore_thresh=1.0),
+        build_loss(cfg, "alexeyab", iou_normalizer=1.0, ignore_thresh=1.0),
     ]
     ours, strict, adding = (loss.report(y_true, heads) for loss in (used, *other))
     assert (strict - ours)[:, 4].max() > 0.01  # ignored slots
@@ -118,7 +118,7 @@ class Crash(keras.callbacks.Callback):
 
 def run(folder, *, crash=None, accumulate=SUBDIVISIONS, optimizer=None, every=2, **options):
     keras.utils.set_random_seed(4)
-    model = Detector(graph.build_from_cfg(SMALL), build_loss(SMALL))
+    model = Detector(graph.build_from_cfg(SMALL), build_loss(SMALL, "alexeyab"))
     extra = {"gradient_accumulation_steps": accumulate} if accumulate > 1 else {}
     model.compile(optimizer or DarknetSGD(DarknetSchedule(1e-3, 4, subdivisions=accumulate), **extra), run_eagerly=True)
     callbacks = [train_log.TrainLog(folder, SMALL, batch_size=MINI * accumulate, every=every)]
@@ -261,12 +261,12 @@ def test_what_does_not_fit_together(tmp_path):
     callback = train_log.TrainLog(tmp_path, SMALL, batch_size=4)
     with pytest.raises(ValueError, match=r"TrainLog needs a Detector.*Received: Sequential"):
         model.fit(np.ones((2, 2)), np.ones((2, 1)), callbacks=[callback], verbose=0)
-    model = Detector(graph.build_from_cfg(SMALL), build_loss(SMALL))
+    model = Detector(graph.build_from_cfg(SMALL), build_loss(SMALL, "alexeyab"))
     model.compile("sgd", run_eagerly=True)
     with pytest.raises(
         ValueError, match="batches of 2 images; batch_size=4 with 1 accumulation steps needs batches of 4"
     ):
         model.fit(*batch_of(0), callbacks=[callback], verbose=0)
-    model.compile(DarknetSGD(gradient_accumulation_steps=3), run_eagerly=True)
+    model.compile(DarknetSGD(1e-3, gradient_accumulation_steps=3), run_eagerly=True)
     with pytest.raises(ValueError, match=r"multiple of the optimiser's 3 accumulation steps. Received: batch_size=4"):
         model.fit(*batch_of(0), callbacks=[callback], verbose=0)

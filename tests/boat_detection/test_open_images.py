@@ -451,7 +451,7 @@ def test_the_table_of_the_course():
     boxes = open_images.filter_boxes(
         io.BytesIO(to_csv([row, changed(row, LabelName=CANOE, IsGroupOf=0)])), [BOAT, CANOE]
     )
-    table = cleaning.to_boxes(cleaning.apply_policy(boxes), {BOAT: 0, CANOE: 1})
+    table = cleaning.to_boxes(cleaning.apply_policy(boxes, "clean"), {BOAT: 0, CANOE: 1})
     assert list(table.columns) == ["image", "class", "x1", "y1", "x2", "y2", "ignore"]
     np.testing.assert_allclose(table[["class", "x1", "y1", "x2", "y2", "ignore"]].astype(float), [
         [0, 0.1, 0.2, 0.3, 0.6, 1], [1, 0.1, 0.2, 0.3, 0.6, 0],

@@ -15,7 +15,7 @@ from helpers.boat_detection.augment.resizing import Placement, as_pair
 MIN_OFFSET = 0.2  # a mosaic's cross keeps this share of the sides away from the border
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
     """What changes at random, with the names and values of Darknet's cfg; 0 and, for the factors, 1 switch off.
 
@@ -32,11 +32,11 @@ class Augmentation:
         ValueError: a value that is not allowed.
     """
 
-    dialect: str = "alexeyab"
-    jitter: float = 0.3
-    hue: float = 0.1
-    saturation: float = 1.5
-    exposure: float = 1.5
+    dialect: str
+    jitter: float
+    hue: float
+    saturation: float
+    exposure: float
     flip: bool = True
     letterbox: bool = False
 

@@ -154,7 +154,7 @@ def multi_scale_size(
     *,
     seed: int,
     size: int | Sequence[int],
-    dialect: str = "alexeyab",
+    dialect: str,
     random: float = 1.0,
     max_batches: int | None = None,
 ) -> tuple[int, int]:

@@ -32,7 +32,7 @@ class Finder:
         nms: overlap from which the weaker of two boxes goes.
     """
 
-    def __init__(self, network: keras.Model, cfg: Cfg, *, size: int, resize: str = "letterbox", nms: float = 0.45):
+    def __init__(self, network: keras.Model, cfg: Cfg, *, size: int, resize: str, nms: float):
         self.network, self.cfg, self.size, self.resize, self.nms = network, cfg, size, resize, nms
 
     def propose(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ def nms(
     scores: ArrayLike,
     *,
     classes: ArrayLike | None = None,
-    threshold: float = 0.45,
+    threshold: float,
     kind: str = "greedy",
     beta: float = 0.6,
 ) -> np.ndarray:
@@ -63,7 +63,7 @@ def nms(
 
 
 def candidates(
-    boxes: ArrayLike, objectness: ArrayLike, classes: ArrayLike, *, threshold: float = 0.005
+    boxes: ArrayLike, objectness: ArrayLike, classes: ArrayLike, *, threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What one image's network output offers: objectness x class probability strictly above the threshold.
 
@@ -99,8 +99,8 @@ def detections_table(
     objectness: ArrayLike,
     classes: ArrayLike,
     *,
-    threshold: float = 0.005,
-    nms_threshold: float = 0.45,
+    threshold: float,
+    nms_threshold: float,
     kind: str = "greedy",
     beta: float = 0.6,
 ) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 from keras.utils import bounding_boxes
 
+from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.layers import Tensor
 from helpers.boat_detection.losses import assignment
 
@@ -59,11 +60,11 @@ class YoloLoss(keras.losses.Loss):
         anchors: Sequence,
         masks: Sequence[Sequence[int]],
         num_classes: int,
-        dialect: str = "alexeyab",
+        dialect: str = BoatDetectionConfig.dialect,
         *,
         iou_normalizer: float | None = None,
-        ignore_thresh: float = 0.7,
-        coordinates: str = "mse",
+        ignore_thresh: float = BoatDetectionConfig.ignore_thresh,
+        coordinates: str = BoatDetectionConfig.coordinates,
         strides: Sequence[float] | None = None,
         scale_x_y: Sequence[float] | None = None,
         reduction: str = "sum_over_batch_size",
@@ -191,7 +192,7 @@ class YoloLoss(keras.losses.Loss):
         return ops.sum(match.last[..., None] * ops.square(deltas))
 
 
-def report_rows(sums: np.ndarray, *, dialect: str = "alexeyab") -> np.ndarray:
+def report_rows(sums: np.ndarray, *, dialect: str) -> np.ndarray:
     """Sums (heads, 8) as the rows that Darknet prints, (heads, 7) in the order of `REPORT_COLUMNS`, float64.
 
     The losses are squared deltas per image; with `coordinates="ciou"` iou_loss is the loss of the coordinates itself. A head

@@ -170,7 +170,7 @@ def _name(names: Sequence[str] | None, number: object) -> object:
 
 
 def counts(
-    detections: pd.DataFrame, ground_truth: pd.DataFrame, *, iou: float = 0.5, confidence: float = 0.25
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, *, iou: float = 0.5, confidence: float
 ) -> pd.DataFrame:
     """Counts at one confidence as `darknet detector map` makes them.
 
@@ -201,7 +201,7 @@ def map_lines(
     names: Sequence[str],
     *,
     iou: float = 0.5,
-    confidence: float = 0.25,
+    confidence: float,
     method: str = "area",
 ) -> list[str]:
     """The lines that `darknet detector map` prints, mAP over all `names` (a class without a truth counts 0, as there)."""

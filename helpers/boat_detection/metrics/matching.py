@@ -181,7 +181,7 @@ def match_table(
     ground_truth: pd.DataFrame,
     *,
     iou: float = 0.5,
-    confidence: float = 0.25,
+    confidence: float,
     matching: str = "darknet",
 ) -> pd.DataFrame:
     """Hits, misses and false alarms one by one, for counting and for a gallery.

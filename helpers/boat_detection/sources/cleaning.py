@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 
-def apply_policy(boxes: pd.DataFrame, policy: str = "clean") -> pd.DataFrame:
+def apply_policy(boxes: pd.DataFrame, policy: str) -> pd.DataFrame:
     """Which boxes count: adds `ignore`, an area in which a detection is neither right nor wrong.
 
     Args:

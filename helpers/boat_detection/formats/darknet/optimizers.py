@@ -26,7 +26,7 @@ class DarknetSGD(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate: float | LearningRateSchedule = 0.001,
+        learning_rate: float | LearningRateSchedule,
         momentum: float = 0.9,
         decay: float = 0.0005,
         *,
@@ -76,8 +76,8 @@ class DarknetSchedule(LearningRateSchedule):
 
     def __init__(
         self,
-        learning_rate: float = 0.001,
-        burn_in: int = 1000,
+        learning_rate: float,
+        burn_in: int,
         power: float = 4.0,
         steps: Sequence[int] = (),
         scales: Sequence[float] = (),

@@ -126,9 +126,7 @@ class Batches(batches.Batches):
         seed: of the order.
     """
 
-    def __init__(
-        self, videos: Videos, *, batch_size: int, length: int = 300, halves: bool = True, seed: int = 0
-    ) -> None:
+    def __init__(self, videos: Videos, *, batch_size: int, length: int, halves: bool, seed: int = 0) -> None:
         super().__init__(len(videos), batch_size=batch_size, seed=seed, items="videos")
         self.videos, self.length, self.halves = videos, length, halves
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from helpers.circulant_video.config import CirculantVideoConfig as Defaults
 from helpers.circulant_video.formats import examples, tfrecord
 from helpers.workspace import disk
 
@@ -45,8 +46,9 @@ def list_files(files: Files) -> list[Path]:
 
 
 def read_frame_level(
-    files: Files, *, feature_names: tuple[str, ...] = ("rgb", "audio"), feature_sizes: tuple[int, ...] = (1024, 128),
-    classes: int = 3862, max_frames: int = 300, choose: Callable[[int], np.ndarray] | None = None, check: bool = True,
+    files: Files, *, feature_names: tuple[str, ...] = Defaults.feature_names,
+    feature_sizes: tuple[int, ...] = Defaults.feature_sizes, classes: int = Defaults.classes,
+    max_frames: int = Defaults.max_frames, choose: Callable[[int], np.ndarray] | None = None, check: bool = True,
     problems: list[dict] | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Read videos from frame-level TFRecord files, one after another.
@@ -81,8 +83,9 @@ def read_frame_level(
 
 
 def read_video_level(
-    files: Files, *, feature_names: tuple[str, ...] = ("rgb", "audio"), feature_sizes: tuple[int, ...] = (1024, 128),
-    classes: int = 3862, check: bool = True, problems: list[dict] | None = None,
+    files: Files, *, feature_names: tuple[str, ...] = Defaults.feature_names,
+    feature_sizes: tuple[int, ...] = Defaults.feature_sizes, classes: int = Defaults.classes, check: bool = True,
+    problems: list[dict] | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Read videos from video-level TFRecord files, which hold the mean of the dequantised frames.
 
@@ -128,8 +131,7 @@ def _read(
 
 def convert_shard(
     path: str | os.PathLike, folder: str | os.PathLike, *, shard: str | None = None,
-    feature_names: tuple[str, ...] = ("rgb", "audio"), feature_sizes: tuple[int, ...] = (1024, 128),
-    classes: int = 3862, max_frames: int = 300,
+    feature_names: tuple[str, ...], feature_sizes: tuple[int, ...], classes: int, max_frames: int,
 ) -> dict:  # fmt: skip
     """Turn one frame-level TFRecord file into `<shard>.frames`, `.npz` and `.json`; a file that is done is not read again.
 

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from helpers.circulant_video import layers
+from helpers.circulant_video.config import CirculantVideoConfig as Defaults
 
 EMBEDDINGS = {"dbof": layers.DBoF, "netvlad": layers.NetVLAD, "netfv": layers.NetFV}
 PARTS = ("embedding", "fc", "moe")
@@ -35,7 +36,7 @@ class SampleFrames(keras.layers.Layer):
         (B bags, iterations, F) float32; the bags of one video are neighbours.
     """
 
-    def __init__(self, bags=1, iterations=15, sampling="even", seed=None, **options):
+    def __init__(self, bags, iterations, sampling="even", seed=None, **options):
         super().__init__(**{"dtype": "float32", **options})  # no rounding of features before they have length 1
         if sampling not in SAMPLINGS:
             raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}. Received: sampling={sampling!r}")
@@ -108,8 +109,9 @@ def fully_connected(x, units, *, compact, factors, diagonal, initializer, moment
 
 
 def build_classifier(
-    feature_sizes=(1024, 128), classes=3862, embedding="dbof", clusters=8192, hidden=512, mixtures=4, compact=(), *,
-    factors=1, diagonal="learned", initializer="original", gating=None, branches=None, bags=1, iterations=15,
+    feature_sizes=Defaults.feature_sizes, classes=Defaults.classes, embedding="dbof", clusters=Defaults.clusters,
+    hidden=Defaults.hidden, mixtures=Defaults.mixtures, compact=(), *, factors=1, diagonal="learned",
+    initializer="original", gating=None, branches=None, bags=1, iterations=Defaults.iterations,
     sampling="even", frame_type="uint8", momentum=layers.MOMENTUM, seed=None,
 ) -> keras.Model:  # fmt: skip
     """The classifier of Araujo et al., "Training compact deep learning models for video classification using circulant matrices".

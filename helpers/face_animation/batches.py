@@ -36,7 +36,7 @@ class Batches(batches.Batches):
     """
 
     def __init__(
-        self, clips: pd.DataFrame, root: str | os.PathLike, *, batch_size: int, size: tuple[int, int] = (256, 256),
+        self, clips: pd.DataFrame, root: str | os.PathLike, *, batch_size: int, size: tuple[int, int],
         repeats: int = 1, by_person: bool = False, augmentation: bool = True, keep: int = 0, seed: int = 0,
     ) -> None:  # fmt: skip
         if (clips["frames"] < 1).any():

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers.batches import SIDES, stream
+from helpers.face_animation.config import FaceAnimationConfig as Defaults
 from helpers.workspace import disk
 
 NO_GROUP = -1  # of clips of the test, and of those that drop_remainder leaves over
@@ -57,7 +58,7 @@ def sample_groups(
     names: Iterable[str],
     group_size: int | None = None,
     n_groups: int | None = None,
-    seed: int = 42,
+    seed: int = Defaults.seed,
     *,
     by_person: bool = False,
     drop_remainder: bool = False,

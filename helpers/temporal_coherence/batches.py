@@ -99,7 +99,7 @@ class PairBatches(Batches):
     """
 
     def __init__(
-        self, pairs: pd.DataFrame, frames: Frames, *, negatives: str = "clean", everything: pd.DataFrame | None = None,
+        self, pairs: pd.DataFrame, frames: Frames, *, negatives: str, everything: pd.DataFrame | None = None,
         **options: Any,
     ) -> None:  # fmt: skip
         super().__init__(pairs, frames, least_videos=1 if negatives == "seed" else 2, **options)
@@ -149,7 +149,7 @@ class ViewBatches(Batches):
         **options: see `Batches`.
     """
 
-    def __init__(self, pairs: pd.DataFrame, frames: Frames, *, augment: bool = False, **options: Any) -> None:
+    def __init__(self, pairs: pd.DataFrame, frames: Frames, *, augment: bool, **options: Any) -> None:
         super().__init__(pairs[pairs["path_next"] != ""], frames, least_videos=2, **options)
         self.augment = augment
         self.batch_size = min(self.batch_size, len(self.names))
@@ -185,8 +185,8 @@ class LabelBatches(Batches):
 
 
 def build_batches(
-    loss: str, pairs: pd.DataFrame, frames: Frames, *, everything: pd.DataFrame, negatives: str = "clean",
-    augment: bool = False, **options: Any,
+    loss: str, pairs: pd.DataFrame, frames: Frames, *, everything: pd.DataFrame, negatives: str, augment: bool,
+    **options: Any,
 ) -> Batches:  # fmt: skip
     """The batches that go with a loss, of pairs of the training clips; see `PairBatches`, `ViewBatches` and `Batches`."""
     if loss == "quadruplet":
@@ -201,7 +201,7 @@ def watch_pairs(pairs: pd.DataFrame, *, seed: int, most: int = 400) -> tuple[Pat
     generator = batches.stream(seed, "watch")
     positive = pairs[pairs["path_next"] != ""]
     positive = positive.iloc[np.sort(generator.permutation(len(positive))[: most // 2])].to_dict("records")
-    strangers = PairBatches(pairs, None, batch_size=len(pairs), seed=seed)
+    strangers = PairBatches(pairs, None, negatives="clean", batch_size=len(pairs), seed=seed)
     paths = [[row["path_query"], row["path_next"]] for row in positive]
     paths += [[row["path_query"], strangers.other_video(row, generator)] for row in positive]
     return paths, np.repeat([1, 0], len(positive))

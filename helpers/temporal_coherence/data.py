@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import video
+from helpers.temporal_coherence.config import TemporalCoherenceConfig as Defaults
 from helpers.workspace import disk
 
 NAME = re.compile(r"^v_(?P<label>\w+)_g(?P<group>\d{2})_c(?P<clip>\d{2})(?:\.\w+)?$")
@@ -78,7 +79,7 @@ def find_clips(root: str | Path, classes: tuple[str, ...] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["class", "label", "group", "clip", "video"])
 
 
-def expected_counts(frames: int, *, step: int = 10, negative_every: int = 5, gap: int = 1) -> tuple[int, int, int]:
+def expected_counts(frames: int, *, step: int, negative_every: int, gap: int) -> tuple[int, int, int]:
     """Closed form of the window: (queries, negative pairs, next frames) of a clip of so many decoded frames."""
     queries = max(0, -(-(frames - gap) // step))
     negatives = -(-queries // negative_every)
@@ -101,8 +102,8 @@ def window_pairs(
 
 
 def extract_pairs(
-    clip: str | Path, out_dir: str | Path, step: int = 10, negative_every: int = 5, gap: int = 1, size: int = 227, *,
-    quality: int = 95, label: int = -1,
+    clip: str | Path, out_dir: str | Path, step: int = Defaults.step, negative_every: int = Defaults.negative_every,
+    gap: int = Defaults.gap, size: int = Defaults.size, *, quality: int = Defaults.quality, label: int = -1,
 ) -> pd.DataFrame:  # fmt: skip
     """Cut one clip into the frames of its pairs, by the rule of the thesis.
 

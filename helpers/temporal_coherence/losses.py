@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from helpers.temporal_coherence.config import TemporalCoherenceConfig as Defaults
+
 TINY = 1e-12  # the slope of a square root is infinite at 0, where frames of a still camera are
 
 
@@ -37,7 +39,7 @@ class ContrastiveLoss(keras.losses.Loss):
         y_pred: (B, 2, D) embeddings of the pairs.
     """
 
-    def __init__(self, margin: float = 1.0, name: str = "contrastive_loss", **options: Any) -> None:
+    def __init__(self, margin: float = Defaults.margin, name: str = "contrastive_loss", **options: Any) -> None:
         super().__init__(name=name, **options)
         self.margin = margin
 
@@ -64,7 +66,7 @@ class LinearContrastiveLoss(keras.losses.Loss):
     """
 
     def __init__(
-        self, margin: float = 1.0, inverted: bool = False, name: str = "linear_contrastive_loss", **options: Any
+        self, margin: float, inverted: bool = False, name: str = "linear_contrastive_loss", **options: Any
     ) -> None:
         super().__init__(name=name, **options)
         self.margin = margin
@@ -142,7 +144,7 @@ class NTXentLoss(keras.losses.Loss):
         return {**super().get_config(), "temperature": self.temperature}
 
 
-def build_loss(name: str, margin: float = 1.0) -> keras.losses.Loss:
+def build_loss(name: str, margin: float) -> keras.losses.Loss:
     """The loss of a name of `config.LOSSES`; `margin` is that of the pair losses, the quadruplet's stays at its published 0.5."""
     makers = {
         "contrastive": lambda: ContrastiveLoss(margin),

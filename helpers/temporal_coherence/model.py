@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from helpers.temporal_coherence.config import TemporalCoherenceConfig as Defaults
+
 VARIANTS = ("seed", "paper", "tiny")
 DECAYS = {"seed": 0.005, "paper": 0.0025}  # of the weights
 IMAGENET_MEAN_BGR = (103.939, 116.779, 128.68)  # the third value as in the original's code
@@ -115,7 +117,7 @@ def max_pool(x: Any, *, round_up: bool) -> Any:
     return layers.MaxPooling2D(3, 2)(x)
 
 
-def build_trunk(variant: str, embedding_dim: int = 4096, size: int = 227) -> keras.Model:
+def build_trunk(variant: str, embedding_dim: int = Defaults.embedding_dim, size: int = Defaults.size) -> keras.Model:
     """Build the network that turns one frame into one embedding.
 
     "paper" is the network of Redondo-Cabrera and Lopez-Sastre (2019): grouped convolutions, local response normalisation,

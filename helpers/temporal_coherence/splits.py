@@ -10,7 +10,7 @@ from helpers.temporal_coherence.sources.ucf101 import clip_key
 
 
 def assign_sides(
-    clips: pd.DataFrame, *, by: str, seed: int = 0, test_share: float = 0.3, validation_groups: int = 3,
+    clips: pd.DataFrame, *, by: str, seed: int = 0, test_share: float, validation_groups: int,
     lists: tuple[list[str], ...] | None = None,
 ) -> pd.Series:  # fmt: skip
     """Put every clip on one side: "train", "validation" or "test"; "" for clips that are in neither official list.

@@ -33,6 +33,7 @@ from helpers.circulant_video.formats import examples, tfrecord
 
 BATCH, DRAWN, CLASSES, FRAMES = 80, 15, 3862, 300
 SIZES = {"rgb": 1024, "audio": 128}
+LAYOUT = {"feature_names": (*SIZES,), "feature_sizes": (*SIZES.values(),), "classes": 3862, "max_frames": 300}
 
 
 def draw_files(folder: Path, videos: int) -> list[Path]:
@@ -112,7 +113,7 @@ def convert(paths: list[Path], folder: Path) -> Iterator:
     """Build the cache anew."""
     for path in paths:
         (folder / f"{path.stem}.json").unlink(missing_ok=True)
-        yield [], data.convert_shard(path, folder)["videos"]
+        yield [], data.convert_shard(path, folder, **LAYOUT)["videos"]
 
 
 def cached_samples(videos: batches.Videos) -> Iterator:
@@ -127,7 +128,7 @@ def cached_samples(videos: batches.Videos) -> Iterator:
 
 def cached_batches(videos: batches.Videos) -> Iterator:
     """Training batches of whole videos, cut in halves, through two threads."""
-    feed = batches.Batches(videos, batch_size=min(BATCH, len(videos)))
+    feed = batches.Batches(videos, batch_size=min(BATCH, len(videos)), length=LAYOUT["max_frames"], halves=True)
     source = training.prefetch(feed.batch)
     for _ in range(feed.steps_per_epoch):
         yield next(source)[0]["frames"], feed.batch_size

@@ -146,7 +146,7 @@ def make_batches(pairs: pd.DataFrame, folder: Path, *, cached: bool) -> PairBatc
     """The sampler of a contrastive training."""
     frames = Frames(folder, count=2 * len(pairs), size=SIZE)
     frames.cache = {} if cached else None
-    return PairBatches(pairs, frames, batch_size=BATCH, seed=0)
+    return PairBatches(pairs, frames, negatives="clean", batch_size=BATCH, seed=0)
 
 
 def pairs_per_second(batches: PairBatches, workers: int, steps_taken: int) -> float:

@@ -16,7 +16,7 @@ from helpers.circulant_video.formats import examples, tfrecord
 from helpers.circulant_video.mini import dataset
 
 DAMAGES = {1: "checksum", 3: "length", 5: "width", 7: "label", 9: "empty", 25: "cut"}
-SMALL = {"feature_sizes": (64, 16), "classes": 24}
+SMALL = {"feature_names": ("rgb", "audio"), "feature_sizes": (64, 16), "classes": 24, "max_frames": 300}
 SHARED = runtime.repo_root().parent / "shared" / "data"
 
 
@@ -56,11 +56,15 @@ def test_conversion_runs_once_counts_problems_and_refuses_a_file_without_videos(
     assert written.st_size == row["bytes"] == 80 * row["frames"]
     assert data.convert_shard(bad, tmp_path / "cache", **SMALL) == row
     assert (tmp_path / "cache" / "train0009.frames").stat().st_mtime_ns == written.st_mtime_ns
-    assert data.convert_shard(bad, tmp_path / "cache", **SMALL, max_frames=5)["frames"] == 100  # other settings: anew
+    assert (
+        data.convert_shard(bad, tmp_path / "cache", **{**SMALL, "max_frames": 5})["frames"] == 100
+    )  # other settings: anew
     with pytest.raises(
         ValueError, match=r"train0000.tfrecord: none of its 30 records can be used: rgb: frame 0 has 64 bytes"
     ):
-        data.convert_shard(folder / "frame" / "train0000.tfrecord", tmp_path / "cache", classes=24)
+        data.convert_shard(
+            folder / "frame" / "train0000.tfrecord", tmp_path / "cache", **{**SMALL, "feature_sizes": (1024, 128)}
+        )
     with pytest.raises(FileNotFoundError, match="not converted yet: train0000"):
         batches.Videos(tmp_path / "cache", ["train0009", "train0000"])
 
@@ -128,10 +132,10 @@ def test_thousands_of_shards_need_no_thousands_of_open_files(tmp_path, monkeypat
 
 
 def test_batches_depend_on_seed_and_step_alone_and_visit_every_video_once(videos):
-    feed = batches.Batches(videos, batch_size=10, length=40, seed=1)
+    feed = batches.Batches(videos, batch_size=10, length=40, halves=True, seed=1)
     assert feed.steps_per_epoch == 5
     first = [feed.batch(step) for step in range(5)]
-    again = next(training.prefetch(batches.Batches(videos, batch_size=10, length=40, seed=1).batch, 3))
+    again = next(training.prefetch(batches.Batches(videos, batch_size=10, length=40, halves=True, seed=1).batch, 3))
     assert (again[0]["frames"] == first[3][0]["frames"]).all() and (again[1] == first[3][1]).all()
     assert first[0][0]["frames"].shape == (20, 20, 80) and first[0][1].shape == (20, 24)
     assert (first[0][1][::2] == first[0][1][1::2]).all()
@@ -141,4 +145,4 @@ def test_batches_depend_on_seed_and_step_alone_and_visit_every_video_once(videos
     whole = batches.Batches(videos, batch_size=3, length=40, halves=False).batch(2)[0]
     assert whole["frames"].shape == (3, 40, 80) and whole["num_frames"].shape == (3,)
     with pytest.raises(ValueError, match="allowed: 1 to 50"):
-        batches.Batches(videos, batch_size=51)
+        batches.Batches(videos, batch_size=51, length=300, halves=True)

@@ -60,7 +60,8 @@ def test_converting_imports_neither_tensorflow_nor_keras(folder, tmp_path):
     code = f"""
 import sys
 from helpers.circulant_video import data
-row = data.convert_shard({str(folder / "frame" / "train0000.tfrecord")!r}, {str(tmp_path)!r}, **{SMALL!r})
+layout = {{"feature_names": ("rgb", "audio"), "max_frames": 300, **{SMALL!r}}}
+row = data.convert_shard({str(folder / "frame" / "train0000.tfrecord")!r}, {str(tmp_path)!r}, **layout)
 means = list(data.read_video_level({str(folder / "video" / "train0000.tfrecord")!r}, **{SMALL!r}))
 print(row["videos"], len(means), sorted({{"tensorflow", "keras"}} & set(sys.modules)))
 """

@@ -147,7 +147,9 @@ def server(monkeypatch):
 
 
 def fetch(server, folder, **options):
-    return youtube8m.fetch_shards("2/frame/train", folder, **{"shard": (1, 200), "base": server.url, **FAST, **options})
+    return youtube8m.fetch_shards(
+        "2/frame/train", folder, **{"shard": (1, 200), "mirror": "us", "base": server.url, **FAST, **options}
+    )
 
 
 def test_the_selected_shards_come_under_four_digits(server, tmp_path):
@@ -211,7 +213,7 @@ def test_wrong_arguments_and_no_plan(server, tmp_path):
     with pytest.raises(ValueError, match="mirror: received 'moon'; allowed: us, eu, asia"):
         fetch(server, tmp_path, mirror="moon")
     with pytest.raises(ValueError, match=r"partition: received '1/frame/train'; allowed: 2/frame/train"):
-        youtube8m.fetch_shards("1/frame/train", tmp_path, shard=(1, 100))
+        youtube8m.fetch_shards("1/frame/train", tmp_path, shard=(1, 100), mirror="us")
     del server.files[PLAN]
     with pytest.raises(manifests.DownloadError, match=r"frame_train\.json: HTTP 404"):
         fetch(server, tmp_path)

@@ -132,7 +132,7 @@ def test_crops_as_a_folder_of_pictures(tmp_path, read):
     second = ROW.replace("10,20", "15,28")  # overlaps the first
     late = ROW.replace("10,20", "100,200")
     rows = rows_of(read, ROW, ROW, second, late)  # 160 x 120 reference: the box halves
-    found = voxceleb.crop_video(tmp_path / "vid_-1.avi", rows, tmp_path / "out", size=(16, 24))
+    found = voxceleb.crop_video(tmp_path / "vid_-1.avi", rows, tmp_path / "out", size=(16, 24), form="png")
     assert [(row["frames"], row["state"]) for row in found] == [
         (12, "made"), (16, "made"), (0, "beyond the end of the video"),
     ]  # fmt: skip
@@ -144,7 +144,7 @@ def test_crops_as_a_folder_of_pictures(tmp_path, read):
         np.testing.assert_allclose(clip[:, 6:10, 8:16].mean((1, 2, 3)), 6 * np.arange(first, first + count), atol=3)
         assert clip[0].max() < 120  # nothing of the white around
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["train"]  # no temporary folder
-    again = voxceleb.crop_video(tmp_path / "gone.mp4", rows[:2], tmp_path / "out")
+    again = voxceleb.crop_video(tmp_path / "gone.mp4", rows[:2], tmp_path / "out", size=(16, 24), form="png")
     assert [row["state"] for row in again] == ["there"]
 
 
@@ -172,4 +172,4 @@ def test_crops_as_videos_in_parallel_and_lists_what_is_gone(tmp_path, read):
 
 def test_form_must_be_known(tmp_path):
     with pytest.raises(ValueError, match="form: received 'gif'; allowed: png, mp4"):
-        voxceleb.crop_video(tmp_path / "x.mp4", [], tmp_path, form="gif")
+        voxceleb.crop_video(tmp_path / "x.mp4", [], tmp_path, size=(16, 24), form="gif")

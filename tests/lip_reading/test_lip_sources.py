@@ -75,7 +75,7 @@ def test_folders_that_do_not_fit(tmp_path, paths, layout, words):
         local.find_clips(make_tree(tmp_path, paths), layout)
     assert words in str(caught.value)
     with pytest.raises(FileNotFoundError, match="path_to_dataset"):
-        local.find_clips(tmp_path / "none")
+        local.find_clips(tmp_path / "none", "auto")
 
 
 def test_one_class_however_it_is_written(tmp_path):
@@ -83,7 +83,7 @@ def test_one_class_however_it_is_written(tmp_path):
     apart = unicodedata.normalize("NFD", word)
     assert apart != word
     make_tree(tmp_path, [f"s1/{apart}/a.mp4", f"s2/{word}/a.mp4", "s1/Cat/a.mp4", "s2/cat/a.mp4"])
-    table = local.find_clips(tmp_path)
+    table = local.find_clips(tmp_path, "auto")
     assert set(table["label"]) == {word, "Cat"}
     assert all((tmp_path / path).is_file() for path in table["path"])  # the path stays as it is on disk
 
@@ -98,7 +98,7 @@ def test_frames_are_counted_and_broken_clips_named(tmp_path):
     frames = [np.full((32, 32, 3), 9 * t, np.uint8) for t in range(7)]
     video.write_video(tmp_path / "cat/a.mp4", frames, 30)
     (tmp_path / "cat/b.mp4").write_bytes(b"no video")
-    table = local.measure(local.find_clips(tmp_path), tmp_path, jobs=1)
+    table = local.measure(local.find_clips(tmp_path, "auto"), tmp_path, jobs=1)
     assert table.loc[0, ["frames", "fps", "error"]].tolist() == [7, 30, ""]
     assert np.isnan(table.loc[1, "frames"]) and "'cat/b.mp4'" in table.loc[1, "error"]
 

@@ -66,11 +66,11 @@ def frames_in(folder) -> Frames:
 
 
 SAMPLERS = {
-    "clean": (PairBatches, {}),
+    "clean": (PairBatches, {"negatives": "clean"}),
     "other_group": (PairBatches, {"negatives": "other_group"}),
     "seed": (PairBatches, {"negatives": "seed", "everything": ALL}),
     "quadruplet": (QuadrupletBatches, {}),
-    "views": (ViewBatches, {}),
+    "views": (ViewBatches, {"augment": False}),
     "augmented": (ViewBatches, {"augment": True}),
     "labels": (LabelBatches, {}),
 }

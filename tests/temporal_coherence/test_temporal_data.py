@@ -123,7 +123,7 @@ def test_same_files_as_the_thesis_loop_on_a_real_clip(tmp_path):
 @pytest.mark.parametrize("n, counts", [(0, (0, 0, 0)), (1, (0, 0, 0)), (2, (1, 1, 0)), (11, (1, 1, 0)), (12, (2, 1, 1)),
                                        (22, (3, 1, 2)), (51, (5, 1, 4)), (52, (6, 2, 4)), (187, (19, 4, 15))])  # fmt: skip
 def test_closed_form(n, counts):
-    assert data.expected_counts(n) == counts
+    assert data.expected_counts(n, step=10, negative_every=5, gap=1) == counts
 
 
 @pytest.mark.parametrize("n", [1, 2, 11, 12, 22])
@@ -132,7 +132,7 @@ def test_files_follow_the_closed_form(tmp_path, n, gap):
     path = tmp_path / "v_A_g01_c01.avi"
     video.write_video(path, [np.full((32, 32, 3), 10 * i, np.uint8) for i in range(n)])
     table = data.extract_pairs(path, tmp_path / "out", gap=gap, size=32)
-    queries, negatives, nexts = data.expected_counts(n, gap=gap)
+    queries, negatives, nexts = data.expected_counts(n, step=10, negative_every=5, gap=gap)
     assert len(table) == queries and (table["path_next"] == "").sum() == negatives
     names = [p.name for p in (tmp_path / "out").iterdir()]
     assert sum(name.startswith("next_") for name in names) == nexts and len(names) == queries + nexts
@@ -169,7 +169,7 @@ def test_a_truncated_clip_gives_what_decodes(clip, tmp_path):
     cut.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
     table = data.extract_pairs(cut, tmp_path / "out", step=2, size=32)
     assert (table["header_frames"] == 37).all() and 2 <= table["decoded_frames"].iloc[0] < 37
-    assert len(table) == data.expected_counts(table["decoded_frames"].iloc[0], step=2)[0]
+    assert len(table) == data.expected_counts(table["decoded_frames"].iloc[0], step=2, negative_every=5, gap=1)[0]
 
 
 def make_tree(root, names):

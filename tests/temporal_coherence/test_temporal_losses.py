@@ -25,10 +25,10 @@ def value(loss, same, *views):
         (losses.ContrastiveLoss(), 1, NEAR, 0.2),
         (losses.ContrastiveLoss(), 0, NEAR, 0.0675445),
         (losses.ContrastiveLoss(margin=2.0), 0, UP, 0.5 * (2 - 2**0.5) ** 2),
-        (losses.LinearContrastiveLoss(), 1, UP, 2**0.5),
-        (losses.LinearContrastiveLoss(), 0, NEAR, 1 - 0.4**0.5),
-        (losses.LinearContrastiveLoss(inverted=True), 0, UP, 1.4142136),
-        (losses.LinearContrastiveLoss(inverted=True), 1, NEAR, 1 - 0.4**0.5),
+        (losses.LinearContrastiveLoss(1.0), 1, UP, 2**0.5),
+        (losses.LinearContrastiveLoss(1.0), 0, NEAR, 1 - 0.4**0.5),
+        (losses.LinearContrastiveLoss(1.0, inverted=True), 0, UP, 1.4142136),
+        (losses.LinearContrastiveLoss(1.0, inverted=True), 1, NEAR, 1 - 0.4**0.5),
     ],
 )
 def test_pair_losses_by_hand(loss, same, other, expected):
@@ -124,7 +124,7 @@ def test_loss_is_float32_under_mixed_precision():
 
 def test_names_of_a_config():
     assert losses.build_loss("contrastive", 0.4).margin == 0.4
-    assert losses.build_loss("inverted").inverted and not losses.build_loss("linear").inverted
+    assert losses.build_loss("inverted", 1.0).inverted and not losses.build_loss("linear", 1.0).inverted
     assert losses.build_loss("quadruplet", 1.0).margin == 0.5
     with pytest.raises(ValueError, match="name must be one of contrastive"):
-        losses.build_loss("triplet")
+        losses.build_loss("triplet", 1.0)

@@ -21,14 +21,18 @@ LISTS = tuple(
 
 def test_official_split_and_whole_validation_groups():
     clips = clips_of()
-    clips["split"] = splits.assign_sides(clips, by="official", lists=LISTS, validation_groups=1)
+    clips["split"] = splits.assign_sides(clips, by="official", lists=LISTS, test_share=0.3, validation_groups=1)
     assert clips.groupby("group")["split"].unique().map(list).to_dict() == {
         1: ["test"], 2: ["test"], 8: ["train"], 9: ["train"], 10: ["validation"]}  # fmt: skip
     assert splits.check_leaks(clips, by="official") == []
     upper = tuple([name.replace("v_A", "v_a") for name in side] for side in LISTS)
-    assert (splits.assign_sides(clips, by="official", lists=upper, validation_groups=1) == clips["split"]).all()
+    assert (
+        splits.assign_sides(clips, by="official", lists=upper, test_share=0.3, validation_groups=1) == clips["split"]
+    ).all()
     extra = pd.concat([clips_of(), clips_of(groups=(11,))], ignore_index=True)
-    assert (splits.assign_sides(extra, by="official", lists=LISTS, validation_groups=1)[-4:] == "").all()
+    assert (
+        splits.assign_sides(extra, by="official", lists=LISTS, test_share=0.3, validation_groups=1)[-4:] == ""
+    ).all()
 
 
 @pytest.mark.parametrize("by", ["group", "clip"])
@@ -54,4 +58,4 @@ def test_leaks_fail_loudly_unless_asked_for():
 
 def test_too_few_groups_say_what_to_do():
     with pytest.raises(ValueError, match=r"class A: .* groups are left for training.*split_by: clip"):
-        splits.assign_sides(clips_of(groups=(1, 2)), by="group", validation_groups=1)
+        splits.assign_sides(clips_of(groups=(1, 2)), by="group", test_share=0.3, validation_groups=1)

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 from keras.utils import bounding_boxes
 
-from helpers.boat_detection.config import BoatDetectionConfig
+from helpers.boat_detection.config import BoatDetectionConfig as Defaults
 from helpers.boat_detection.layers import Tensor
 from helpers.boat_detection.losses import assignment
 
@@ -60,11 +60,11 @@ class YoloLoss(keras.losses.Loss):
         anchors: Sequence,
         masks: Sequence[Sequence[int]],
         num_classes: int,
-        dialect: str = BoatDetectionConfig.dialect,
+        dialect: str = Defaults.dialect,
         *,
         iou_normalizer: float | None = None,
-        ignore_thresh: float = BoatDetectionConfig.ignore_thresh,
-        coordinates: str = BoatDetectionConfig.coordinates,
+        ignore_thresh: float = Defaults.ignore_thresh,
+        coordinates: str = Defaults.coordinates,
         strides: Sequence[float] | None = None,
         scale_x_y: Sequence[float] | None = None,
         reduction: str = "sum_over_batch_size",

@@ -6,8 +6,9 @@ import keras
 from keras import ops
 
 from helpers.circulant_video.circulant import CirculantDense
+from helpers.circulant_video.config import CirculantVideoConfig as Defaults
 
-MOMENTUM = 0.999  # of all batch normalisations, the original's; short trainings need 0.9 to 0.99
+MOMENTUM = Defaults.momentum  # of all batch normalisations, the original's; short trainings need 0.9 to 0.99
 TINY = 1e-12
 
 

@@ -93,7 +93,7 @@ def read_plan(text: str) -> dict[str, str]:
 
 
 def fetch_shards(
-    partition: str, folder: str | os.PathLike, *, shard: tuple[int, int], mirror: str = "us", base: str = BASE,
+    partition: str, folder: str | os.PathLike, *, shard: tuple[int, int], mirror: str, base: str = BASE,
     **options: float,
 ) -> list[Path]:  # fmt: skip
     """Bring some files of a partition to `folder` under their four-digit names, each checked by its MD5.

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from helpers.face_animation import losses
+from helpers.face_animation.config import FaceAnimationConfig as Defaults
 from helpers.face_animation.model import hourglass, transform
 
 POINTS = ("value", "jacobian")
@@ -25,11 +26,11 @@ class LossWeights:
         discriminator_gan: of the discriminator's own term.
     """
 
-    perceptual: float = 10.0
-    equivariance_value: float = 10.0
-    equivariance_jacobian: float = 10.0
-    generator_gan: float = 1.0
-    feature_matching: float = 10.0
+    perceptual: float = Defaults.perceptual_weight
+    equivariance_value: float = Defaults.equivariance_value
+    equivariance_jacobian: float = Defaults.equivariance_jacobian
+    generator_gan: float = Defaults.generator_gan
+    feature_matching: float = Defaults.feature_matching
     discriminator_gan: float = 1.0
 
     def by_term(self) -> dict[str, float]:

@@ -3,12 +3,14 @@
 import keras
 
 from helpers.face_animation import layers
+from helpers.face_animation.config import FaceAnimationConfig as Defaults
 from helpers.face_animation.model import hourglass
 
 
 def build_discriminator(
-    size: int | tuple[int, int] = 256, *, num_keypoints: int = 10, use_keypoints: bool = True, spectral_norm: bool = False,
-    scales: tuple[float, ...] = (1.0,), width: int = 32, max_width: int = 512, num_blocks: int = 4, variance: float = 0.01,
+    size: int | tuple[int, int] = Defaults.size, *, num_keypoints: int = 10, use_keypoints: bool = True,
+    spectral_norm: bool = False, scales: tuple[float, ...] = (1.0,), width: int = 32, max_width: int = 512,
+    num_blocks: int = 4, variance: float = 0.01,
 ) -> keras.Model:  # fmt: skip
     """Patches of an image judged as genuine (1) or drawn (0), at one scale or several.
 

@@ -6,11 +6,12 @@ Siarohin et al., "First order motion model for image animation", 2019, arXiv 200
 import keras
 
 from helpers.face_animation import layers
+from helpers.face_animation.config import FaceAnimationConfig as Defaults
 from helpers.face_animation.model import hourglass, motion
 
 
 def build_generator(
-    size: int | tuple[int, int] = 256, align_corners: bool = True, *, num_keypoints: int = 10, width: int = 64,
+    size: int | tuple[int, int] = Defaults.size, align_corners: bool = True, *, num_keypoints: int = 10, width: int = 64,
     max_width: int = 512, num_downs: int = 2, num_residuals: int = 6, motion_width: int = 64, motion_max_width: int = 1024,
     motion_blocks: int = 5, scale: float = 0.25, variance: float = 0.01,
 ) -> keras.Model:  # fmt: skip

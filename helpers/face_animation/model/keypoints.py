@@ -7,6 +7,7 @@ from keras import ops
 
 from helpers.face_animation import layers
 from helpers.face_animation.config import VARIANTS
+from helpers.face_animation.config import FaceAnimationConfig as Defaults
 from helpers.face_animation.model import hourglass
 
 LEAST_AREA = 1e-6  # of a hull, in the unit of [-1, 1]: below it keypoints have no size that could be compared
@@ -59,7 +60,7 @@ class SoftHeatmaps(SoftKeypoints):
 
 
 def build_keypoint_detector(
-    variant: str = "fomm", size: int | tuple[int, int] = 256, num_keypoints: int = 10, num_blocks: int = 5,
+    variant: str = "fomm", size: int | tuple[int, int] = Defaults.size, num_keypoints: int = 10, num_blocks: int = 5,
     align_corners: bool = True, *, width: int = 32, max_width: int = 1024, scale: float = 0.25, temperature: float = 0.1,
 ) -> keras.Model:  # fmt: skip
     """The keypoint detector of Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196.

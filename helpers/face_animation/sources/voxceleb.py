@@ -116,8 +116,7 @@ def scale_box(box: Sequence[int], reference: tuple[int, int], actual: tuple[int,
 
 
 def crop_video(
-    path: str | os.PathLike, rows: Sequence[dict], folder: str | os.PathLike, *, size: tuple[int, int] = (256, 256),
-    form: str = "png",
+    path: str | os.PathLike, rows: Sequence[dict], folder: str | os.PathLike, *, size: tuple[int, int], form: str,
 ) -> list[dict]:  # fmt: skip
     """Cut the clips of one video in one pass over it; clips that stand already are not made again.
 

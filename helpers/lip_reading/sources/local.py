@@ -25,7 +25,7 @@ LAYOUTS = {  # what each folder between the root and a clip says
 }
 
 
-def find_clips(root: str | os.PathLike, layout: str = "auto") -> pd.DataFrame:
+def find_clips(root: str | os.PathLike, layout: str) -> pd.DataFrame:
     """List the clips below a folder; nothing is opened yet.
 
     Layouts: "split/speaker/class" (OpenAV: train/s1/1_Left/clip.mp4), "class/split" (LRW: ABOUT/train/ABOUT_00001.mp4),

@@ -11,7 +11,7 @@ from helpers.temporal_coherence.data import parse_name
 ZIP = "UCF101_videos.zip"
 
 
-def read_lists(folder: Path, fold: int = 1) -> tuple[list[str], ...]:
+def read_lists(folder: Path, fold: int) -> tuple[list[str], ...]:
     """Training and test clips of one fold, `Class/name.avi`, from the official lists without the labels; CRLF or LF."""
     texts = (Path(folder, f"{side}list{fold:02d}.txt").read_text(encoding="utf-8") for side in ("train", "test"))
     return tuple([line.split()[0] for line in text.split("\n") if line.strip()] for text in texts)
@@ -27,7 +27,7 @@ def class_table() -> pd.DataFrame:
     return pd.read_csv(manifests.load_manifest("ucf101").lists[0].path)
 
 
-def official_lists(fold: int = 1) -> tuple[list[str], list[str]]:
+def official_lists(fold: int) -> tuple[list[str], list[str]]:
     """Training and test clips of one official fold, `Class/v_Class_gGG_cCC.avi`: fold k tests on groups 7k-6 to 7k."""
     train, test = [], []
     for row in class_table().to_dict("records"):

@@ -240,7 +240,7 @@ def find(project: str, choice: str | os.PathLike | None = None) -> Path:
 
 
 def schema_of(project: str) -> type[BaseConfig]:
-    """The config class of a project: the one of its config room that extends `BaseConfig`."""
+    """The config class of a project, the one of its config room that extends `BaseConfig`; for tests and benchmarks of all."""
     room = vars(importlib.import_module(f"helpers.{project}.config")).values()
     (schema,) = (kind for kind in room if isinstance(kind, type) and BaseConfig in kind.__bases__)
     return schema

@@ -16,6 +16,7 @@ import pandas as pd
 
 from helpers import parallel, video
 from helpers.face_animation.splits import COPY, person_of, sample_groups, split_names
+from helpers.pictures import read_picture
 
 __all__ = ["sample_groups"]  # its place for others
 
@@ -200,19 +201,6 @@ def _pictures(folder: Path) -> list[Path]:
     """The pictures of a folder in order of time: 2.png before 10.png."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
     return sorted(files, key=lambda file: ([int(part) for part in re.findall(r"\d+", file.stem)], file.name))
-
-
-def read_picture(path: str | os.PathLike) -> np.ndarray:
-    """A picture as (H, W, 3) uint8 RGB; alpha is dropped, grey becomes three equal channels.
-
-    Raises:
-        FileNotFoundError, ValueError: there is none, or it does not decode.
-    """
-    content = np.frombuffer(Path(path).read_bytes(), np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-    if image is None:
-        raise ValueError(f"{str(path)!r} is no readable picture ({content.size} bytes): make it again")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _read_strip(path: Path, frame_shape: tuple[int, int] | None) -> np.ndarray:

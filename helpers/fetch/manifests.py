@@ -196,11 +196,6 @@ def _find(name_or_path: str | os.PathLike) -> Path:
     return folder / f"{name_or_path}.yaml"
 
 
-def verify(path: Path, file: File) -> None:
-    """Compare a local file with its entry; `SourceFailed` says what was found and what was expected."""
-    file.check(path)
-
-
 def _announce(file: File, source: Source, folder: Path, here: int = 0) -> None:
     """Before a large download: its size on one line, and an error now rather than after hours if it cannot fit."""
     missing = (file.size or 0) - here

@@ -98,7 +98,7 @@ def local_model(folder: str | os.PathLike | None = None) -> Path | None:
     """YuNet's file if it is there already and sound; never asks the network."""
     path = _folder(folder) / _entry().name
     try:
-        manifests.verify(path, _entry())
+        _entry().check(path)
     except manifests.SourceFailed:
         return None
     return path

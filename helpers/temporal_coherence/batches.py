@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from helpers import batches
-from helpers.temporal_coherence import data
+from helpers import batches, pictures
 from helpers.temporal_coherence.augment import augment_frame
 
 CACHE_BYTES = 512 * 2**20
@@ -24,9 +23,9 @@ class Frames:
     def read(self, path: str) -> np.ndarray:
         """One frame, (size, size, 3) uint8 RGB."""
         if self.cache is None:
-            return data.read_frame(self.folder / path)
+            return pictures.read_picture(self.folder / path)
         if path not in self.cache:
-            self.cache[path] = data.read_frame(self.folder / path)
+            self.cache[path] = pictures.read_picture(self.folder / path)
         return self.cache[path]
 
     def stack(self, paths: list[str]) -> np.ndarray:

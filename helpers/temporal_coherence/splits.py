@@ -1,12 +1,23 @@
 """Who trains, who watches, who is tested: splits by the official lists, by groups or by clips, and a check for leaks."""
 
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from helpers.batches import stream
-from helpers.temporal_coherence.sources.ucf101 import clip_key
+from helpers.temporal_coherence.config import TemporalCoherenceConfig
+from helpers.temporal_coherence.sources import ucf101
+
+LISTS = "ucfTrainTestlist"  # folder of the lists, beside the drawn clips
+
+
+def official_lists(config: TemporalCoherenceConfig, built: Path) -> tuple[list[str], ...]:
+    """Training and test clips of the config's fold: of the data set drawn into the folder `built`, or of UCF101 itself."""
+    if config.source == "mini":
+        return ucf101.read_lists(built / LISTS, 1)
+    return ucf101.official_lists(config.fold)
 
 
 def assign_sides(
@@ -27,8 +38,8 @@ def assign_sides(
     unit = clips["video"] if by == "clip" else clips["group"]
     side = pd.Series("train", index=clips.index)
     if by == "official":
-        train, test = ({clip_key(name) for name in names} for names in lists)
-        keys = clips["video"].map(clip_key)
+        train, test = ({ucf101.clip_key(name) for name in names} for names in lists)
+        keys = clips["video"].map(ucf101.clip_key)
         side = pd.Series(np.where(keys.isin(test), "test", np.where(keys.isin(train), "train", "")), index=clips.index)
     for name, rows in clips.groupby("class"):
         if by != "official":

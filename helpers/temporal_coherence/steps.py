@@ -12,7 +12,7 @@ import pandas as pd
 from helpers import parallel, runtime, workspace
 from helpers.batches import SIDES
 from helpers.config import MACHINE
-from helpers.temporal_coherence import data, evaluation, metrics, runs, splits
+from helpers.temporal_coherence import data, evaluation, metrics, pairing, runs, splits
 from helpers.temporal_coherence.batches import Frames
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
 from helpers.temporal_coherence.mini import dataset
@@ -21,7 +21,6 @@ from helpers.training import remote_log
 from helpers.workspace import Workspace, disk
 
 CLIPS = "UCF-101"
-LISTS = "ucfTrainTestlist"
 CUT = ("step", "negative_every", "gap", "size", "quality")
 SPLIT = ("split_by", "test_share", "validation_groups", "fold", "seed")
 EVALUATE = ("clusters", "cluster_seeds", "tsne_frames", "label_shares", "finetune_steps")
@@ -63,15 +62,15 @@ def preprocess(config: TemporalCoherenceConfig, place: Workspace, folder: Path) 
     built = build_dataset.load(config, place)
     clips = built.table("clips")
     options = {name: getattr(config, name) for name in CUT}
-    work = functools.partial(data.preprocess_clip, root=built.source_root, folder=folder, options=options)
+    work = functools.partial(pairing.preprocess_clip, root=built.source_root, folder=folder, options=options)
     done = parallel.parallel(work, clips.to_dict("records"), label="cutting clips")
     counts = ["decoded_frames", "header_frames", "pairs"]
     clips[counts] = done.reindex(columns=counts).fillna(0).astype(int).to_numpy()
     clips["error"] = done["error"]
     parallel.stop_at_disk_errors(done, "clips")
     good = parallel.usable(clips, "clips")
-    data.remove_leftovers(folder)
-    pairs = data.collect_pairs(folder, good["video"].tolist())
+    pairing.remove_leftovers(folder)
+    pairs = pairing.collect_pairs(folder, good["video"].tolist())
     disk.write_table(folder / "clips.csv", clips)
     disk.write_table(folder / "pairs.csv", pairs)
     return {
@@ -80,7 +79,7 @@ def preprocess(config: TemporalCoherenceConfig, place: Workspace, folder: Path) 
         "lying_headers": int((good["decoded_frames"] != good["header_frames"]).sum()),
         "queries": len(pairs),
         "negatives": int((pairs["path_next"] == "").sum()),
-        "megabytes": round(sum(data.count_bytes(folder, name) for name in good["video"]) / 1e6, 2),
+        "megabytes": round(sum(pairing.count_bytes(folder, name) for name in good["video"]) / 1e6, 2),
     }
 
 
@@ -90,7 +89,8 @@ def split(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> di
     cut = preprocess.load(config, place)
     clips = cut.table("clips").query("error == ''").reset_index(drop=True)
     options = {name: getattr(config, name) for name in ("seed", "test_share", "validation_groups")}
-    lists = official_lists(config, place) if config.split_by == "official" else None
+    built = build_dataset.load(config, place).folder
+    lists = splits.official_lists(config, built) if config.split_by == "official" else None
     clips["split"] = splits.assign_sides(clips, by=config.split_by, lists=lists, **options)
     leaks = splits.check_leaks(clips, by=config.split_by)
     pairs = cut.table("pairs")
@@ -104,13 +104,6 @@ def split(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> di
         "leaking_groups": leaks,
         "warning": f"{len(leaks)} groups are on both sides: scores measure memory too" if leaks else "",
     }
-
-
-def official_lists(config: TemporalCoherenceConfig, place: Workspace) -> tuple[list[str], ...]:
-    """Training and test clips of the config's fold: of the drawn data set, or of UCF101 itself."""
-    if config.source == "mini":
-        return ucf101.read_lists(build_dataset.load(config, place).folder / LISTS, 1)
-    return ucf101.official_lists(config.fold)
 
 
 def frames_of(config: TemporalCoherenceConfig, place: Workspace, pairs: pd.DataFrame) -> Frames:

@@ -1,7 +1,10 @@
-"""Training that can be killed at any moment; the parts are `loop`, `checkpoints`, `feed`, `devices`, `remote_log`, `sinks`."""
+"""Training that can be killed at any moment.
+
+The parts are `loop`, `checkpoints`, `prefetching`, `feed`, `devices`, and the mirror: `remote_log`, `retries`, `sinks`.
+"""
 
 from helpers.training.devices import initialize_processes, strategy
-from helpers.training.feed import prefetch
 from helpers.training.loop import fit
+from helpers.training.prefetching import prefetch
 
 __all__ = ["fit", "initialize_processes", "prefetch", "strategy"]

@@ -15,19 +15,16 @@ import itertools
 import json
 import math
 import os
-import random
 import re
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from helpers.config import BaseConfig
-from helpers.fetch import downloads
-from helpers.training import sinks
+from helpers.training import retries, sinks
 from helpers.workspace import Workspace, disk
 
 FIRST_COLUMNS = ("id", "time", "epoch", "hours", "saved", "loss")
@@ -54,69 +51,6 @@ def clean(error: object) -> str:
         text = re.sub(pattern, replacement, text)
     name = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
     return f"{name}{' '.join(text.split())}"[:500]
-
-
-def _answer(error: BaseException) -> tuple[int | None, Mapping]:
-    """HTTP status and headers of an error of requests, gspread or googleapiclient."""
-    for each in (error, error.__cause__):  # gspread wraps the 403 and 404 of a sheet that it cannot open
-        for name in ("response", "resp"):
-            answer = getattr(each, name, None)
-            status = getattr(answer, "status_code", getattr(answer, "status", None))
-            if status is not None:  # an httplib2 response is its own dictionary of headers
-                return status, answer if isinstance(answer, Mapping) else answer.headers
-    return None, {}
-
-
-def _judge(error: BaseException) -> tuple[str, float]:
-    """("retry", "auth" or "permanent", seconds that the service asks to wait). What is not known is tried again."""
-    try:
-        status, headers = _answer(error)
-        refused = any(kind.__name__ == "RefreshError" for kind in type(error).__mro__)
-        if status == 401 or (refused and not getattr(error, "retryable", False)):
-            return "auth", 0.0
-        # Drive says 403 for some of its rate limits.
-        limited = status in (408, 429) or (status == 403 and "ratelimitexceeded" in str(error).lower())
-        if status is not None and 400 <= status < 500 and not limited:
-            return "permanent", 0.0
-        return "retry", downloads.retry_after(headers.get("retry-after"))
-    except Exception:
-        return "retry", 0.0
-
-
-@dataclass
-class _Pace:
-    """When a sink is tried next: back-off with full jitter inside a round of tries, a circuit breaker over the rounds."""
-
-    max_tries: int = 5
-    base_delay: float = 1.0
-    max_delay: float = 60.0
-    breaker_failures: int = 3
-    breaker_pause: float = 300.0
-    # Its own generator: drawing from `random` would change the numbers of the training that it watches.
-    jitter: random.Random = field(default_factory=random.Random)
-    tries: int = 0
-    failures: int = 0
-    due: float = 0.0
-    reauthorised: bool = False
-
-    @property
-    def open(self) -> bool:
-        return self.failures >= self.breaker_failures
-
-    def answered(self) -> None:
-        """The service works: forget the failures."""
-        self.tries, self.failures, self.due, self.reauthorised = 0, 0, 0.0, False
-
-    def failed(self, now: float, *, wait: float = 0.0, again: bool = True) -> None:
-        """Plan the next try; `wait` is what the service asked for, `again=False` ends the round at once."""
-        self.tries += 1
-        if again and not self.open and self.tries < self.max_tries:
-            ceiling = min(self.max_delay, self.base_delay * 2 ** (self.tries - 1))
-            self.due = now + min(self.max_delay, max(wait, self.jitter.uniform(0, ceiling)))
-            return
-        self.tries, self.reauthorised = 0, False
-        self.failures += 1
-        self.due = now + (self.breaker_pause if self.open else self.max_delay)
 
 
 def _safe(method: Callable) -> Callable:
@@ -153,7 +87,7 @@ class RemoteLog:
     ) -> None:
         self._folder, self._queue_size = Path(folder), queue_size
         self._sinks = {name: sink for name, sink in (("rows", rows), ("files", files)) if sink is not None}
-        self._paces = {name: _Pace(**pace) for name in self._sinks}
+        self._paces = {name: retries.Pace(**pace) for name in self._sinks}
         self._lock, self._news = threading.RLock(), threading.Event()
         self._uploads: dict[Path, object] = {}  # oldest first; the object tells a file queued again while it is sent
         self._lines = self._cursor = 0  # lines in rows.jsonl, and how many of them are done
@@ -312,7 +246,7 @@ class RemoteLog:
                 waits.append(max(0.0, pace.due - time.monotonic()))
         return min(waits, default=None)
 
-    def _try(self, name: str, pace: _Pace) -> None:
+    def _try(self, name: str, pace: retries.Pace) -> None:
         with self._lock:
             path = next(iter(self._uploads)) if name == "files" else None
         try:
@@ -329,8 +263,8 @@ class RemoteLog:
         finally:
             self._save_cursor()
 
-    def _plan(self, name: str, pace: _Pace, path: Path | None, error: BaseException) -> None:
-        kind, wait = _judge(error)
+    def _plan(self, name: str, pace: retries.Pace, path: Path | None, error: BaseException) -> None:
+        kind, wait = retries.judge(error)
         if kind == "permanent" and path:
             self._drop(path, error)
             return

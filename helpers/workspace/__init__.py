@@ -293,7 +293,8 @@ def ensure(
     results = {}
     for step in steps[: names.index(until) + 1]:
         results[step.name] = step(config, workspace) if config.source == "mini" else step.load(config, workspace)
-    tell_older(steps[: len(results)], config, workspace)
+    if config.source != "mini":  # each step that was called has looked itself
+        tell_older(steps[: len(results)], config, workspace)
     print("ready: " + ", ".join(result.folder.name for result in results.values()))
     return results
 

@@ -5,8 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import training
-from helpers.temporal_coherence import data
+from helpers import pictures, training
 from helpers.temporal_coherence.batches import (
     Frames,
     LabelBatches,
@@ -259,8 +258,8 @@ def test_labels_go_with_their_frames_and_half_is_mirrored(folder):
 @pytest.mark.parametrize("kind", SAMPLERS)
 def test_the_cache_changes_nothing_but_how_often_files_are_read(folder, kind, monkeypatch):
     reads = []
-    read_frame = data.read_frame
-    monkeypatch.setattr(data, "read_frame", lambda path: reads.append(path) or read_frame(path))
+    read_frame = pictures.read_picture
+    monkeypatch.setattr(pictures, "read_picture", lambda path: reads.append(path) or read_frame(path))
     cached = build(kind, folder)
     with_cache = [cached.batch(step) for step in (0, 1, 0)]
     assert cached.frames.cache and len(reads) == len(set(reads)) == len(cached.frames.cache)

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from helpers import runtime, video
-from helpers.temporal_coherence import data
+from helpers import pictures, runtime, video
+from helpers.temporal_coherence import data, pairing
 from helpers.temporal_coherence.config import SPORTS
 from helpers.temporal_coherence.sources import ucf101
 
@@ -105,7 +105,7 @@ def test_same_files_as_the_thesis_loop(clip, tmp_path, step, negative_every):
     thesis_loop(clip, tmp_path / "theirs", step, negative_every, 50)
     table = data.extract_pairs(clip, tmp_path / "ours", step, negative_every, 1, 50)
     assert files(tmp_path / "ours") == files(tmp_path / "theirs")
-    assert list(table.columns) == data.PAIR_COLUMNS
+    assert list(table.columns) == pairing.PAIR_COLUMNS
     assert table["frame_index"].tolist() == [step * k for k in range(len(table))]
     assert ((table["path_next"] == "") == (table["k"] % negative_every == 0)).all()
     assert (table[["class", "group", "clip", "decoded_frames"]] == ["Rowing", 8, 1, 37]).all(axis=None)
@@ -123,7 +123,7 @@ def test_same_files_as_the_thesis_loop_on_a_real_clip(tmp_path):
 @pytest.mark.parametrize("n, counts", [(0, (0, 0, 0)), (1, (0, 0, 0)), (2, (1, 1, 0)), (11, (1, 1, 0)), (12, (2, 1, 1)),
                                        (22, (3, 1, 2)), (51, (5, 1, 4)), (52, (6, 2, 4)), (187, (19, 4, 15))])  # fmt: skip
 def test_closed_form(n, counts):
-    assert data.expected_counts(n, step=10, negative_every=5, gap=1) == counts
+    assert pairing.expected_counts(n, step=10, negative_every=5, gap=1) == counts
 
 
 @pytest.mark.parametrize("n", [1, 2, 11, 12, 22])
@@ -132,7 +132,7 @@ def test_files_follow_the_closed_form(tmp_path, n, gap):
     path = tmp_path / "v_A_g01_c01.avi"
     video.write_video(path, [np.full((32, 32, 3), 10 * i, np.uint8) for i in range(n)])
     table = data.extract_pairs(path, tmp_path / "out", gap=gap, size=32)
-    queries, negatives, nexts = data.expected_counts(n, step=10, negative_every=5, gap=gap)
+    queries, negatives, nexts = pairing.expected_counts(n, step=10, negative_every=5, gap=gap)
     assert len(table) == queries and (table["path_next"] == "").sum() == negatives
     names = [p.name for p in (tmp_path / "out").iterdir()]
     assert sum(name.startswith("next_") for name in names) == nexts and len(names) == queries + nexts
@@ -142,7 +142,7 @@ def test_files_follow_the_closed_form(tmp_path, n, gap):
 def test_partner_is_gap_frames_later(clip, tmp_path, gap):
     table = data.extract_pairs(clip, tmp_path / "out", gap=gap, size=32)
     for row in table[table["path_next"] != ""].itertuples():
-        levels = [data.read_frame(path).mean() for path in (row.path_query, row.path_next)]
+        levels = [pictures.read_picture(path).mean() for path in (row.path_query, row.path_next)]
         assert levels == pytest.approx([40 + 5 * row.frame_index, 40 + 5 * (row.frame_index + gap)], abs=3)
 
 
@@ -169,7 +169,7 @@ def test_a_truncated_clip_gives_what_decodes(clip, tmp_path):
     cut.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
     table = data.extract_pairs(cut, tmp_path / "out", step=2, size=32)
     assert (table["header_frames"] == 37).all() and 2 <= table["decoded_frames"].iloc[0] < 37
-    assert len(table) == data.expected_counts(table["decoded_frames"].iloc[0], step=2, negative_every=5, gap=1)[0]
+    assert len(table) == pairing.expected_counts(table["decoded_frames"].iloc[0], step=2, negative_every=5, gap=1)[0]
 
 
 def make_tree(root, names):
@@ -203,15 +203,15 @@ def test_find_clips(tmp_path):
 def test_preprocess_clip_is_done_once(clip, tmp_path):
     row = {"class": "Rowing", "label": 4, "group": 8, "clip": 1, "video": "Rowing/v_Rowing_g08_c01.avi"}
     options = {"step": 10, "negative_every": 5, "gap": 1, "size": 32, "quality": 95}
-    done = data.preprocess_clip(row, clip.parents[1], tmp_path, options)
+    done = pairing.preprocess_clip(row, clip.parents[1], tmp_path, options)
     assert done == {**row, "decoded_frames": 37, "header_frames": 37, "pairs": 4}
     frame = tmp_path / "frames/Rowing/v_Rowing_g08_c01/query_frame_00000.jpg"
     before = frame.stat().st_mtime_ns
-    assert data.preprocess_clip(row, tmp_path / "gone", tmp_path, options) == done
+    assert pairing.preprocess_clip(row, tmp_path / "gone", tmp_path, options) == done
     assert frame.stat().st_mtime_ns == before
     shutil.rmtree(frame.parent)
-    data.preprocess_clip(row, clip.parents[1], tmp_path, options)
-    pairs = data.collect_pairs(tmp_path, [row["video"]])
+    pairing.preprocess_clip(row, clip.parents[1], tmp_path, options)
+    pairs = pairing.collect_pairs(tmp_path, [row["video"]])
     assert (
         pairs["path_query"][0] == "frames/Rowing/v_Rowing_g08_c01/query_frame_00000.jpg" and (pairs["label"] == 4).all()
     )
@@ -220,5 +220,5 @@ def test_preprocess_clip_is_done_once(clip, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no picture"])
 def test_a_damaged_frame_is_named(tmp_path, content):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.jpg is no readable picture"):
-        data.read_frame(tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg' is no readable picture"):
+        pictures.read_picture(tmp_path / "a.jpg")

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import parallel, runtime, video
+from helpers import parallel, pictures, runtime, video
 
 runtime.quiet_start()
 
 import keras
 from temporal_coherence import kill
 
-from helpers.temporal_coherence import data, evaluation, metrics, runs, steps
+from helpers.temporal_coherence import evaluation, metrics, pairing, runs, steps
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
 from helpers.temporal_coherence.mini import dataset
 
@@ -86,9 +86,9 @@ def test_folders_have_the_names_of_the_steps(place):
     [
         ("build_dataset", "clips", "class label group clip video"),
         ("preprocess", "clips", "class label group clip video decoded_frames header_frames pairs error"),
-        ("preprocess", "pairs", " ".join(data.PAIR_COLUMNS)),
+        ("preprocess", "pairs", " ".join(pairing.PAIR_COLUMNS)),
         ("split", "clips", "class label group clip video decoded_frames header_frames pairs error split"),
-        ("split", "pairs", " ".join(data.PAIR_COLUMNS)),
+        ("split", "pairs", " ".join(pairing.PAIR_COLUMNS)),
         ("evaluate", "plane", "class label group video path_query cluster x y"),
         ("evaluate", "finetuning", "start labelled_clips share clip_accuracy training_loss"),
     ],
@@ -120,7 +120,7 @@ def test_the_paths_of_the_pairs_lead_to_the_frames(place):
     pairs = cut.table("pairs")
     named = {*pairs["path_query"], *pairs["path_next"]} - {""}
     assert named == {path.relative_to(cut.folder).as_posix() for path in cut.folder.rglob("*.jpg")}
-    assert data.read_frame(cut.folder / pairs["path_query"][0]).shape == (35, 35, 3)
+    assert pictures.read_picture(cut.folder / pairs["path_query"][0]).shape == (35, 35, 3)
 
 
 def test_training_leaves_a_log_whose_loss_falls_and_weights(place):
@@ -284,7 +284,7 @@ def test_not_one_good_clip_is_an_error(tmp_path):
 
 
 def test_a_full_disk_stops_the_step_and_keeps_what_is_cut(own, monkeypatch):
-    config, write, left = change(quality=80), data._write_frame, [40]
+    config, write, left = change(quality=80), pairing._write_frame, [40]
 
     def write_or_fail(path, frame, quality):
         left[0] -= 1
@@ -296,7 +296,7 @@ def test_a_full_disk_stops_the_step_and_keeps_what_is_cut(own, monkeypatch):
         monkeypatch.context() as patch,
         pytest.raises(OSError, match=r"could not be written, call again.*the disk is full"),
     ):
-        patch.setattr(data, "_write_frame", write_or_fail)
+        patch.setattr(pairing, "_write_frame", write_or_fail)
         patch.setattr(parallel, "parallel", functools.partial(parallel.parallel, jobs=1))
         steps.preprocess(config, own)
     partial = kill.step_called("preprocess").folder(config, own)

@@ -1,0 +1,70 @@
+"""When a service that failed is asked again: what its error means, and the pace of the tries; see `remote_log`."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from helpers.fetch import downloads
+
+
+def _answer(error: BaseException) -> tuple[int | None, Mapping]:
+    """HTTP status and headers of an error of requests, gspread or googleapiclient."""
+    for each in (error, error.__cause__):  # gspread wraps the 403 and 404 of a sheet that it cannot open
+        for name in ("response", "resp"):
+            answer = getattr(each, name, None)
+            status = getattr(answer, "status_code", getattr(answer, "status", None))
+            if status is not None:  # an httplib2 response is its own dictionary of headers
+                return status, answer if isinstance(answer, Mapping) else answer.headers
+    return None, {}
+
+
+def judge(error: BaseException) -> tuple[str, float]:
+    """("retry", "auth" or "permanent", seconds that the service asks to wait). What is not known is tried again."""
+    try:
+        status, headers = _answer(error)
+        refused = any(kind.__name__ == "RefreshError" for kind in type(error).__mro__)
+        if status == 401 or (refused and not getattr(error, "retryable", False)):
+            return "auth", 0.0
+        # Drive says 403 for some of its rate limits.
+        limited = status in (408, 429) or (status == 403 and "ratelimitexceeded" in str(error).lower())
+        if status is not None and 400 <= status < 500 and not limited:
+            return "permanent", 0.0
+        return "retry", downloads.retry_after(headers.get("retry-after"))
+    except Exception:
+        return "retry", 0.0
+
+
+@dataclass
+class Pace:
+    """When a sink is tried next: back-off with full jitter inside a round of tries, a circuit breaker over the rounds."""
+
+    max_tries: int = 5
+    base_delay: float = 1.0
+    max_delay: float = 60.0
+    breaker_failures: int = 3
+    breaker_pause: float = 300.0
+    # Its own generator: drawing from `random` would change the numbers of the training that it watches.
+    jitter: random.Random = field(default_factory=random.Random)
+    tries: int = 0
+    failures: int = 0
+    due: float = 0.0
+    reauthorised: bool = False
+
+    @property
+    def open(self) -> bool:
+        return self.failures >= self.breaker_failures
+
+    def answered(self) -> None:
+        """The service works: forget the failures."""
+        self.tries, self.failures, self.due, self.reauthorised = 0, 0, 0.0, False
+
+    def failed(self, now: float, *, wait: float = 0.0, again: bool = True) -> None:
+        """Plan the next try; `wait` is what the service asked for, `again=False` ends the round at once."""
+        self.tries += 1
+        if again and not self.open and self.tries < self.max_tries:
+            ceiling = min(self.max_delay, self.base_delay * 2 ** (self.tries - 1))
+            self.due = now + min(self.max_delay, max(wait, self.jitter.uniform(0, ceiling)))
+            return
+        self.tries, self.reauthorised = 0, False
+        self.failures += 1
+        self.due = now + (self.breaker_pause if self.open else self.max_delay)

@@ -33,7 +33,8 @@ import pandas as pd
 from keras import ops
 
 from helpers.face_animation import animate, losses, model
-from helpers.face_animation.model import animation, keypoints
+from helpers.face_animation.animate import transfer
+from helpers.face_animation.model import animation
 
 KEYPOINTS = {"num_keypoints": 5, "scale": 0.5}
 DETECTOR = {**KEYPOINTS, "num_blocks": 3, "width": 8, "max_width": 64}
@@ -66,7 +67,7 @@ class Whole:
         return np.stack([self.frame(source, still, initial, frame) for frame in driving])
 
     def frame(self, source, still, initial, frame):
-        moved = keypoints.relative_motion(still, self.points(frame), initial)
+        moved = transfer.relative_motion(still, self.points(frame), initial)
         inputs = {"source": source[None] / np.float32(255)}
         inputs |= {f"kp_source_{name}": still[name] for name in POINTS}
         inputs |= {f"kp_driving_{name}": moved[name] for name in POINTS}

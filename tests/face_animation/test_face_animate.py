@@ -15,8 +15,8 @@ from keras import ops
 
 from helpers import video
 from helpers.face_animation import animate, data, metrics, model
+from helpers.face_animation.animate import transfer
 from helpers.face_animation.mini import dataset
-from helpers.face_animation.model import keypoints
 
 TINY = {"size": 64, "num_keypoints": 5, "scale": 0.5}
 DETECTOR = {**TINY, "num_blocks": 3, "width": 8, "max_width": 64}
@@ -141,7 +141,7 @@ def test_relative_motion_is_the_original_s():
     from face_animation import test_face_model as recipe
 
     found = [{k: ops.convert_to_numpy(v) for k, v in recipe.keypoints(seed).items()} for seed in (1, 2, 3)]
-    moved = keypoints.relative_motion(*found)
+    moved = transfer.relative_motion(*found)
     np.testing.assert_allclose(moved["value"][0, 0], [-0.261581, -0.157813], rtol=0, atol=1e-5)
     expected = [[1.022034, -0.117154], [-0.006547, 1.134810]]
     np.testing.assert_allclose(moved["jacobian"][0, 0], expected, rtol=0, atol=1e-5)
@@ -159,7 +159,7 @@ def some_points(count=1, seed=0):
 
 def test_no_motion_is_the_source():
     source, initial = some_points(seed=1), some_points(seed=2)
-    moved = keypoints.relative_motion(
+    moved = transfer.relative_motion(
         source, {name: np.repeat(part, 3, axis=0) for name, part in initial.items()}, initial
     )
     for name, part in moved.items():
@@ -170,7 +170,7 @@ def test_a_smaller_face_moves_less():
     initial, driving = some_points(seed=1), some_points(2, seed=2)
     source = {"value": initial["value"] / 2 + 0.1, "jacobian": initial["jacobian"]}
     for adapt_scale, factor in ((True, 0.5), (False, 1)):
-        moved = keypoints.relative_motion(source, driving, initial, adapt_scale=adapt_scale)["value"]
+        moved = transfer.relative_motion(source, driving, initial, adapt_scale=adapt_scale)["value"]
         expected = (driving["value"] - initial["value"]) * factor + source["value"]
         np.testing.assert_allclose(moved, expected, atol=1e-5)
 
@@ -180,7 +180,7 @@ def test_keypoints_on_a_line_have_no_scale(flat):
     parts = {"source": some_points(seed=1), "initial": some_points(seed=2)}
     parts[flat]["value"][..., 1] = 0.25
     driving = some_points(2, seed=3)
-    moved = keypoints.relative_motion(driving=driving, **parts)["value"]
+    moved = transfer.relative_motion(driving=driving, **parts)["value"]
     np.testing.assert_allclose(
         moved, driving["value"] - parts["initial"]["value"] + parts["source"]["value"], atol=1e-6
     )
@@ -189,7 +189,7 @@ def test_keypoints_on_a_line_have_no_scale(flat):
 def test_a_singular_jacobian_does_not_turn():
     source, driving, initial = some_points(seed=1), some_points(2, seed=2), some_points(seed=3)
     initial["jacobian"][0, 1] = [[1, 2], [2, 4]]
-    moved = keypoints.relative_motion(source, driving, initial)["jacobian"]
+    moved = transfer.relative_motion(source, driving, initial)["jacobian"]
     np.testing.assert_allclose(moved[:, 1], np.repeat(source["jacobian"][:, 1], 2, axis=0), atol=1e-6)
     expected = driving["jacobian"][:, 0] @ np.linalg.inv(initial["jacobian"][0, 0]) @ source["jacobian"][0, 0]
     np.testing.assert_allclose(moved[:, 0], expected, rtol=1e-4, atol=1e-5)
@@ -197,8 +197,8 @@ def test_a_singular_jacobian_does_not_turn():
 
 def test_the_best_frame_has_the_pose_wherever_and_however_large(pair, animator):
     driving = some_points(6, seed=4)["value"]
-    assert keypoints.best_frame(driving[3] * 0.4 + [0.3, -0.2], driving) == 3
-    assert keypoints.best_frame(np.zeros((5, 2)), driving) in range(6)  # no hull, no error
+    assert transfer.best_frame(driving[3] * 0.4 + [0.3, -0.2], driving) == 3
+    assert transfer.best_frame(np.zeros((5, 2)), driving) in range(6)  # no hull, no error
     found = animator.animate(pair.driving[5], pair.driving, start="best")
     assert (found == animator.animate(pair.driving[5], pair.driving, start=5)).all()
 

@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial import ConvexHull
 
 from helpers.face_animation import metrics
-from helpers.face_animation.model import keypoints
+from helpers.face_animation.animate import transfer
 
 
 def clips(dtype="uint8", size=(24, 17)):
@@ -85,13 +85,13 @@ def test_the_ridge_is_per_frame():
 @pytest.mark.parametrize("seed", range(3))
 def test_hulls_are_scipy_s(seed):
     values = np.random.default_rng(seed).uniform(-1, 1, (10, 2))
-    assert keypoints.hull_area(values) == pytest.approx(ConvexHull(values).volume, rel=1e-5)
+    assert transfer.hull_area(values) == pytest.approx(ConvexHull(values).volume, rel=1e-5)
 
 
 def test_hulls_without_area():
     line = np.stack([np.linspace(-1, 1, 10), np.linspace(0.5, -0.2, 10)], axis=1)
-    assert keypoints.hull_area(line) == pytest.approx(0, abs=1e-6)
-    assert keypoints.hull_area(np.zeros((10, 2))) == 0
+    assert transfer.hull_area(line) == pytest.approx(0, abs=1e-6)
+    assert transfer.hull_area(np.zeros((10, 2))) == 0
 
 
 FRAMES = np.zeros((2, 16, 16, 3), "uint8")
@@ -110,7 +110,7 @@ FRAMES = np.zeros((2, 16, 16, 3), "uint8")
             lambda: metrics.regress_points(np.zeros((3, 2, 2)), np.zeros((3, 2, 2)))(np.zeros((1, 3, 2))),
             r"\(T, 2, 2\). Received: shape \(1, 3, 2\)",
         ),
-        (lambda: keypoints.hull_area([[0, np.nan]]), "finite"),
+        (lambda: transfer.hull_area([[0, np.nan]]), "finite"),
     ],
 )
 def test_bad_input(call, words):

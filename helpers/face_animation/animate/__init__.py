@@ -13,10 +13,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from helpers import runtime, video
+from helpers import pictures, runtime, video
 from helpers.face_animation import data
+from helpers.face_animation.animate import transfer
 from helpers.face_animation.evaluation import visualiser
-from helpers.face_animation.model import keypoints, playing
+from helpers.face_animation.model import playing
 
 
 def as_rgb(picture) -> np.ndarray:
@@ -122,9 +123,9 @@ class Animator:
         if not total:
             raise ValueError("driving must have at least one frame. Received: none")
         if relative:
-            first = _starting_frame(start, still["value"][0], points["value"])
+            first = transfer.starting_frame(start, still["value"][0], points["value"])
             initial = {name: part[first : first + 1] for name, part in points.items()}
-            points = keypoints.relative_motion(still, points, initial, adapt_scale=adapt_scale)
+            points = transfer.relative_motion(still, points, initial, adapt_scale=adapt_scale)
         drawn = self.draw(source, still, points)
         yield from runtime.progress(drawn, total=total, label="drawing", unit="frame") if progress else drawn
 
@@ -170,15 +171,6 @@ def _check_clip(frames) -> None:
         )
 
 
-def _starting_frame(start: str | int, source: np.ndarray, driving: np.ndarray) -> int:
-    if start == "best":
-        return keypoints.best_frame(source, driving)
-    number = 0 if start == "first" else start
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number < len(driving):
-        raise ValueError(f"start must be 'first', 'best' or a frame from 0 to {len(driving) - 1}. Received: {start!r}")
-    return int(number)
-
-
 def animate(
     source: np.ndarray, driving: Iterable[np.ndarray], kp_detector: keras.Model, generator: keras.Model,
     relative: bool = True, adapt_scale: bool = True, *, start: str | int = "first", batch_size: int = 4,
@@ -190,11 +182,11 @@ def animate(
         source: (H, W, 3) uint8 of any size; grey or with alpha too. The face should fill it as in the training clips.
         driving: (T, H, W, 3) uint8 or an iterable of such frames, of any size.
         kp_detector, generator: trained, see `model`.
-        relative: add to the source's pose what changes in the clip, see `keypoints.relative_motion`; else take the clip's
+        relative: add to the source's pose what changes in the clip, see `transfer.relative_motion`; else take the clip's
             keypoints as they are, which also takes over the shape of the face.
-        adapt_scale: see `keypoints.relative_motion`.
+        adapt_scale: see `transfer.relative_motion`.
         start: the frame that counts as the source's pose, from which relative motion is told: "first", "best" (see
-            `best_frame`) or a number. Animating forwards and backwards from it gives the same frames, in the clip's order.
+            `transfer.best_frame`) or a number. Forwards and backwards from it come the same frames, in the clip's order.
         batch_size, jit_compile: see `Animator`.
         progress: show bars.
 
@@ -231,7 +223,7 @@ def animate_file(
         FileNotFoundError, ValueError: nothing there, or not readable.
     """
     still = data.form_of(source) == "strip"
-    picture = data.read_picture(source) if still else next(iter(data.stream(source)))
+    picture = pictures.read_picture(source) if still else next(iter(data.stream(source)))
     options = {"relative": relative, "adapt_scale": adapt_scale, "start": start, "progress": progress}
     frames = animator.frames(picture, data.stream(driving), **options)
     if beside:

@@ -11,7 +11,7 @@ import pytest
 from helpers import video
 from helpers.lip_reading import batches, steps
 from helpers.lip_reading.config import LipReadingConfig, LipSize
-from helpers.lip_reading.mini import speech
+from helpers.lip_reading.mini import scenes
 from helpers.workspace import Workspace
 
 WORDS = ("about", "pony")
@@ -34,8 +34,8 @@ def prepare(folder: Path) -> LipReadingConfig:
     for speaker in ("s01", "s02", "s03", "s04"):
         for word in WORDS:
             for take in (1, 2):
-                path = speech.clip_path(speaker, word, take)
-                plan = speech.plan_clip(path)
+                path = scenes.clip_path(speaker, word, take)
+                plan = scenes.plan_clip(path)
                 video.write_video(folder / path, plan.frames(), plan.fps)
     return dataclasses.replace(CONFIG, path_to_dataset=str(folder))
 

@@ -10,7 +10,7 @@ from helpers import config, parallel, runtime, video
 from helpers.lip_reading import data, faces, lips
 from helpers.lip_reading.config import LipReadingConfig, LipSize
 from helpers.lip_reading.data import frame_span, pick_frames
-from helpers.lip_reading.mini import speech
+from helpers.lip_reading.mini import scenes
 
 SHARED = runtime.repo_root().parent / "shared/data"
 YUNET = SHARED / "models/face_detection_yunet_2023mar.onnx"
@@ -66,7 +66,7 @@ def rates(tmp_path_factory):
     root = tmp_path_factory.mktemp("rates")
     points = {}
     for fps in (25, 30, 60):
-        clip = speech.plan_clip(NAME, fps=fps)
+        clip = scenes.plan_clip(NAME, fps=fps)
         video.write_video(root / f"{fps}.mp4", clip.frames(), fps)
         points[f"{fps}.mp4"] = clip.points
     return root, points
@@ -234,7 +234,7 @@ def test_the_detector_finds_what_was_drawn(rates, tmp_path):
     assert done["error"][0] == "" and done["share"][0] == 1
     found = data.read_clip(tmp_path, done["cache"][0])["points"][:, 3:].mean(axis=1)
     truth = points["25.mp4"][:, 3:].mean(axis=1)
-    assert np.hypot(*(found - truth).T).mean() < 0.12 * speech.plan_clip(NAME).speaker.eyes
+    assert np.hypot(*(found - truth).T).mean() < 0.12 * scenes.plan_clip(NAME).speaker.eyes
 
 
 @pytest.mark.skipif(

@@ -10,7 +10,7 @@ import pytest
 from helpers import runtime, video
 from helpers.fetch import manifests
 from helpers.lip_reading import data, faces, lips
-from helpers.lip_reading.mini import speech
+from helpers.lip_reading.mini import scenes
 
 SHARED = runtime.repo_root().parent / "shared/data"
 YUNET = SHARED / "models/face_detection_yunet_2023mar.onnx"
@@ -246,7 +246,7 @@ def test_without_network_the_error_says_what_to_do(bare):
 
 @pytest.mark.skipif(not YUNET.is_file(), reason="needs the detector")
 def test_drawn_faces_are_found_where_they_were_drawn():
-    clip = speech.plan_clip("s03/opal/s03_opal_1.mp4")
+    clip = scenes.plan_clip("s03/opal/s03_opal_1.mp4")
     for frame, truth in itertools.islice(zip(clip.frames(), clip.points, strict=True), 0, None, 12):
         found = faces.find_face_points(frame, YUNET)
         assert np.hypot(*(found[3:].mean(axis=0) - truth[3:].mean(axis=0))) < 0.15 * clip.speaker.eyes

@@ -12,12 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
 from helpers import runtime, video
-from helpers.lip_reading.mini import dataset, faces, speech
+from helpers.lip_reading.mini import dataset, faces, scenes
 
 NAME = re.compile(r"^(s\d\d)/(?P<word>[a-z]+)/\1_(?P=word)_(\d+|cut|away|empty)\.mp4$")
 SPEAKERS = [f"s{number:02d}" for number in range(1, 13)]
 YUNET = runtime.repo_root().parent / "shared/data/models/face_detection_yunet_2023mar.onnx"
-CUT, AWAY, EMPTY = speech.BROKEN
+CUT, AWAY, EMPTY = scenes.BROKEN
 
 
 def path_of(speaker: str, word: str, take: int = 1) -> str:
@@ -35,18 +35,18 @@ def drawn(tmp_path_factory):
 
 
 def test_words_are_balanced_permutations_of_the_same_shapes():
-    orders = list(speech.WORDS.values())
-    assert len(set(orders)) == 8 and all(sorted(order) == sorted(speech.VISEMES) for order in orders)
+    orders = list(scenes.WORDS.values())
+    assert len(set(orders)) == 8 and all(sorted(order) == sorted(scenes.VISEMES) for order in orders)
     for place in zip(*orders, strict=True):
-        assert sorted(place) == sorted(2 * list(speech.VISEMES))
+        assert sorted(place) == sorted(2 * list(scenes.VISEMES))
     assert {order[::-1] for order in orders} == set(orders)  # each word backwards is another word
 
 
 def test_docstring_tells_the_orders_that_are_drawn():
     told = {
-        words[0]: tuple(words[1:5]) for words in re.findall(r"\b(\w+) +" + r"(\w+) " * 3 + r"(\w+)", speech.__doc__)
+        words[0]: tuple(words[1:5]) for words in re.findall(r"\b(\w+) +" + r"(\w+) " * 3 + r"(\w+)", scenes.__doc__)
     }
-    assert {word: told.get(word) for word in speech.WORDS} == speech.WORDS
+    assert {word: told.get(word) for word in scenes.WORDS} == scenes.WORDS
 
 
 def test_files_have_the_layout_and_the_table_tells_the_truth(drawn):
@@ -54,7 +54,7 @@ def test_files_have_the_layout_and_the_table_tells_the_truth(drawn):
     assert list(table.columns) == ["path", "label", "speaker", "frames", "fps", "broken"]
     files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.mp4"))
     assert files == list(table["path"]) and len(files) == 2 * 8 + 3 and all(NAME.match(file) for file in files)
-    assert set(table.loc[table["broken"] != "", "path"]) == set(speech.BROKEN)
+    assert set(table.loc[table["broken"] != "", "path"]) == set(scenes.BROKEN)
     for row in table[table["path"] != CUT].itertuples():
         assert (row.speaker, row.label) == tuple(row.path.split("/")[:2])
         info = video.header_info(folder / row.path)
@@ -64,7 +64,7 @@ def test_files_have_the_layout_and_the_table_tells_the_truth(drawn):
 
 def test_files_hold_what_was_planned(drawn):
     folder, _ = drawn
-    drawn = np.stack(list(speech.plan_clip(path_of("s02", "wisp")).frames())).astype(int)
+    drawn = np.stack(list(scenes.plan_clip(path_of("s02", "wisp")).frames())).astype(int)
     stored = np.stack(list(video.read_frames(folder / path_of("s02", "wisp"))))
     assert drawn.shape == stored.shape and np.abs(drawn - stored).mean() < 4
     assert np.abs(drawn[..., ::-1] - stored).mean() > 8  # red and blue are not swapped
@@ -77,10 +77,10 @@ def test_number_of_jobs_changes_nothing_and_the_seed_everything(drawn, tmp_path)
     pd.testing.assert_frame_equal(again, table)
     for name in [*table["path"], "points.csv"]:
         assert digest(tmp_path / name) == digest(folder / name)
-    other = speech.plan_clip(path_of("s01", "plow"), seed=1)
-    assert other.speaker != speech.plan_clip(path_of("s01", "plow")).speaker
+    other = scenes.plan_clip(path_of("s01", "plow"), seed=1)
+    assert other.speaker != scenes.plan_clip(path_of("s01", "plow")).speaker
     assert (
-        speech.plan_clip(path_of("s01", "plow", 2)).spans[0, 0] != speech.plan_clip(path_of("s01", "plow")).spans[0, 0]
+        scenes.plan_clip(path_of("s01", "plow", 2)).spans[0, 0] != scenes.plan_clip(path_of("s01", "plow")).spans[0, 0]
     )
 
 
@@ -99,7 +99,7 @@ def test_points_are_written_for_every_frame(drawn):
     assert {name: len(found) for name, found in points.items()} == {
         row.path: row.frames for row in table.itertuples() if row.frames
     }
-    truth = speech.plan_clip(path_of("s01", "opal")).points
+    truth = scenes.plan_clip(path_of("s01", "opal")).points
     assert points[path_of("s01", "opal")].dtype == np.float32 and truth.shape[1:] == (5, 2)
     np.testing.assert_allclose(points[path_of("s01", "opal")], truth, atol=0.006)
 
@@ -107,7 +107,7 @@ def test_points_are_written_for_every_frame(drawn):
 @pytest.mark.parametrize("speaker", SPEAKERS)
 def test_points_lie_on_the_drawn_features(speaker):
     """Features get colours of their own and are found by them; x runs along the tilted head."""
-    clip = speech.plan_clip(path_of(speaker, "limbo"), fps=12)
+    clip = scenes.plan_clip(path_of(speaker, "limbo"), fps=12)
     plain = {"hair": (240,) * 3, "shirt": (240,) * 3, "skin": (140,) * 3, "iris": (0, 0, 255), "glasses": False}
     marked = dataclasses.replace(clip.speaker, lips=(0, 255, 0), light=1.0, **plain)
     room = np.full_like(clip.room, 240)
@@ -131,15 +131,15 @@ def test_points_lie_on_the_drawn_features(speaker):
 
 
 def test_rates_are_mixed_alike_in_all_words_and_change_no_motion():
-    rates = {word: sorted(speech.plan_clip(path_of(name, word)).fps for name in SPEAKERS) for word in speech.WORDS}
+    rates = {word: sorted(scenes.plan_clip(path_of(name, word)).fps for name in SPEAKERS) for word in scenes.WORDS}
     assert all(mix == 8 * [25] + 2 * [30] + 2 * [60] for mix in rates.values())
-    slow, fast = (speech.plan_clip(path_of("s03", "atop"), fps=fps) for fps in (25, 60))
+    slow, fast = (scenes.plan_clip(path_of("s03", "atop"), fps=fps) for fps in (25, 60))
     np.testing.assert_array_equal(slow.points[::5], fast.points[::12][: len(slow.points[::5])])
     assert slow.mouths[10] == fast.mouths[24] and slow.heads[10] == fast.heads[24]
 
 
 def test_onset_and_tempo_are_random():
-    plans = [speech.plan_clip(path_of(name, word)) for name in SPEAKERS for word in speech.WORDS]
+    plans = [scenes.plan_clip(path_of(name, word)) for name in SPEAKERS for word in scenes.WORDS]
     onsets, ends = np.array([(plan.spans[0, 0], plan.spans[-1, 1]) for plan in plans]).T
     lengths = np.array([len(plan.points) / plan.fps for plan in plans])
     assert onsets.std() > 0.15 and (ends - onsets).std() > 0.07
@@ -176,7 +176,7 @@ def test_broken_files_are_broken_as_they_say(drawn):
 
 def draw_crops(path: str, *, fps: int = 16, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
     """Grey crops of the mouth (T, size, size), standardised per clip, and what is said in each frame ("" between visemes)."""
-    clip, crops = speech.plan_clip(path, fps=fps), []
+    clip, crops = scenes.plan_clip(path, fps=fps), []
     for frame, points in zip(clip.frames(), clip.points.astype(float), strict=True):
         eyes, center = points[1] - points[0], points[3:].mean(axis=0)
         turn = np.array([[eyes[0], eyes[1]], [-eyes[1], eyes[0]]]) * size / 1.5 / (eyes @ eyes)
@@ -184,13 +184,13 @@ def draw_crops(path: str, *, fps: int = 16, size: int = 16) -> tuple[np.ndarray,
         crops.append(cv2.warpAffine(cv2.cvtColor(cv2.blur(frame, (3, 3)), cv2.COLOR_RGB2GRAY), move, (size, size)))
     crops, times = np.stack(crops).astype(np.float32), np.arange(len(crops)) / fps
     said = np.where((times < clip.spans[0, 0]) | (times > clip.spans[-1, 1]), "rest", "").astype(object)
-    for name, (begin, end) in zip(speech.WORDS[path.split("/")[1]], clip.spans, strict=True):
+    for name, (begin, end) in zip(scenes.WORDS[path.split("/")[1]], clip.spans, strict=True):
         said[np.abs(times - (begin + end) / 2) < (end - begin) / 4] = name
     return (crops - crops.mean()) / crops.std(), said
 
 
 def test_only_the_order_of_frames_tells_the_word():
-    paths = [path_of(name, word) for name in SPEAKERS for word in speech.WORDS]
+    paths = [path_of(name, word) for name in SPEAKERS for word in scenes.WORDS]
     crops, said = zip(*map(draw_crops, paths), strict=True)
     words = np.array([path.split("/")[1] for path in paths])
     test = np.array([path[:3] in SPEAKERS[8:] for path in paths])
@@ -209,9 +209,9 @@ def test_only_the_order_of_frames_tells_the_word():
     def read(clip: np.ndarray) -> tuple:
         """The visemes in the order in which each is seen best."""
         best = dict(zip(shapes.classes_, shapes.decision_function(clip).argmax(axis=0), strict=True))
-        return tuple(sorted(speech.VISEMES, key=best.get))
+        return tuple(sorted(scenes.VISEMES, key=best.get))
 
-    unseen = [(speech.WORDS[word], clip) for word, clip, there in zip(words, moving, test, strict=True) if there]
+    unseen = [(scenes.WORDS[word], clip) for word, clip, there in zip(words, moving, test, strict=True) if there]
     assert np.mean([read(clip) == order for order, clip in unseen]) > 0.75
     assert np.mean([read(clip[::-1]) == order[::-1] for order, clip in unseen]) > 0.75
 
@@ -220,7 +220,7 @@ def test_only_the_order_of_frames_tells_the_word():
 def test_yunet_finds_the_drawn_faces_and_no_other():
     detector = cv2.FaceDetectorYN.create(str(YUNET), "", (112, 128), 0.7)
     for number, name in enumerate(SPEAKERS):
-        clip = speech.plan_clip(path_of(name, list(speech.WORDS)[number % 8]), fps=5)
+        clip = scenes.plan_clip(path_of(name, list(scenes.WORDS)[number % 8]), fps=5)
         for frame, points in zip(clip.frames(), clip.points, strict=True):
             faces = detector.detect(np.ascontiguousarray(frame[..., ::-1]))[1]
             assert faces is not None and len(faces) == 1, name
@@ -234,12 +234,12 @@ def test_yunet_finds_the_drawn_faces_and_no_other():
     [
         (lambda folder: dataset.make_dataset(folder, speakers=1), "speakers must be 2 or more.*speakers=1"),
         (lambda folder: dataset.make_dataset(folder, repeats=0), "repeats 1 or more.*repeats=0"),
-        (lambda folder: speech.plan_clip("s01/hello/s01_hello_1.mp4"), "about, atop.*hello"),
-        (lambda folder: speech.plan_clip("s02/about/s01_about_1.mp4"), "must look like.*s02/about"),
-        (lambda folder: speech.plan_clip("s1/about/s1_about_1.mp4"), "from 1"),
-        (lambda folder: speech.plan_clip("s00/about/s00_about_1.mp4"), "from 1"),
-        (lambda folder: speech.plan_clip("s01/about/s01_about_away.mp4"), "or be one of"),
-        (lambda folder: speech.plan_clip("nothing"), "must look like"),
+        (lambda folder: scenes.plan_clip("s01/hello/s01_hello_1.mp4"), "about, atop.*hello"),
+        (lambda folder: scenes.plan_clip("s02/about/s01_about_1.mp4"), "must look like.*s02/about"),
+        (lambda folder: scenes.plan_clip("s1/about/s1_about_1.mp4"), "from 1"),
+        (lambda folder: scenes.plan_clip("s00/about/s00_about_1.mp4"), "from 1"),
+        (lambda folder: scenes.plan_clip("s01/about/s01_about_away.mp4"), "or be one of"),
+        (lambda folder: scenes.plan_clip("nothing"), "must look like"),
     ],
 )
 def test_bad_arguments_are_named(call, words, tmp_path):

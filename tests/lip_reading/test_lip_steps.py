@@ -15,7 +15,7 @@ from helpers import video
 from helpers.lip_reading import early_stop, evaluation, metrics, runs, steps
 from helpers.lip_reading.batches import Lips
 from helpers.lip_reading.config import LipReadingConfig, LipSize, greeting
-from helpers.lip_reading.mini import speech
+from helpers.lip_reading.mini import scenes
 
 WORDS = ("about", "pony")
 CONFIG = LipReadingConfig(
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
         for word in WORDS:
             for take in range(1, 4):
                 path = f"s{speaker:02d}/{word}/s{speaker:02d}_{word}_{take}.mp4"
-                video.write_video(folder / path, speech.plan_clip(path).frames(), speech.plan_clip(path).fps)
+                video.write_video(folder / path, scenes.plan_clip(path).frames(), scenes.plan_clip(path).fps)
     (folder / "s01" / "pony" / "broken.mp4").write_bytes(b"no video at all")
     return folder
 
@@ -164,7 +164,7 @@ def test_one_file_is_read_as_the_clips_were(finished, folder):
 def test_known_points_stand_in_for_a_detector(finished, folder, tmp_path):
     config, place, done = finished
     path = "s02/about/s02_about_1.mp4"
-    points = speech.plan_clip(path).points
+    points = scenes.plan_clip(path).points
     settings = dataclasses.replace(config, lips="detect", window=None)
     network = runs.load_network(config, Lips.of(steps.split.load(config, place)), done["train"].folder)
     _, seen = evaluation.read_file(network, folder / path, settings, list(WORDS), points=points)
@@ -221,7 +221,7 @@ def test_blue_lips_are_warned_about_and_put_right(tmp_path, capsys):
     for number in range(4):
         word = WORDS[number % 2]
         path = f"s0{1 + number}/{word}/s0{1 + number}_{word}_1.mp4"
-        frames = (frame[60:140, 60:140, ::-1] for frame in speech.plan_clip(path).frames())
+        frames = (frame[60:140, 60:140, ::-1] for frame in scenes.plan_clip(path).frames())
         video.write_video(tmp_path / "clips" / word / f"{number}.mp4", frames, 25)
     config = dataclasses.replace(CONFIG, path_to_dataset=str(tmp_path / "clips"), lips="cropped", window=None)
     steps.build_dataset(config, tmp_path)

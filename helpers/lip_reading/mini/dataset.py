@@ -1,4 +1,4 @@
-"""Draws a small lip-reading dataset as real videos, `<speaker>/<word>/<clip>.mp4`, from a seed, in seconds; see `speech`."""
+"""Draws a small lip-reading dataset as real videos, `<speaker>/<word>/<clip>.mp4`, from a seed, in seconds; see `scenes`."""
 
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import pandas as pd
 from helpers import video
 from helpers.drawing import files
 from helpers.lip_reading.faces import POINTS
-from helpers.lip_reading.mini.speech import BROKEN, WORDS, clip_path, parse_path, plan_clip
+from helpers.lip_reading.mini.scenes import BROKEN, WORDS, clip_path, parse_path, plan_clip
 from helpers.workspace import disk
 
 

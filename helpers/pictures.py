@@ -14,13 +14,11 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
         FileNotFoundError: no such file.
         ValueError: it cannot be decoded; names the file.
     """
-    content = np.frombuffer(
-        Path(path).read_bytes(), np.uint8
-    )  # OpenCV's own reading takes no names outside ASCII everywhere
+    # OpenCV's own reading takes no names outside ASCII everywhere.
+    content = np.frombuffer(Path(path).read_bytes(), np.uint8)
     image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     if image is None:
         raise ValueError(
-            f"{str(path)!r} is no readable picture ({content.size} bytes): remove it and make it again, "
-            "or run the step that makes it"
+            f"{str(path)!r} is no readable picture ({content.size} bytes): remove it, and run what made it again"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -103,7 +103,10 @@ def write_table(path: str | os.PathLike, table: Any) -> None:
 
 
 def read_table(path: str | os.PathLike) -> Any:
-    """Read what `write_table` wrote as a pandas DataFrame: text columns as they were, the others as what they look like, floats to the last bit."""
+    """Read what `write_table` wrote as a pandas DataFrame: text columns as they were, the others as what they look like.
+
+    Floats come back to the last bit.
+    """
     import pandas as pd
 
     with Path(path).open(encoding="utf-8") as file:

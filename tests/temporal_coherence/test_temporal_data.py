@@ -215,10 +215,3 @@ def test_preprocess_clip_is_done_once(clip, tmp_path):
     assert (
         pairs["path_query"][0] == "frames/Rowing/v_Rowing_g08_c01/query_frame_00000.jpg" and (pairs["label"] == 4).all()
     )
-
-
-@pytest.mark.parametrize("content", [b"", b"no picture"])
-def test_a_damaged_frame_is_named(tmp_path, content):
-    (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.jpg' is no readable picture"):
-        pictures.read_picture(tmp_path / "a.jpg")

@@ -31,18 +31,22 @@ SHOWN = 4  # pairs drawn after each epoch
 COLUMNS = ("source", "driving", "deformed", "prediction", "occlusion")
 
 
-def _narrow(num_keypoints: int, width: int, max_width: int, num_blocks: int, **generator: float) -> dict:
+def _narrow(num_keypoints: int, width: int, max_width: int, num_blocks: int, kernel: int, **generator: float) -> dict:
     side = {"width": width, "max_width": max_width, "num_blocks": num_blocks}
     drawing = {"width": 2 * width, "max_width": max_width}
-    drawing |= {f"motion_{name}": value for name, value in drawing.items()}
-    parts = {"detector": side | {"scale": 0.5}, "generator": drawing | generator, "discriminator": side}
+    drawing |= {f"motion_{name}": value for name, value in drawing.items()} | {"kernel": kernel}
+    parts = {
+        "detector": side | {"kernel": kernel, "scale": 0.5},
+        "generator": drawing | generator,
+        "discriminator": side,
+    }
     return {"num_keypoints": num_keypoints, **parts}
 
 
 # The widths of `model.build_*`; vox256 is the original's. The two small ones are for two cores and for small frames.
 WIDTHS = {
-    "tiny64": _narrow(5, 8, 64, 3, num_downs=1, num_residuals=2, motion_blocks=2, scale=0.25),
-    "small128": _narrow(10, 16, 256, 4, num_downs=2, num_residuals=4, motion_blocks=4, scale=0.5),
+    "tiny64": _narrow(5, 8, 64, 3, 3, num_downs=1, num_residuals=2, motion_blocks=2, scale=0.25),
+    "small128": _narrow(10, 16, 256, 4, 7, num_downs=2, num_residuals=4, motion_blocks=4, scale=0.5),
     "vox256": {"num_keypoints": 10, "detector": {}, "generator": {}, "discriminator": {}},
 }
 

@@ -13,7 +13,7 @@ from helpers.face_animation.model import hourglass, motion
 def build_generator(
     size: int | tuple[int, int] = Defaults.size, align_corners: bool = True, *, num_keypoints: int = 10, width: int = 64,
     max_width: int = 512, num_downs: int = 2, num_residuals: int = 6, motion_width: int = 64, motion_max_width: int = 1024,
-    motion_blocks: int = 5, scale: float = 0.25, variance: float = 0.01,
+    motion_blocks: int = 5, kernel: int = 7, scale: float = 0.25, variance: float = 0.01,
 ) -> keras.Model:  # fmt: skip
     """The generator with its dense motion network: a source image in the pose of the driving keypoints.
 
@@ -23,6 +23,7 @@ def build_generator(
         num_keypoints: K.
         width, max_width, num_downs, num_residuals: channels of the first and of the widest convolution, halvings, residual blocks.
         motion_width, motion_max_width, motion_blocks: of the dense motion network's hourglass.
+        kernel: side of the first and the last convolution and of those that end the dense motion network.
         scale: of the source in the dense motion network.
         variance: of the keypoints' heatmaps.
 
@@ -42,16 +43,18 @@ def build_generator(
     shapes = {"value": (num_keypoints, 2), "jacobian": (num_keypoints, 2, 2)}
     points = {name: keras.Input(shapes[name.rpartition("_")[2]], dtype="float32", name=name) for name in names}
     small = layers.AntiAlias(scale, name="dense_motion_network_down")(source)
-    x = hourglass.same_block(source, width, 7, name="first")
+    x = hourglass.same_block(source, width, kernel, name="first")
     for i in range(num_downs):
         x = hourglass.down_block(x, min(max_width, width * 2 ** (i + 1)), name=f"down_blocks_{i}")
 
     widths = {"width": motion_width, "max_width": motion_max_width, "blocks": motion_blocks}
-    outputs = motion.dense_motion(small, points, variance=variance, align_corners=align_corners, **widths)
+    outputs = motion.dense_motion(
+        small, points, variance=variance, align_corners=align_corners, kernel=kernel, **widths
+    )
     x = layers.WarpFeatures(align_corners, name="warp")(x, outputs["deformation"], outputs["occlusion"])
     for i in range(num_residuals):
         x = hourglass.residual_block(x, name=f"bottleneck_r{i}")
     for i in range(num_downs):
         x = hourglass.up_block(x, min(max_width, width * 2 ** (num_downs - 1 - i)), name=f"up_blocks_{i}")
-    prediction = hourglass.sigmoid(hourglass.conv(x, 3, 7, name="final"), name="prediction")
+    prediction = hourglass.sigmoid(hourglass.conv(x, 3, kernel, name="final"), name="prediction")
     return keras.Model({"source": source, **points}, {"prediction": prediction, **outputs}, name="generator")

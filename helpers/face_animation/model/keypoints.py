@@ -57,7 +57,8 @@ class SoftHeatmaps(SoftKeypoints):
 
 def build_keypoint_detector(
     variant: str = "fomm", size: int | tuple[int, int] = Defaults.size, num_keypoints: int = 10, num_blocks: int = 5,
-    align_corners: bool = True, *, width: int = 32, max_width: int = 1024, scale: float = 0.25, temperature: float = 0.1,
+    align_corners: bool = True, *, width: int = 32, max_width: int = 1024, kernel: int = 7, scale: float = 0.25,
+    temperature: float = 0.1,
 ) -> keras.Model:  # fmt: skip
     """The keypoint detector of Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196.
 
@@ -70,6 +71,7 @@ def build_keypoint_detector(
         align_corners: without effect here, so that the options of a generator fit: keypoints always have -1 and 1 at the
             centres of the outermost pixels.
         width, max_width: channels of the first and of the widest block.
+        kernel: side of the two convolutions that end it.
         scale: of the images that the network sees.
         temperature: of the softmax.
 
@@ -90,11 +92,13 @@ def build_keypoint_detector(
         x = hourglass.unet3plus(x, **options)
     else:
         x = hourglass.hourglass(x, convs=2 if variant == "unet" else 1, **options)
-    if min(x.shape[1:3]) < 7:
-        raise ValueError(f"size: the maps must have 7 pixels or more. Received: {x.shape[1:3]} from size={size!r}")
-    logits = hourglass.conv(x, num_keypoints, 7, padding="valid", name="kp")
+    if min(x.shape[1:3]) < kernel:
+        raise ValueError(
+            f"size: the maps must have {kernel} pixels or more. Received: {x.shape[1:3]} from size={size!r}"
+        )
+    logits = hourglass.conv(x, num_keypoints, kernel, padding="valid", name="kp")
     jacobians = keras.layers.Conv2D(
-        4 * num_keypoints, 7, kernel_initializer="zeros", bias_initializer=UnitMatrices(), name="jacobian"
+        4 * num_keypoints, kernel, kernel_initializer="zeros", bias_initializer=UnitMatrices(), name="jacobian"
     )(x)
     outputs = SoftKeypoints(temperature, name="keypoints")(logits, jacobians)
     return keras.Model(images, outputs, name=f"{variant}_keypoints")

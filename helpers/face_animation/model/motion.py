@@ -69,13 +69,13 @@ class CombineMotions(layers.Geometry):
         return mask, ops.sum(mask[..., None] * motions, axis=-2)
 
 
-def dense_motion(images, points, *, variance, align_corners, **widths):
+def dense_motion(images, points, *, variance, align_corners, kernel, **widths):
     """occlusion, mask, deformation and sparse_deformed of `build_generator`."""
     name = "dense_motion_network"
     motions = SparseMotions(variance, align_corners, name=f"{name}_sparse_motions")
     features, motions, deformed = motions(images, *points.values())
     x = hourglass.hourglass(features, name=f"{name}_hourglass", **widths)
-    logits = hourglass.conv(x, features.shape[-1] // 4, 7, name=f"{name}_mask")
+    logits = hourglass.conv(x, features.shape[-1] // 4, kernel, name=f"{name}_mask")
     mask, deformation = CombineMotions(name=f"{name}_combine")(logits, motions)
-    occlusion = hourglass.sigmoid(hourglass.conv(x, 1, 7, name=f"{name}_occlusion"), name="occlusion")
+    occlusion = hourglass.sigmoid(hourglass.conv(x, 1, kernel, name=f"{name}_occlusion"), name="occlusion")
     return {"occlusion": occlusion, "mask": mask, "deformation": deformation, "sparse_deformed": deformed}

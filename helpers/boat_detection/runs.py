@@ -61,6 +61,8 @@ def write_cfg(config: BoatDetectionConfig, num_classes: int, found: np.ndarray |
         return Path(config.network).read_text(encoding="utf-8")
     same = ("size", "width", "subdivisions", "learning_rate", "burn_in", "saturation", "exposure", "hue", "jitter")
     options = {name: getattr(config, name) for name in (*same, "ignore_thresh")}
+    if config.network == "yolov3-tiny" and config.start == "coco":
+        options["masks"] = networks.TINY_MASKS
     if found is not None:
         options["anchors"] = [tuple(round(float(side)) for side in pair) for pair in found]
     return networks.WRITERS[config.network](

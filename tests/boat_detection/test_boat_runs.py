@@ -5,6 +5,7 @@ from helpers import runtime
 runtime.quiet_start()
 
 import dataclasses
+from pathlib import Path
 
 import cv2
 import keras
@@ -12,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.boat_detection import darknet, runs
+from helpers.boat_detection import darknet, metrics, runs
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import finders, scoring
+from helpers.boat_detection.formats.darknet import networks
 from helpers.boat_detection.formats.darknet.optimizers import DarknetSGD
-from helpers.boat_detection.sources import published
+from helpers.boat_detection.sources import local, published
 
 CONFIG = BoatDetectionConfig(
     source="mini", network="yolov3-tiny", width=0.05, size=64, resize="stretch", optimizer="adam", learning_rate=2e-3,
@@ -197,7 +199,9 @@ def test_published_weights(start, loaded, tmp_path, monkeypatch):
     darknet.save_weights(coco, tmp_path / "yolov3-tiny.weights")
     monkeypatch.setattr(published, "fetch_published", lambda name, downloads: downloads / name)
     config = dataclasses.replace(CONFIG, start=start, network="yolov3-tiny", width=1.0, size=416)
-    built = runs.build_network(config, darknet.parse_cfg(runs.write_cfg(config, 1, None)), downloads=tmp_path)
+    cfg = darknet.parse_cfg(runs.write_cfg(config, 1, None))
+    assert cfg.yolo[1].mask == ((1, 2, 3) if start == "coco" else (0, 1, 2)), "the heads come from the file, or are new"
+    built = runs.build_network(config, cfg, downloads=tmp_path)
     same = [
         np.array_equal(*(keras.ops.convert_to_numpy(found.conv.kernel) for found in pair))
         for pair in zip(darknet.convolutions(built), darknet.convolutions(coco), strict=True)
@@ -210,6 +214,28 @@ def test_published_weights(start, loaded, tmp_path, monkeypatch):
 
 
 # --- looking ---
+
+
+TINY_WEIGHTS = runtime.repo_root().parent / "shared" / "data" / "models" / "yolov3-tiny.weights"
+HARBOUR = TINY_WEIGHTS.parents[1] / "boats" / "harbour"
+
+
+@pytest.mark.skipif(not TINY_WEIGHTS.is_file(), reason="needs ../shared")
+def test_the_published_network_finds_boats_with_the_masks_of_its_training():
+    """Darknet's yolov3-tiny.cfg, read right to the last bit, gives the second head anchors that its weights never had."""
+    images = local.find_images(HARBOUR)
+    truths = local.read_boxes(HARBOUR, images, classes=9).assign(**{"class": 0})
+    truths["image"] = truths["image"].map(lambda name: Path(name).stem)
+    found = {}
+    for masks in (None, networks.TINY_MASKS):
+        cfg = darknet.parse_cfg(networks.yolov3_tiny_cfg(1, masks=masks))
+        network = darknet.build_from_cfg(cfg)
+        darknet.load_weights(network, TINY_WEIGHTS, head=[published.COCO_BOAT])
+        finder = finders.Finder(network, cfg, size=416, resize="letterbox", nms=0.45)
+        boxes = finder.find([HARBOUR / name for name in images["image"]])
+        found[masks] = [metrics.average_precision(boxes, truths, iou=iou) for iou in (0.3, 0.5)]
+    assert found[None] == pytest.approx([0.07, 0.01], abs=0.01)
+    assert found[networks.TINY_MASKS] == pytest.approx([0.23, 0.07], abs=0.01)
 
 
 def test_settings_of_a_finder():

@@ -78,6 +78,12 @@ def test_heads(name, heads):
     assert cfg.yolo[0].anchors[-1] == ((344, 319) if name == "yolov3-tiny" else (373, 326))
 
 
+def test_masks_of_the_published_tiny_network():
+    cfg = cfg_files.parse_cfg(networks.yolov3_tiny_cfg(80, masks=networks.TINY_MASKS))
+    assert [head.mask for head in cfg.yolo] == [(3, 4, 5), (1, 2, 3)]
+    assert [head.channels for head in (cfg.layers[15], cfg.layers[22])] == [255, 255]
+
+
 @pytest.mark.parametrize("name", ["yolov3", "yolov3-tiny"])
 def test_written_text_says_what_the_genuine_file_says(name):
     path = SHARED / "darknet" / f"{name}.cfg"

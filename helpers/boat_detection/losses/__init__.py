@@ -36,7 +36,7 @@ class YoloLoss(keras.losses.Loss):
 
     Args:
         anchors: (N, 2) widths and heights in pixels of the network's input, of all heads.
-        masks: per head the indices of its anchors.
+        masks: per head the indices of its anchors; one of two heads is trained in both, as in Darknet.
         num_classes: C.
         dialect: "alexeyab" (ignores a slot only where some class probability is above 0.25) or "pjreddie".
         iou_normalizer: k; None takes 0.75 for alexeyab, 1 for pjreddie.
@@ -86,11 +86,11 @@ class YoloLoss(keras.losses.Loss):
             raise ValueError(f"dialect must be one of {list(IOU_NORMALIZERS)}. Received: dialect={self.dialect!r}")
         if self.coordinates not in COORDINATES:
             raise ValueError(f"coordinates must be one of {COORDINATES}. Received: coordinates={self.coordinates!r}")
-        used = [index for mask in self.masks for index in mask]
-        known, twice = set(used) <= set(range(len(self.anchors))), len(set(used)) < len(used)
-        if not used or not all(self.masks) or not known or twice:
+        known = all(set(mask) <= set(range(len(self.anchors))) for mask in self.masks)
+        twice = any(len(set(mask)) < len(mask) for mask in self.masks)
+        if not self.masks or not all(self.masks) or not known or twice:
             raise ValueError(
-                f"masks must give each head its own indices of the {len(self.anchors)} anchors. Received: masks={self.masks}"
+                f"masks must give each head indices of the {len(self.anchors)} anchors, none twice. Received: masks={self.masks}"
             )
         for name in ("strides", "scale_x_y"):
             value = getattr(self, name)

@@ -11,6 +11,9 @@ from helpers.boat_detection.formats.darknet.sections import format_sections
 
 ANCHORS = ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326))
 TINY_ANCHORS = ((10, 14), (23, 27), (37, 58), (81, 82), (135, 169), (344, 319))
+# Of the two heads of the published yolov3-tiny.weights: 3 is in both, 0 in none. Darknet's yolov3-tiny.cfg says 0, 1, 2 for the
+# second, with which the same weights draw boxes half as large as they should be.
+TINY_MASKS = ((3, 4, 5), (1, 2, 3))
 STAGES = ((64, 1), (128, 2), (256, 8), (512, 8), (1024, 4))  # filters and residual blocks of Darknet-53
 NET = {
     "batch": 64, "subdivisions": 16, "width": 416, "height": 416, "channels": 3, "momentum": 0.9, "decay": 0.0005, "angle": 0,
@@ -26,6 +29,7 @@ MORE = {
 }
 Size = int | tuple[int, int]
 Anchors = Sequence[tuple[float, float]]  # widths and heights
+Masks = Sequence[Sequence[int]]  # per head, the coarsest first, the numbers of its anchors
 
 
 class _Writer:
@@ -55,16 +59,17 @@ class _Writer:
         shape = {"filters": filters, "size": size, "stride": stride, "pad": 1}
         return self.add("convolutional", batch_normalize=1, **shape, activation="leaky")
 
-    def head(self, number: int, heads: int) -> int:
-        """The 1 x 1 convolution and `[yolo]`; head 0 is the coarsest and takes the last anchors."""
+    def head(self, number: int, heads: int, masks: Masks | None = None) -> int:
+        """The 1 x 1 convolution and `[yolo]`; head 0 is the coarsest and takes the last anchors, if `masks` do not say more."""
         each, rest = divmod(len(self.anchors), heads)
         if rest or not each:
             raise ValueError(f"anchors must be a multiple of {heads} pairs. Received: {len(self.anchors)}")
         first = (heads - 1 - number) * each
-        filters = each * (5 + self.num_classes)
+        mask = tuple(masks[number]) if masks else tuple(range(first, first + each))
+        filters = len(mask) * (5 + self.num_classes)
         self.add("convolutional", size=1, stride=1, pad=1, filters=filters, activation="linear")
         flat = tuple(side for pair in self.anchors for side in pair)
-        own = {"mask": tuple(range(first, first + each)), "anchors": flat, "classes": self.num_classes}
+        own = {"mask": mask, "anchors": flat, "classes": self.num_classes}
         return self.add("yolo", **own, num=len(self.anchors), **self.training)
 
     def descend(self, filters: int, *, source: int) -> None:
@@ -144,9 +149,13 @@ def yolov3_spp_cfg(
 
 
 def yolov3_tiny_cfg(
-    num_classes: int, *, size: Size = 416, anchors: Anchors = TINY_ANCHORS, width: float = 1.0, **training: Any
-) -> str:
-    """The text of yolov3-tiny.cfg: seven convolutions and pools, two heads at strides 32 and 16. Arguments as `yolov3_cfg`."""
+    num_classes: int, *, size: Size = 416, anchors: Anchors = TINY_ANCHORS, masks: Masks | None = None, width: float = 1.0,
+    **training: Any,
+) -> str:  # fmt: skip
+    """The text of yolov3-tiny.cfg: seven convolutions and pools, two heads at strides 32 and 16. Arguments as `yolov3_cfg`.
+
+    `masks` are by default the halves of the anchors; the published weights need `TINY_MASKS`.
+    """
     net = _Writer(num_classes, size, anchors, width, training)
     ends = {}
     for filters in (16, 32, 64, 128, 256, 512):
@@ -155,10 +164,10 @@ def yolov3_tiny_cfg(
     net.conv(1024, 3)
     net.conv(256, 1)
     net.conv(512, 3)
-    net.head(0, 2)
+    net.head(0, 2, masks)
     net.descend(128, source=ends[256])
     net.conv(256, 3)
-    net.head(1, 2)
+    net.head(1, 2, masks)
     return net.text()
 
 

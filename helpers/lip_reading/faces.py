@@ -1,7 +1,4 @@
-"""Finds five points of a face in a picture, by YuNet (a file of 0.2 MB) or a Haar cascade, and follows them through a clip.
-
-What OpenCV can do is asked of it, never read from its version: the wheel of OpenCV 5 has no Haar cascades, an old one no YuNet.
-"""
+"""Finds five points of a face in a picture, by YuNet (a file of 0.2 MB), and follows them through a clip."""
 
 import os
 import threading
@@ -20,10 +17,6 @@ POINTS = ("right_eye", "left_eye", "nose", "right_mouth", "left_mouth")  # YuNet
 LONG_SIDE = 320  # pixels: larger pictures are shrunk to it, which finds the same faces in a tenth of the time
 SCORE = 0.7
 SMOOTHING = 5  # frames of the running median
-HAAR_FILES = ("haarcascade_frontalface_alt2.xml", "haarcascade_frontalface_default.xml")
-# Where the points are in a Haar box, as shares of it. The mouth is measured (mean of five real clips); the eyes follow from
-# the mouth being 0.77 eye distances wide. Rough: a tenth of the face's width, so YuNet is better wherever it can be had.
-HAAR_POINTS = np.array([[0.309, 0.39], [0.665, 0.39], [0.487, 0.58], [0.335, 0.775], [0.639, 0.775]], np.float32)
 POINTER = b"version https://git-lfs"
 
 
@@ -40,12 +33,11 @@ def find_face_points(frame: np.ndarray, model_path: str | os.PathLike | None = N
     Raises:
         ValueError: not an RGB uint8 picture, or a file that is no detector (a Git LFS pointer is named as such).
         FileNotFoundError: no file at `model_path`.
-        RuntimeError: this OpenCV has neither detector, or the model could not be downloaded.
+        RuntimeError: this OpenCV is too old for it, or the model could not be downloaded.
     """
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise ValueError(f"frame must be RGB uint8 (H, W, 3). Received: shape {frame.shape}, {frame.dtype}")
-    if model_path is None and (model_path := _default_model()) is None:
-        return _find_by_haar(frame)
+    model_path = _default_model() if model_path is None else model_path
     shrink = max(1.0, max(frame.shape[:2]) / LONG_SIDE)
     size = [max(1, round(side / shrink)) for side in frame.shape[1::-1]]  # OpenCV wants (width, height)
     small = frame if shrink == 1 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
@@ -60,9 +52,12 @@ def find_face_points(frame: np.ndarray, model_path: str | os.PathLike | None = N
 
 
 def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path | None]:
-    """How the lips are found: "yunet" with its file, "haar", "drawn points" (mini without the file), "cropped" or "fixed".
+    """How the lips are found: "yunet" with its file, "drawn points" (mini without the file), "cropped" or "fixed".
 
     The file is kept in `downloads`, the folder of the workspace.
+
+    Raises:
+        manifests.DownloadError: the file could not be had; says what to do by hand.
     """
     if config.lips != "detect":
         return config.lips, None
@@ -70,15 +65,7 @@ def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path 
     if config.source == "mini":  # never asks the network
         path = local_model(folder)
         return ("yunet" if path else "drawn points"), path
-    try:
-        return "yunet", fetch_model(folder)
-    except manifests.DownloadError:
-        return backend(), None  # the same error again where OpenCV has no Haar cascade
-
-
-def backend() -> str:
-    """Which detector `find_face_points` will use: "yunet" or "haar"; the same errors."""
-    return "haar" if _default_model() is None else "yunet"
+    return "yunet", fetch_model(folder)
 
 
 def fetch_model(folder: str | os.PathLike | None = None, **options: float) -> Path:
@@ -177,25 +164,19 @@ def _folder(folder: str | os.PathLike | None) -> Path:
 
 
 @lru_cache(1)
-def _default_model() -> Path | None:
-    """The model's path, or None where the Haar cascade has to do."""
-    if hasattr(cv2, "FaceDetectorYN"):
-        try:
-            return fetch_model()
-        except manifests.DownloadError:
-            if _haar_file() is None:
-                raise
-    elif _haar_file() is None:
-        raise RuntimeError(
-            "this OpenCV has neither FaceDetectorYN nor a Haar cascade, so no face can be found: "
-            "pip install -U opencv-python-headless, or choose lips: fixed with a window"
-        )
-    return None
+def _default_model() -> Path:
+    """The path of the model, downloaded once in a process."""
+    return fetch_model()
 
 
 @lru_cache(8)
 def _detector(path: str, thread: int) -> "cv2.FaceDetectorYN":
     """A detector of one thread's own: it keeps the size of the picture between calls."""
+    if not hasattr(cv2, "FaceDetectorYN"):
+        raise RuntimeError(
+            f"OpenCV {cv2.__version__} has no FaceDetectorYN, so no face can be found; expected 4.5.4 or newer: "
+            "pip install -U opencv-python-headless, or choose lips: fixed with a window"
+        )
     if not Path(path).is_file():
         raise FileNotFoundError(f"no face detector at {path}: fetch it with faces.fetch_model()")
     with Path(path).open("rb") as file:
@@ -211,24 +192,3 @@ def _detector(path: str, thread: int) -> "cv2.FaceDetectorYN":
         except cv2.error as error:
             reason = str(error).splitlines()[0]
     raise ValueError(f"{path} is no face detector that OpenCV can read: {reason}. Remove it, call faces.fetch_model()")
-
-
-def _haar_file() -> Path | None:
-    if not hasattr(cv2, "CascadeClassifier") or not hasattr(getattr(cv2, "data", None), "haarcascades"):
-        return None
-    files = (Path(cv2.data.haarcascades) / name for name in HAAR_FILES)
-    return next((file for file in files if file.is_file()), None)
-
-
-def _find_by_haar(frame: np.ndarray) -> np.ndarray | None:
-    cascade = _cascade(str(_haar_file()), threading.get_ident())
-    boxes = cascade.detectMultiScale(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), 1.1, 4)
-    if not len(boxes):
-        return None
-    x, y, width, height = max(np.asarray(boxes).tolist(), key=lambda box: box[2])
-    return (HAAR_POINTS * (width, height) + (x, y)).astype(np.float32)
-
-
-@lru_cache(8)
-def _cascade(path: str, thread: int) -> "cv2.CascadeClassifier":
-    return cv2.CascadeClassifier(path)

@@ -1,7 +1,6 @@
 """Face points and lip pictures: drawn crosses say where the mouth must land; real faces where the data are present."""
 
 import itertools
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -205,33 +204,18 @@ def test_the_manifest_vouches_for_the_file(tmp_path, capfd):
 @pytest.fixture
 def bare(monkeypatch):
     """No answer of an earlier call is remembered, neither before nor after."""
-    for cache in (faces._default_model, faces._detector, faces._cascade):
+    for cache in (faces._default_model, faces._detector):
         cache.cache_clear()
         monkeypatch.setattr(faces, cache.__name__, cache)
     yield monkeypatch
-    for cache in (faces._default_model, faces._detector, faces._cascade):
+    for cache in (faces._default_model, faces._detector):
         cache.cache_clear()
 
 
-def test_haar_is_used_where_there_is_no_yunet(bare, tmp_path):
-    class Cascade:
-        def __init__(self, path):
-            assert path.endswith(faces.HAAR_FILES[1])
-
-        def detectMultiScale(self, grey, *_):
-            return np.array([[5, 5, 10, 10], [100, 50, 60, 60]]) if grey.any() else ()
-
+def test_an_opencv_without_the_detector_is_named(bare, tmp_path):
     bare.delattr(cv2, "FaceDetectorYN", raising=False)
-    bare.setattr(cv2, "CascadeClassifier", Cascade, raising=False)
-    bare.setattr(cv2, "data", SimpleNamespace(haarcascades=f"{tmp_path}/"), raising=False)
-    with pytest.raises(RuntimeError, match="neither FaceDetectorYN nor a Haar cascade"):  # the class, but no file
-        faces.find_face_points(np.ones((90, 90, 3), np.uint8))
-    (tmp_path / faces.HAAR_FILES[1]).touch()
-    found = faces.find_face_points(np.ones((90, 90, 3), np.uint8))
-    assert faces.backend() == "haar" and found.shape == (5, 2) and found.dtype == np.float32
-    mouth, eyes = found[3:].mean(axis=0), found[1] - found[0]
-    assert np.allclose(mouth, (100 + 0.487 * 60, 50 + 0.775 * 60), atol=0.1) and eyes[0] > 0 and eyes[1] == 0
-    assert faces.find_face_points(np.zeros((90, 90, 3), np.uint8)) is None
+    with pytest.raises(RuntimeError, match=r"OpenCV .* has no FaceDetectorYN.*lips: fixed with a window"):
+        faces.find_face_points(np.ones((90, 90, 3), np.uint8), tmp_path / "model.onnx")
 
 
 def test_without_network_the_error_says_what_to_do(bare):
@@ -239,9 +223,8 @@ def test_without_network_the_error_says_what_to_do(bare):
         raise manifests.DownloadError("By hand: open the page")
 
     bare.setattr(faces.manifests, "fetch", refuse)
-    if faces._haar_file() is None:
-        with pytest.raises(manifests.DownloadError, match="By hand"):
-            faces.find_face_points(np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(manifests.DownloadError, match="By hand"):
+        faces.find_face_points(np.zeros((9, 9, 3), np.uint8))
 
 
 @pytest.mark.skipif(not YUNET.is_file(), reason="needs the detector")

@@ -28,10 +28,20 @@ def repo_root() -> Path:
     return root
 
 
+def _project() -> dict:
+    with (repo_root() / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)["project"]
+
+
 def repo_url() -> str:
     """The public address of the repository, from the one place where it stands: `[project.urls]` in pyproject.toml."""
-    with (repo_root() / "pyproject.toml").open("rb") as file:
-        return tomllib.load(file)["project"]["urls"]["Repository"].rstrip("/")
+    return _project()["urls"]["Repository"].rstrip("/")
+
+
+def user_agent() -> str:
+    """Who asks, as servers are told: `learning-from-video/0.1.0 (+address)`. Some refuse the names of programming libraries."""
+    project = _project()
+    return f"{project['name']}/{project['version']} (+{repo_url()})"
 
 
 def where() -> str:

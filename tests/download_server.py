@@ -24,18 +24,29 @@ def sha(data):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `state.body`; `state.plan` holds what to do with the next requests, then all goes well."""
+    """Serves `state.body`; `state.plan` holds what to do with the next requests, then all goes well.
+
+    As Zenodo does, it refuses whoever calls itself by the name of a library.
+    """
 
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_):
         pass
 
+    def unnamed(self):
+        return (
+            self.headers.get("User-Agent", "").lower().startswith(("python", "curl", "wget"))
+            or "User-Agent" not in self.headers
+        )
+
     def do_HEAD(self):
-        self.head(200, len(self.server.state.body), {})
+        self.head(403, 0, {}) if self.unnamed() else self.head(200, len(self.server.state.body), {})
 
     def do_GET(self):
         state = self.server.state
+        if self.unnamed():
+            return self.head(403, 0, {})
         action = state.plan.pop(0) if state.plan else ""
         asked = {"range": self.headers.get("Range"), "if_range": self.headers.get("If-Range")}
         self.request_notes = {"path": self.path, "sent": 0, **asked}

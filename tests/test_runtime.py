@@ -187,3 +187,8 @@ def test_shares_of_the_cores(monkeypatch):
     assert set(runtime.share_of_cpu(2).values()) == {"2"} and set(runtime.share_of_cpu(9).values()) == {"1"}
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert runtime.share_of_cpu(2)["OMP_NUM_THREADS"] == "4"  # the user's own word stays
+
+
+def test_who_asks_is_told():
+    name, address = runtime.user_agent().split(" ")
+    assert name.startswith("learning-from-video/") and address == f"(+{runtime.repo_url()})"

@@ -28,6 +28,7 @@ Result = TypeVar("Result")
 CHUNK = 1 << 15  # bytes; what a connection that breaks may lose, so small
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+REFUSED = "the host is there and refuses this file, program or network; a browser or another network may be let in"
 HTML_PAGE = "sends a web page (HTML) in place of the file"
 
 
@@ -134,6 +135,7 @@ class Session(requests.Session):
     def __init__(self, timeout: float) -> None:
         super().__init__()
         self.timeout = timeout
+        self.headers["User-Agent"] = runtime.user_agent()  # Zenodo refuses that of `requests` with 403
         self.headers["Accept-Encoding"] = "identity"  # else Content-Length is not the size of the file
 
     def get_adapter(self, url: str) -> requests.adapters.BaseAdapter:
@@ -150,6 +152,8 @@ class Session(requests.Session):
         status = f"HTTP {response.status_code} {response.reason}"
         if response.status_code in TRANSIENT:
             raise TryAgain(status, retry_after(response.headers.get("Retry-After")))
+        if response.status_code == 403:
+            raise SourceFailed(f"{status}: {REFUSED}")
         if response.status_code not in (200, 206, 416):
             raise SourceFailed(status)
         if response.ok and response.headers.get("Content-Type", "").startswith("text/html"):

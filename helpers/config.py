@@ -45,11 +45,34 @@ PRECISIONS = ("float32", "mixed", "mixed_bfloat16", "mixed_float16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What one step takes on a machine: computed from published counts and counted work, unless `measured` says where.
+
+    Attributes:
+        download: bytes that come over the network.
+        disk: bytes that stay when it is done, what was downloaded and is kept included.
+        memory: bytes at its highest.
+        gpu_memory: bytes at its highest.
+        minutes: on the machine that the setting names, a T4 with two cores.
+    """
+
+    download: float = 0.0
+    disk: float = 0.0
+    memory: float = 2e9  # Python with TensorFlow
+    gpu_memory: float = 0.0
+    minutes: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseConfig:
     """The fields that every project has; a project's config adds its own and narrows `source`.
 
     `MACHINE` names those that say how a result is made and never which: steps take them as `uses`.
     """
+
+    def needs(self) -> dict[str, Needs]:
+        """What each step takes, by its name, before anything is downloaded; empty where nobody can know, and for mini."""
+        return {}
 
     source: str = option(help="where the data come from")
     precision: str = option("float32", choices=PRECISIONS, help="dtype policy of Keras")

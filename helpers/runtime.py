@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import platform
 import sys
@@ -145,12 +146,21 @@ def _device(kind: str, name: str, memory: float | None, capability: tuple | None
     return {"kind": kind, "name": name, "memory_gib": memory, "compute_capability": capability}
 
 
-def _cpu() -> list[dict]:
-    memory = None
+def memory() -> float:
+    """Bytes of memory of this machine, or of the container that the process runs in; infinite where no system tells."""
+    found = [math.inf]
     with contextlib.suppress(ValueError, OSError, AttributeError):
-        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(ValueError, OSError):
+            found.append(int(Path(path).read_text()))
+    return min(found)
+
+
+def _cpu() -> list[dict]:
+    size = memory()
     name = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    return [_device("CPU", name, memory, None)]
+    return [_device("CPU", name, round(size / 2**30, 1) if size < math.inf else None, None)]
 
 
 def _jax_devices() -> list[dict]:

@@ -161,7 +161,7 @@ def test_a_killed_step_goes_on_where_it_was(tmp_path, calls):
     assert not list(tmp_path.rglob("*.partial"))
 
 
-def test_ensure_makes_mini_and_names_the_notebook_otherwise(tmp_path, calls, capsys):
+def test_ensure_makes_what_is_missing_and_a_step_alone_names_the_notebook(tmp_path, calls, capsys):
     first = workspace.ensure(STEPS, "preprocess", Config(), tmp_path)
     line = capsys.readouterr().out
     assert calls == ["build_dataset", "preprocess"] and list(first) == calls
@@ -173,10 +173,9 @@ def test_ensure_makes_mini_and_names_the_notebook_otherwise(tmp_path, calls, cap
     )
     assert len(calls) == 2
     real = Config(source="ucf101", clips=7)
-    with pytest.raises(RuntimeError, match="run 00_dataset_build first"):
-        workspace.ensure(STEPS, "preprocess", real, tmp_path)
-    with pytest.raises(RuntimeError, match="build_dataset is not done"):
+    with pytest.raises(RuntimeError, match="build_dataset is not done for this config: run 00_dataset_build first"):
         preprocess(real, tmp_path)
+    assert list(workspace.ensure(STEPS, "preprocess", real, tmp_path)) == ["build_dataset", "preprocess"]
     with pytest.raises(ValueError, match="until must be one of build_dataset, preprocess"):
         workspace.ensure(STEPS, "prepocess", Config(), tmp_path)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from helpers import config as configs
 from helpers import runtime
-from helpers.workspace import code, disk
+from helpers.workspace import code, disk, needs
 
 MARKER = "step.json"
 BEGUN = "begun.json"
@@ -124,6 +124,7 @@ class Step:
         folder = self.folder(config, workspace)
         with disk.lock(folder):
             if not (folder / MARKER).is_file():
+                needs.tell([self], config, workspace)
                 self._work(config, workspace, folder)
         tell_older(self.chain(), config, workspace)
         return self.load(config, workspace)
@@ -280,21 +281,20 @@ def ensure(
 ) -> dict[str, StepResult]:
     """Make sure that the steps up to `until` (included) are done; returns their results by name.
 
-    On drawn mini data (`config.source == "mini"`) missing steps are made on the spot; otherwise the error names the
-    notebook to run first, since a step on real data may download or compute for hours. Prints the same line either way.
+    Missing steps are made on the spot. On genuine data a table says first what they take, with the step after them, which is
+    the calling notebook's own, and what is free here.
 
     Raises:
         ValueError: `until` is no step.
-        RuntimeError: a step is missing and the data are not mini.
+        RuntimeError: what is missing cannot fit here, or needs a GPU that is not here; nothing was begun.
     """
     names = [step.name for step in steps]
     if until not in names:
         raise ValueError(f"until must be one of {', '.join(names)}. Received: until={until!r}")
+    needs.tell(steps[: names.index(until) + 2], config, as_workspace(workspace))
     results = {}
     for step in steps[: names.index(until) + 1]:
-        results[step.name] = step(config, workspace) if config.source == "mini" else step.load(config, workspace)
-    if config.source != "mini":  # each step that was called has looked itself
-        tell_older(steps[: len(results)], config, workspace)
+        results[step.name] = step(config, workspace)
     print("ready: " + ", ".join(result.folder.name for result in results.values()))
     return results
 

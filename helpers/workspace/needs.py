@@ -1,0 +1,87 @@
+"""What steps on genuine data take, told in one table before they begin, and refused with numbers where it cannot fit."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from helpers import runtime
+from helpers.config import Needs
+
+GIGA = 1e9
+COLUMNS = {"download GB": "download", "disk GB": "disk", "memory GB": "memory", "GPU GB": "gpu_memory"}
+_TOLD: set[tuple[Any, str]] = set()
+
+
+def tell(steps: Sequence[Any], config: Any, workspace: Any) -> None:
+    """Print what those of `steps` take that are not done, once in a process, and see whether it fits here.
+
+    Nothing is printed for drawn data, nor where nobody can know what a step takes.
+
+    Raises:
+        RuntimeError: it cannot fit, or a training is among them that needs a GPU; the message has the numbers.
+    """
+    missing = [step.name for step in steps if not step.done(config, workspace)]
+    known = getattr(config, "needs", dict)()
+    if not known or all((config, name) in _TOLD for name in missing):
+        return
+    if "train" in missing:
+        runtime.require_gpu(config)
+    wanted = {name: known[name] for name in missing if name in known}
+    free = shutil.disk_usage(_existing(workspace.root)).free
+    print(
+        "\n".join(
+            [*_lines(wanted), f"free here: {free / GIGA:.0f} GB of disk, {runtime.memory() / GIGA:.0f} GB of memory"]
+        )
+    )
+    refuse(wanted, free=free + begun(workspace, steps[0].project), memory=runtime.memory(), gpu_memory=_gpu_memory())
+    _TOLD.update((config, name) for name in missing)
+
+
+def refuse(wanted: dict[str, Needs], *, free: float, memory: float, gpu_memory: float | None) -> None:
+    """RuntimeError where the steps do not fit into so many bytes; `gpu_memory` is None where no GPU tells its own."""
+    disk = together(wanted).disk
+    problems = [f"{disk / GIGA:.0f} GB of disk, of which {free / GIGA:.0f} GB can be had"] if disk > free else []
+    for what, here, field in (("memory", memory, "memory"), ("GPU memory", gpu_memory, "gpu_memory")):
+        name = max(wanted, key=lambda name: getattr(wanted[name], field))
+        most = getattr(wanted[name], field)
+        if here is not None and most > here:
+            problems.append(f"{most / GIGA:.0f} GB of {what} in step {name}, of {here / GIGA:.0f} GB")
+    if problems:
+        raise RuntimeError(
+            f"this config does not fit here: it needs {' and '.join(problems)}. "
+            "Nothing was begun: take a smaller config, or a larger machine"
+        )
+
+
+def together(wanted: dict[str, Needs]) -> Needs:
+    """All steps one after the other: sums, and the highest of the two memories."""
+    every = list(wanted.values())
+    sums = {name: sum(getattr(need, name) for need in every) for name in ("download", "disk", "minutes")}
+    return Needs(**sums, **{name: max(getattr(need, name) for need in every) for name in ("memory", "gpu_memory")})
+
+
+def begun(workspace: Any, project: str) -> int:
+    """Bytes that downloads and unfinished steps of a project hold already."""
+    places = [workspace.downloads, *(Path(workspace.root) / project).glob("*.partial")]
+    paths = (Path(folder) / name for place in places for folder, _, names in os.walk(place) for name in names)
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _lines(wanted: dict[str, Needs]) -> list[str]:
+    rows = {**wanted, "together": together(wanted)} if len(wanted) > 1 else wanted
+    lines = [f"{'to be made':16}" + "".join(f"{title:>13}" for title in (*COLUMNS, "minutes"))]
+    for name, need in rows.items():
+        sizes = "".join(f"{getattr(need, field) / GIGA:13.1f}" for field in COLUMNS.values())
+        lines.append(f"{name:16}{sizes}{need.minutes:13.0f}")
+    return [*lines, "minutes: computed for a T4 and two cores, not measured"]
+
+
+def _gpu_memory() -> float | None:
+    sizes = [device["memory_gib"] for device in runtime.devices() if device["kind"] == "GPU" and device["memory_gib"]]
+    return min(sizes) * 2**30 if sizes else None
+
+
+def _existing(path: Path) -> Path:
+    return next(place for place in (Path(path).absolute(), *Path(path).absolute().parents) if place.exists())

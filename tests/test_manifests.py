@@ -1,6 +1,7 @@
 """Manifests: the order of a file's sources, what is wrong with a bad one, and the packaged lists of UCF101."""
 
 import csv
+import datetime
 import shutil
 from types import SimpleNamespace
 
@@ -103,6 +104,7 @@ def write_manifest(folder, changes, file_changes):
 
 
 URL = {"url": "https://a.org/a"}
+SEEN = {"date": "2026-01-23", "source": "https://a.org/issues/1", "found": "It answers 403."}
 
 
 @pytest.mark.parametrize(
@@ -138,6 +140,11 @@ URL = {"url": "https://a.org/a"}
         ({}, {"sources": [{**URL, "tls": "off"}]}, "verified, pinned"),
         ({}, {"sources": [{"python": "os.system"}]}, "package.module:function"),
         ({}, {"sources": [{**URL, "tls": "pinned"}], "sha256": None}, "sha256: received None.*tls: pinned"),
+        ({"checked": [{**SEEN, "date": "2026-13"}]}, {}, r"checked\[0\].date: received '2026-13'"),
+        ({"checked": [{**SEEN, "date": datetime.date(2026, 1, 23)}]}, {}, r"checked\[0\].date: .*quote it"),
+        ({"checked": [{**SEEN, "source": "a forum"}]}, {}, r"checked\[0\].source: received 'a forum'"),
+        ({}, {"sources": [{**URL, "checked": [{**SEEN, "found": " "}]}]}, r"sources\[0\].checked\[0\].found"),
+        ({}, {"sources": [{**URL, "checked": [{"date": "2026-01"}]}]}, r"sources\[0\].checked\[0\].source: missing"),
     ],
 )
 def test_a_bad_manifest_is_one_error_with_file_and_key(tmp_path, changes, file_changes, words):
@@ -163,6 +170,24 @@ def test_a_good_manifest_is_read(tmp_path):
         loaded.file("b.zip")
     with pytest.raises(ValueError, match=r"no manifest called 'nope'; there are: .*ucf101"):
         manifests.load_manifest("nope")
+
+
+def test_evidence_is_read_below_a_source_and_below_the_manifest(tmp_path):
+    path = write_manifest(
+        tmp_path, {"checked": [{**SEEN, "address": "b.org"}]}, {"sources": [{**URL, "checked": [SEEN]}]}
+    )
+    loaded = manifests.load_manifest(path)
+    assert loaded.files[0].sources[0].checked == (manifests.Evidence(**SEEN),)
+    assert loaded.checked == (manifests.Evidence(**SEEN, address="b.org"),)
+
+
+def test_ravdess_sums_to_what_another_reader_of_the_record_saw():
+    """Sizes and checksums come from two readers of the record; the second tells a sum of 12.44 GiB for the 24 archives."""
+    files = manifests.load_manifest("ravdess").files
+    assert [file.name for file in files] == [f"Video_Speech_Actor_{actor:02d}.zip" for actor in range(1, 25)]
+    assert round(sum(file.size for file in files) / 2**30, 2) == 12.44
+    assert len({file.md5 for file in files}) == len({file.size for file in files}) == 24
+    assert all(file.sources[0].url.endswith(f"/records/1188976/files/{file.name}") for file in files)
 
 
 def packed_lists():

@@ -50,6 +50,29 @@ def _require(key: str, received: object, good: object, allowed: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What the public says of an address: whether it works. For people who read the manifest; nothing is fetched by it.
+
+    Attributes:
+        date: of the evidence, not of its reading: "YYYY-MM-DD" or "YYYY-MM", in quotes.
+        source: https address of the evidence.
+        found: one sentence.
+        address: which address is meant, where the evidence does not stand below a source.
+    """
+
+    date: str
+    source: str
+    found: str
+    address: str = ""
+
+    def __post_init__(self) -> None:
+        month = re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?", self.date)
+        _require("date", self.date, month, "YYYY-MM-DD or YYYY-MM, in quotes")
+        _require("source", self.source, self.source.startswith("https://"), "the https:// address of the evidence")
+        _require("found", self.found, self.found.strip(), "a sentence")
+
+
+@dataclasses.dataclass(frozen=True)
 class Source:
     """Where a file can be had: exactly one of `url`, `gdrive` and `python`.
 
@@ -58,12 +81,14 @@ class Source:
         gdrive: id of a file on Google Drive.
         python: "package.module:function" that writes the file to the path it is given.
         tls: "pinned" switches the certificate check off for this url alone; the file's sha256 then vouches for it.
+        checked: public evidence that it works, or does not.
     """
 
     url: str | None = None
     gdrive: str | None = None
     python: str | None = None
     tls: str = config.option("verified", choices=("verified", "pinned"))
+    checked: tuple[Evidence, ...] = ()
 
     def __post_init__(self) -> None:
         given = [name for name in ("url", "gdrive", "python") if getattr(self, name) is not None]
@@ -128,7 +153,10 @@ class PackedList:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """A data set: what it is, under which terms, its files, the packaged lists, and counts that a reader can assert."""
+    """A data set: what it is, under which terms, its files, the packaged lists, and counts that a reader can assert.
+
+    `checked` is evidence of addresses that stand below no file.
+    """
 
     name: str
     title: str
@@ -139,6 +167,7 @@ class Manifest:
     files: tuple[File, ...]
     lists: tuple[PackedList, ...] = ()
     counts: dict = dataclasses.field(default_factory=dict)
+    checked: tuple[Evidence, ...] = ()
 
     def __post_init__(self) -> None:
         names = [file.name for file in self.files]

@@ -51,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--workspace", type=Path, metavar="DIR", help="default: workspace/ in the repository")
     command.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="folder that outlives the machine, such as a mounted Drive: finished steps are packed there",
+    )
+    command.add_argument(
         "--jobs",
         type=_count,
         metavar="N",
@@ -82,6 +88,8 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
         _greet(arguments.projects[0], config)
     workspace = arguments.workspace or Path(os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace")
     workspace = workspace.expanduser().resolve()
+    if arguments.keep:
+        os.environ["COURSE_KEEP"] = str(arguments.keep.expanduser().resolve())
     reports = (arguments.html or workspace / "report").expanduser().resolve()
     jobs = arguments.jobs or (2 if config == "mini" and runtime.cpu_count() > 1 else 1)
     options = {"until": arguments.until, "save": arguments.save, "jobs": min(jobs, len(projects))}

@@ -180,14 +180,6 @@ def test_ensure_makes_what_is_missing_and_a_step_alone_names_the_notebook(tmp_pa
         workspace.ensure(STEPS, "prepocess", Config(), tmp_path)
 
 
-def test_kept_steps_live_on_the_other_disk(tmp_path):
-    place = workspace.Workspace(tmp_path / "fast", tmp_path / "drive")
-    workspace.ensure(STEPS, "preprocess", Config(), place)
-    assert len(list((tmp_path / "fast" / build_dataset.project).glob("0_*/step.json"))) == 1
-    assert len(list((tmp_path / "drive" / build_dataset.project).glob("1_*/step.json"))) == 1
-    assert place.downloads == tmp_path / "drive" / "downloads"
-
-
 @pytest.mark.parametrize("text", ["", "{", '{"config": {}}', "[]"])
 def test_a_damaged_marker_is_named(tmp_path, text):
     folder = build_dataset(Config(), tmp_path).folder

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from helpers.training import checkpoints, devices
 from helpers.training.feed import Feed
-from helpers.workspace import disk
+from helpers.workspace import disk, packs
 
 COLUMNS = ("time", "epoch", "step", "hours", "saved", "learning_rate", "steps_per_second")
 FINAL = "final.weights.h5"
@@ -325,6 +325,7 @@ class _Run(keras.callbacks.Callback):
         path = None
         if self.index == 0:
             path = checkpoints.save(self.folder, self.model, arrays, info=info, keep=self.keep)
+            packs.checkpoint()
         devices.wait(f"state {self.step}")
         return path
 

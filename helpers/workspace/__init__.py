@@ -19,7 +19,7 @@ from typing import Any
 
 from helpers import config as configs
 from helpers import runtime
-from helpers.workspace import code, disk, needs
+from helpers.workspace import code, disk, needs, packs
 
 MARKER = "step.json"
 BEGUN = "begun.json"
@@ -32,7 +32,8 @@ class Workspace:
 
     Attributes:
         root: folder on a fast local disk.
-        kept: folder that outlives the machine (Google Drive) for downloads and for steps marked `keep`; default `root`.
+        kept: folder that outlives the machine (Google Drive), which gets every finished step as one packed file, and a training
+            under way every ten minutes; a new machine goes on from there.
     """
 
     root: Path
@@ -41,7 +42,7 @@ class Workspace:
     @property
     def downloads(self) -> Path:
         """Folder of downloaded archives, shared by all projects."""
-        return (self.kept or self.root) / "downloads"
+        return self.root / "downloads"
 
 
 def as_workspace(workspace: Workspace | str | os.PathLike) -> Workspace:
@@ -92,7 +93,7 @@ class Step:
         after: the step before this one.
         fingerprint: `(config) -> JSON-able` describing what else decides the result: files from outside the workspace, tables
             of the code; part of the hash.
-        keep: the folder belongs on `Workspace.kept`.
+        keep: it takes long, so `Workspace.kept` gets its unfinished work too.
     """
 
     body: Callable[[Any, Workspace, Path], dict]
@@ -123,7 +124,7 @@ class Step:
         workspace = as_workspace(workspace)
         folder = self.folder(config, workspace)
         with disk.lock(folder):
-            if not (folder / MARKER).is_file():
+            if not self.done(config, workspace):
                 needs.tell([self], config, workspace)
                 self._work(config, workspace, folder)
         tell_older(self.chain(), config, workspace)
@@ -135,7 +136,10 @@ class Step:
         began = time.time()
         declared = {name for step in self.chain() for name in (*step.reads, *step.uses)}
         seen = configs.view(config, declared, f"step {self.name} of {self.project}")
-        with disk.explain_disk_errors(folder):
+        pack = self._pack(config, workspace)
+        with disk.explain_disk_errors(folder), packs.keeping(partial, pack if self.keep else None):
+            if pack and self.keep and not partial.exists():
+                packs.restore_state(pack, partial)
             partial.mkdir(parents=True, exist_ok=True)
             sources = self._sources_at_begin(partial)
             marker = {
@@ -151,6 +155,14 @@ class Step:
             disk.write_json(partial / MARKER, marker)
             (partial / BEGUN).unlink()
             partial.replace(folder)
+        if pack and packs.save(folder, pack):
+            for slot in packs.slots(pack):
+                packs.empty(slot)
+            packs.copy_small(workspace.downloads, workspace.kept / "downloads")
+
+    def _pack(self, config: Any, workspace: Workspace) -> Path | None:
+        name = self.folder(config, workspace).name
+        return workspace.kept / self.project / f"{name}.tar" if workspace.kept else None
 
     def _sources_at_begin(self, partial: Path) -> dict[str, str]:
         """The code that began this work, perhaps before a kill; one line where it is not today's."""
@@ -198,13 +210,16 @@ class Step:
 
     def folder(self, config: Any, workspace: Workspace | str | os.PathLike) -> Path:
         """Where the finished step stands or will stand."""
-        workspace = as_workspace(workspace)
-        root = (workspace.kept or workspace.root) if self.keep else workspace.root
+        root = as_workspace(workspace).root
         return Path(root) / self.project / f"{self.number}_{self.name}-{self.digest(config)}"
 
     def done(self, config: Any, workspace: Workspace | str | os.PathLike) -> bool:
-        """Whether the finished step stands in the workspace."""
-        return (self.folder(config, workspace) / MARKER).is_file()
+        """Whether the finished step stands in the workspace; one that stands packed on `kept` is unpacked first."""
+        workspace = as_workspace(workspace)
+        folder, pack = self.folder(config, workspace), self._pack(config, workspace)
+        if pack and not folder.exists():
+            packs.restore(pack, folder)
+        return (folder / MARKER).is_file()
 
     def load(self, config: Any, workspace: Workspace | str | os.PathLike) -> StepResult:
         """Read a finished step.
@@ -336,11 +351,22 @@ def forget(steps: list[Step], begin: str, config: Any, workspace: Workspace | st
                 if place.is_dir():
                     shutil.rmtree(place)
                     gone.append(place.name)
+            if pack := step._pack(config, as_workspace(workspace)):
+                for place in (pack, *packs.slots(pack)):
+                    packs.empty(place)
     return gone
 
 
 def open_workspace(*, drive: bool = False) -> Workspace:
-    """The workspace of a notebook: COURSE_WORKSPACE, else `workspace/` in the repository; what is kept on Drive if asked."""
+    """The workspace of a notebook: COURSE_WORKSPACE, else `workspace/` in the repository.
+
+    What outlives the machine goes to Drive, if asked, else to the folder that COURSE_KEEP names.
+    """
     root = Path(os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace").expanduser().resolve()
     mounted = runtime.mount_drive(drive)
-    return Workspace(root, mounted / "learning-from-video" if mounted else None)
+    kept = mounted / "learning-from-video" if mounted else None
+    if kept is None and os.environ.get("COURSE_KEEP"):
+        kept = Path(os.environ["COURSE_KEEP"]).expanduser().resolve()
+    if kept:
+        packs.copy_small(kept / "downloads", root / "downloads")
+    return Workspace(root, kept)

@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--html", type=Path, metavar="DIR", help="place of the report; default: WORKSPACE/report")
     command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
     command.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something differs")
+    command.add_argument(
+        "--from-git", action="store_true", help="first write the address of git's remote `origin` into pyproject.toml"
+    )
     return parser
 
 
@@ -96,6 +99,8 @@ def _greet(project: str, config: str) -> None:
 
 
 def _badges_command(arguments: argparse.Namespace) -> int:
+    if arguments.from_git:
+        print(f"address: {notebooks.take_address()}")
     changed = notebooks.rewrite_addresses(check=arguments.check)
     for name in changed:
         print(f"{'differs' if arguments.check else 'rewritten'}: {name}")

@@ -250,11 +250,11 @@ DRIVER = """
 import subprocess, sys, types
 if sys.argv[2] == "colab":
     sys.modules["google.colab"] = types.ModuleType("google.colab")
-call = subprocess.check_call
-def check_call(command):
-    print("pip" if "pip" in command else "git")
-    return 0 if "pip" in command else call(command)
-subprocess.check_call = check_call
+original = subprocess.call
+def call(command, **options):
+    print("pip" if "pip" in command else "git", flush=True)
+    return 0 if "pip" in command else original(command, **options)
+subprocess.call = call
 exec(open(sys.argv[1]).read())
 print(runtime.__file__)
 """
@@ -301,7 +301,11 @@ def test_setup_elsewhere_finds_the_clone_or_says_what_to_do(tiny_course, tmp_pat
     lost = tmp_path / "lost"
     lost.mkdir()
     done = run_setup(source, cwd=lost, colab=False)
-    assert done.returncode == 1 and f"the course is not here: git clone {tiny_course.as_uri()}" in done.stderr
+    assert (
+        done.returncode == 1
+        and f"the course is not here: open the notebook inside a clone of it: git clone {tiny_course.as_uri()}"
+        in done.stderr
+    )
 
 
 # ---- how pytest runs the notebooks ----

@@ -1,6 +1,6 @@
 """Training that can be killed at any moment.
 
-The parts are `loop`, `checkpoints`, `prefetching`, `feed`, `devices`, `gradients`, and the mirror: `remote_log`, `retries`, `sinks`.
+The parts: `loop`, `checkpoints`, `prefetching`, `feed`, `devices`, `gradients`, and the mirror: `remote_log`, `retries`, `sinks`.
 """
 
 from helpers.training.devices import initialize_processes, strategy

@@ -1,4 +1,4 @@
-"""Command line: `python -m helpers run` executes the notebooks headless, `python -m helpers badges` renews links."""
+"""Command line: `python -m helpers run` executes the notebooks headless, `badges` renews links, `addresses` asks them."""
 
 import argparse
 import difflib
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from helpers import runtime
-from helpers.course import notebooks
+from helpers.course import addresses, notebooks
 from helpers.course.runner import find_notebooks, run
 from helpers.workspace import NOTEBOOKS
 
@@ -63,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--from-git", action="store_true", help="first write the address of git's remote `origin` into pyproject.toml"
     )
+    command = commands.add_parser("addresses", help="ask whether data and badges are still where the course says")
+    command.add_argument(
+        "manifests", nargs="*", metavar="MANIFEST", help="such as ucf101; default: all, and the badges"
+    )
     return parser
 
 
@@ -109,6 +113,12 @@ def _badges_command(arguments: argparse.Namespace) -> int:
     return int(bool(changed) and arguments.check)
 
 
+def _addresses_command(arguments: argparse.Namespace) -> int:
+    lines, asked = addresses.problems(arguments.manifests, retries=2)
+    print("\n".join([*lines, f"{asked} addresses asked, {len(lines)} do not answer as they should"]))
+    return int(bool(lines))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code (bad arguments: SystemExit with code 2)."""
     parser = _parser()
@@ -116,6 +126,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.command == "badges":
             return _badges_command(arguments)
+        if arguments.command == "addresses":
+            return _addresses_command(arguments)
         return _run_command(parser, arguments)
     except KeyboardInterrupt:
         return 130

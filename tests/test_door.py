@@ -117,11 +117,8 @@ def test_the_door_asks_for_what_requirements_name():
 # ---- before there is a clone: the cell itself ----
 
 URL = "https://github.com/someone/a-course"
-NO_PIP = (
-    "import subprocess; call = subprocess.call; subprocess.call = lambda c, **o: 0 if 'pip' in c else call(c, **o)\n"
-)
 LOST = {  # address, whether git is there, machine -> the last line
-    "the placeholder": ("https://github.com/OWNER/a-course", True, COLAB, "write its GitHub account in place of OWNER, and run"),
+    "the placeholder": ("https://github.com/OWNER/a-course", True, COLAB, "run this cell again; first put its GitHub account in place of OWNER"),
     "the placeholder elsewhere": ("https://github.com/OWNER/a-course", True, "", "in place of OWNER"),
     "unreachable": ("file:///nowhere/a-course", True, COLAB, "see that file:///nowhere/a-course opens in a browser, then run this"),
     "no git": (URL, False, COLAB, "install git, then run this cell again"),
@@ -140,7 +137,8 @@ def test_a_course_that_cannot_be_fetched(tmp_path, name):
         (tmp_path / "bin" / "git").write_text(f'{script}exec "{shutil.which("git")}" "$@"\n')
         (tmp_path / "bin" / "git").chmod(0o755)
     (tmp_path / "bin" / "sh").symlink_to(shutil.which("sh"))
-    lines = run_cell(notebooks.setup_cell(url), NO_PIP + before, cwd=tmp_path, PATH=str(tmp_path / "bin"))
+    (tmp_path / "bin" / "pip").symlink_to(shutil.which("true"))
+    lines = run_cell(notebooks.setup_cell(url), before, cwd=tmp_path, PATH=str(tmp_path / "bin"))
     assert lines[-1].startswith("FileNotFoundError: the course is not here: ") and words in lines[-1], lines
     frames = [line for line in lines if line.startswith(("File ", "Cell ", "Input ", "<ipython"))]
     assert len(frames) == 1, lines  # the cell's own, and none behind it

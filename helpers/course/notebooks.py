@@ -36,18 +36,18 @@ from pathlib import Path
 url = "{url}"
 here, name, way = Path.cwd(), url.rsplit("/", 1)[-1], f"open the notebook inside a clone of it: git clone {{url}}"
 if "google.colab" in sys.modules and not Path(name).exists():
-    subprocess.call([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "remotezip", "rarfile", "av"])
-    done = subprocess.call(f"GIT_TERMINAL_PROMPT=0 git clone --quiet --depth 1 {{url}} {{name}}", shell=True)
+    done = subprocess.call(f"pip install -q --no-deps remotezip rarfile av; git clone -q --depth 1 {{url}}", shell=True)
     way = f"{{'install git' if done == 127 else f'see that {{url}} opens in a browser'}}, then run this cell again"
 root = next((p for p in [here / name, here, *here.parents] if (p / "helpers" / "runtime.py").is_file()), None)
 if root is None:
-    way = "in this cell, write its GitHub account in place of OWNER, and run it again" if "/OWNER/" in url else way
-    raise FileNotFoundError(f"the course is not here: {{way}}")
+    raise FileNotFoundError(f"the course is not here: {{way}}{note}")
 sys.path.insert(0, str(root))
 
 from helpers import runtime
 
 runtime.quiet_start()"""
+# What the setup cell says besides, while the address is not set.
+PLACEHOLDER = "; first put its GitHub account in place of OWNER above"
 
 PAGE = """\
 <!DOCTYPE html>
@@ -110,7 +110,8 @@ def take_address() -> str:
 
 def setup_cell(url: str | None = None) -> str:
     """Source of the first code cell of every notebook; `url` is what it clones in Colab, default the public address."""
-    return SETUP.format(url=url or address()[0])
+    url = url or address()[0]
+    return SETUP.format(url=url, note=PLACEHOLDER if "/OWNER/" in url else "")
 
 
 def badge(path: str | os.PathLike) -> str:

@@ -1,4 +1,4 @@
-"""Command line: `python -m helpers run` executes the notebooks headless, `python -m helpers badges` renews links."""
+"""Command line: `python -m helpers run` executes the notebooks headless, `badges` renews links, `addresses` asks them."""
 
 import argparse
 import difflib
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from helpers import runtime
-from helpers.course import notebooks
+from helpers.course import addresses, notebooks
 from helpers.course.runner import find_notebooks, run
 from helpers.workspace import NOTEBOOKS
 
@@ -66,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--html", type=Path, metavar="DIR", help="place of the report; default: WORKSPACE/report")
     command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
     command.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something differs")
+    command.add_argument(
+        "--from-git", action="store_true", help="first write the address of git's remote `origin` into pyproject.toml"
+    )
+    command = commands.add_parser("addresses", help="ask whether data and badges are still where the course says")
+    command.add_argument(
+        "manifests", nargs="*", metavar="MANIFEST", help="such as ucf101; default: all, and the badges"
+    )
     return parser
 
 
@@ -104,12 +111,20 @@ def _greet(project: str, config: str) -> None:
 
 
 def _badges_command(arguments: argparse.Namespace) -> int:
+    if arguments.from_git:
+        print(f"address: {notebooks.take_address()}")
     changed = notebooks.rewrite_addresses(check=arguments.check)
     for name in changed:
         print(f"{'differs' if arguments.check else 'rewritten'}: {name}")
     if changed and arguments.check:
         print("run: python -m helpers badges")
     return int(bool(changed) and arguments.check)
+
+
+def _addresses_command(arguments: argparse.Namespace) -> int:
+    lines, asked = addresses.problems(arguments.manifests, retries=2)
+    print("\n".join([*lines, f"{asked} addresses asked, {len(lines)} do not answer as they should"]))
+    return int(bool(lines))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -119,6 +134,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.command == "badges":
             return _badges_command(arguments)
+        if arguments.command == "addresses":
+            return _addresses_command(arguments)
         return _run_command(parser, arguments)
     except KeyboardInterrupt:
         return 130

@@ -1,5 +1,7 @@
 """Where am I, which devices, which precision, which seed: everything a notebook needs to know of its machine."""
 
+from __future__ import annotations  # so that a Python too old for the course reads as far as the door, which says so
+
 import contextlib
 import importlib.metadata
 import math
@@ -7,9 +9,10 @@ import os
 import platform
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+
+from helpers.course import door
 
 PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "opencv-python", "pandas", "scikit-learn")
 
@@ -30,6 +33,8 @@ def repo_root() -> Path:
 
 
 def _project() -> dict:
+    import tomllib
+
     with (repo_root() / "pyproject.toml").open("rb") as file:
         return tomllib.load(file)["project"]
 
@@ -106,7 +111,12 @@ def quiet_start() -> None:
 
     oneDNN is turned on unless TF_ENABLE_ONEDNN_OPTS says otherwise: TensorFlow itself does so only on CPUs with AVX-512 VNNI, and
     elsewhere a 3-D convolution takes up to a hundred times longer.
+
+    Raises:
+        door.NotReadyError: this Python, backend or environment cannot run the course; says what to press or type.
     """
+    colab = where().startswith("colab") or "google.colab" in sys.modules
+    door.check(colab=colab)
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # 3 hides errors too: those that matter come as exceptions, and oneDNN calls it one that a CPU lacks AVX-512.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -114,6 +124,7 @@ def quiet_start() -> None:
     with quiet_stderr():
         import keras
 
+        door.check_keras(keras.__version__, colab=colab)
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 

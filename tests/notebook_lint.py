@@ -66,6 +66,12 @@ def clean_sources(notebook: NotebookNode, path: Path) -> Iterator[str]:
             yield f"cell {number} has a line that begins with ! or %"
 
 
+def any_backend(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    for number, cell in enumerate(notebook.cells, 1):
+        if cell.cell_type == "code" and re.search(r"\b(import|from) (tensorflow|jax)\b", cell.source):
+            yield f"cell {number} imports a backend of Keras: notebooks run on TensorFlow and on JAX"
+
+
 def size(notebook: NotebookNode, path: Path) -> Iterator[str]:
     if (received := len(nbformat.writes(notebook).encode())) > MAX_BYTES:
         yield f"the file has {received} bytes, allowed are {MAX_BYTES}"
@@ -153,6 +159,7 @@ RULES: tuple[Callable[[NotebookNode, Path], Iterator[str]], ...] = (
     executed,
     clean_outputs,
     clean_sources,
+    any_backend,
     size,
     title,
     setup,

@@ -1,6 +1,7 @@
 import base64
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -370,6 +371,53 @@ def test_badges_command_lists_and_repairs(repository, monkeypatch, capsys):
     nbformat.write(new_notebook(cells=[new_markdown_cell("# Title")]), path)
     assert main(["badges"]) == 1
     assert "0 code cells tagged setup" in capsys.readouterr().err
+
+
+ORIGINS = [
+    "https://github.com/some-one/a.course.git",
+    "git@github.com:some-one/a.course.git",
+    "https://github.com/some-one/a.course/",
+]
+ORIGINS += ["ssh://git@github.com/some-one/a.course", "https://x-token:abc@github.com/some-one/a.course"]
+
+
+def git(folder, *arguments):
+    subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_badges_take_the_address_from_git_when_asked(repository, capsys, origin):
+    (repository / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    path = make(repository, "lip_reading/00_dataset_build", new_markdown_cell("# Title"), "# tags: setup\n1")
+    git(repository, "init", "-q")
+    git(repository, "remote", "add", "origin", origin)
+    assert main(["badges", "--from-git"]) == 0
+    assert "address: https://github.com/some-one/a.course\n" in capsys.readouterr().out
+    assert runtime.repo_url() == "https://github.com/some-one/a.course"
+    differing = set((repository / "pyproject.toml").read_text().splitlines())
+    assert len(differing - set((ROOT / "pyproject.toml").read_text().splitlines())) == 1
+    cells = nbformat.read(path, as_version=4).cells
+    assert "github/some-one/a.course/blob/main" in cells[0].source
+    assert 'url = "https://github.com/some-one/a.course"' in cells[1].source
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+@pytest.mark.parametrize("origin", [None, "https://gitlab.com/a/b.git", "/somewhere/a"])
+def test_badges_refuse_an_origin_that_colab_cannot_open(repository, capsys, origin):
+    (repository / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    before = (repository / "pyproject.toml").read_bytes()
+    git(repository, "init", "-q")
+    if origin:
+        git(repository, "remote", "add", "origin", origin)
+    assert main(["badges", "--from-git"]) == 1
+    error = capsys.readouterr().err
+    assert (
+        "must give an address on GitHub" in error
+        and "git remote add origin" in error
+        and (origin or "No such") in error
+    )
+    assert (repository / "pyproject.toml").read_bytes() == before
 
 
 def test_the_address_comes_from_pyproject():

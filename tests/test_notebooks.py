@@ -104,6 +104,8 @@ HOSTILE = [
     (set_output("stream", name="stdout", text="C:\\Users\\ann"), "absolute path C:\\Users\\ann"),
     (add_source(3, "path = '/Users/ann/clips'"), "cell 4 names the absolute path /Users/ann/clips"),
     (add_source(2, "see file:///root/a"), "cell 3 names the absolute path file:///root/a"),
+    (add_source(3, "import tensorflow as tf"), "cell 4 imports a backend of Keras"),
+    (add_source(3, "from jax import numpy"), "cell 4 imports a backend of Keras"),
     (add_source(3, "!ls"), "begins with ! or %"),
     (add_source(3, "if True:\n    %timeit 1"), "begins with ! or %"),
     (set_output("display_data", data={"image/png": "A" * 600_000}), "allowed are 600000"),
@@ -235,8 +237,12 @@ def test_an_address_that_colab_cannot_open_is_refused(monkeypatch, url):
         notebooks.address()
 
 
-def test_the_setup_cell_is_short_formatted_and_plain():
-    source = notebooks.setup_cell("https://github.com/" + "o" * 39 + "/" + "n" * 30)
+LONGEST = "https://github.com/" + "o" * 39 + "/" + "n" * 30
+
+
+@pytest.mark.parametrize("url", [LONGEST, "https://github.com/OWNER/learning-from-video"])
+def test_the_setup_cell_is_short_formatted_and_plain(url):
+    source = notebooks.setup_cell(url)
     assert len(source.splitlines()) <= 20
     compile(source, "setup", "exec")
     ruff = shutil.which("ruff") or str(Path(sys.executable).with_name("ruff"))
@@ -250,11 +256,12 @@ DRIVER = """
 import subprocess, sys, types
 if sys.argv[2] == "colab":
     sys.modules["google.colab"] = types.ModuleType("google.colab")
-call = subprocess.check_call
-def check_call(command):
-    print("pip" if "pip" in command else "git")
-    return 0 if "pip" in command else call(command)
-subprocess.check_call = check_call
+original = subprocess.call
+def call(command, shell):
+    pip, git = command.split("; ")
+    print("pip" if pip.startswith("pip install") else pip, "git" if git.startswith("git clone") else git, flush=True)
+    return original(git, shell=shell)
+subprocess.call = call
 exec(open(sys.argv[1]).read())
 print(runtime.__file__)
 """
@@ -301,7 +308,11 @@ def test_setup_elsewhere_finds_the_clone_or_says_what_to_do(tiny_course, tmp_pat
     lost = tmp_path / "lost"
     lost.mkdir()
     done = run_setup(source, cwd=lost, colab=False)
-    assert done.returncode == 1 and f"the course is not here: git clone {tiny_course.as_uri()}" in done.stderr
+    assert (
+        done.returncode == 1
+        and f"the course is not here: open the notebook inside a clone of it: git clone {tiny_course.as_uri()}"
+        in done.stderr
+    )
 
 
 # ---- how pytest runs the notebooks ----

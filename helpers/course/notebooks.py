@@ -4,6 +4,7 @@ import copy
 import html
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -33,18 +34,20 @@ import sys
 from pathlib import Path
 
 url = "{url}"
-here, name = Path.cwd(), url.rsplit("/", 1)[-1]
+here, name, way = Path.cwd(), url.rsplit("/", 1)[-1], f"open the notebook inside a clone of it: git clone {{url}}"
 if "google.colab" in sys.modules and not Path(name).exists():
-    subprocess.check_call([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "remotezip", "rarfile", "av"])
-    subprocess.check_call(["git", "clone", "--quiet", "--depth", "1", url, name])
+    done = subprocess.call(f"pip install -q --no-deps remotezip rarfile av; git clone -q --depth 1 {{url}}", shell=True)
+    way = f"{{'install git' if done == 127 else f'see that {{url}} opens in a browser'}}, then run this cell again"
 root = next((p for p in [here / name, here, *here.parents] if (p / "helpers" / "runtime.py").is_file()), None)
 if root is None:
-    raise FileNotFoundError(f"the course is not here: git clone {{url}}  and open the notebook inside the clone")
+    raise FileNotFoundError(f"the course is not here: {{way}}{note}")
 sys.path.insert(0, str(root))
 
 from helpers import runtime
 
 runtime.quiet_start()"""
+# What the setup cell says besides, while the address is not set.
+PLACEHOLDER = "; first put its GitHub account in place of OWNER above"
 
 PAGE = """\
 <!DOCTYPE html>
@@ -80,9 +83,35 @@ def address() -> tuple[str, str]:
     return url, found[1]
 
 
+def take_address() -> str:
+    """Write the address of git's remote `origin` into pyproject.toml, from which all others are derived; returns it.
+
+    Raises:
+        ValueError: there is no such remote, or it is not on GitHub.
+    """
+    root = runtime.repo_root()
+    try:
+        done = subprocess.run(["git", "remote", "get-url", "origin"], cwd=root, capture_output=True, text=True)
+        received = done.stdout.strip() or done.stderr.strip()
+    except FileNotFoundError:
+        received = "no git"
+    found = re.fullmatch(r"(?:https://|ssh://|git@)(?:[^@/]+@)?github\.com[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/?", received)
+    if not found:
+        raise ValueError(
+            f"git remote get-url origin must give an address on GitHub. Received: {received!r}; "
+            "type  git remote add origin https://github.com/<owner>/<name>"
+        )
+    url, path = f"https://github.com/{found[1]}", root / "pyproject.toml"
+    text = path.read_text(encoding="utf-8")
+    with atomic_write(path, "w") as file:
+        file.write(re.sub(r'^Repository = ".*"$', f'Repository = "{url}"', text, flags=re.MULTILINE))
+    return url
+
+
 def setup_cell(url: str | None = None) -> str:
     """Source of the first code cell of every notebook; `url` is what it clones in Colab, default the public address."""
-    return SETUP.format(url=url or address()[0])
+    url = url or address()[0]
+    return SETUP.format(url=url, note=PLACEHOLDER if "/OWNER/" in url else "")
 
 
 def badge(path: str | os.PathLike) -> str:

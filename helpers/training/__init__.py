@@ -1,10 +1,11 @@
 """Training that can be killed at any moment.
 
-The parts are `loop`, `checkpoints`, `prefetching`, `feed`, `devices`, and the mirror: `remote_log`, `retries`, `sinks`.
+The parts: `loop`, `checkpoints`, `prefetching`, `feed`, `devices`, `gradients`, and the mirror: `remote_log`, `retries`, `sinks`.
 """
 
 from helpers.training.devices import initialize_processes, strategy
+from helpers.training.gradients import value_and_gradients
 from helpers.training.loop import fit
 from helpers.training.prefetching import prefetch
 
-__all__ = ["fit", "initialize_processes", "prefetch", "strategy"]
+__all__ = ["fit", "initialize_processes", "prefetch", "strategy", "value_and_gradients"]

@@ -1,0 +1,77 @@
+"""Whether the addresses that the course names still answer, with the sizes it expects; asked by HEAD, nothing is downloaded."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+from helpers import runtime
+from helpers.course.notebooks import COLAB
+from helpers.fetch import downloads, manifests
+
+LINK = re.compile(rf"{COLAB}/github/([\w.-]+/[\w.-]+)/blob/([\w./-]+\.ipynb)")
+RAW = "https://raw.githubusercontent.com"
+
+
+def ask(url: str, size: int | None = None, *, pinned: bool = False, **options: float) -> str:
+    """What is wrong with the answer of an address; "" if nothing.
+
+    A host that refuses HEAD is asked by GET, whose body is not read.
+
+    Args:
+        size: bytes that the answer must announce; None where they are not known.
+        pinned: the host's certificate is not checked.
+        **options: those of `Patience`.
+    """
+    patience, verify = downloads.Patience(**options), {"verify": False} if pinned else {}
+    with downloads.Session(patience.timeout) as session:
+        for method in ("HEAD", "GET"):
+            try:
+                response = patience.insist(
+                    lambda method=method: session.request(method, url, allow_redirects=True, stream=True, **verify)
+                )
+            except downloads.SourceFailed as error:
+                problem = str(error)
+                continue
+            response.close()
+            found = response.headers.get("Content-Length", "")
+            if size is None or found == str(size):
+                return ""
+            problem = f"announces {found} bytes, expected {size}" if found else f"tells no size, expected {size} bytes"
+        return problem
+
+
+def of_manifests(names: Sequence[str] = ()) -> Iterator[tuple[str, manifests.Source, int | None]]:
+    """File (`manifest/name`), source and size of every address in the manifests called `names`, default all of them."""
+    folder = runtime.repo_root() / "data_manifests"
+    for name in names or sorted(path.stem for path in folder.glob("*.yaml")):
+        for file in manifests.load_manifest(name).files:
+            yield from ((f"{name}/{file.name}", source, file.size) for source in file.sources if source.url)
+
+
+def of_badges() -> list[tuple[str, str]]:
+    """Each file with a Colab link, and where Colab takes the notebook from that the link names; the picture last."""
+    root = runtime.repo_root()
+    paths = [root / "README.md", *sorted(root.glob("notebooks/*/*.md")), *sorted(root.glob("notebooks/*/*.ipynb"))]
+    found = [
+        (path.relative_to(root).as_posix(), f"{RAW}/{repository}/{place}")
+        for path in paths
+        if path.is_file()
+        for repository, place in dict.fromkeys(LINK.findall(path.read_text(encoding="utf-8")))
+    ]
+    return [*found, ("the badges' picture", f"{COLAB}/assets/colab-badge.svg")]
+
+
+def problems(names: Sequence[str] = (), **options: float) -> tuple[list[str], int]:
+    """One line, file and address, for each address that does not answer as it should; and how many were asked.
+
+    Args:
+        names: of manifests; default all, and then the badges too.
+        **options: those of `Patience`.
+    """
+    rows = [(label, source.url, size, source.tls == "pinned") for label, source, size in of_manifests(names)]
+    rows += [] if names else [(label, url, None, False) for label, url in of_badges()]
+    lines = [
+        f"{label}: {url}: {problem}"
+        for label, url, size, pinned in rows
+        if (problem := ask(url, size, pinned=pinned, **options))
+    ]
+    return lines, len(rows)

@@ -5,6 +5,7 @@ from helpers import runtime
 runtime.quiet_start()
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -166,3 +167,20 @@ def test_parameters_are_counted_without_random_states():
     network = model.build_classifier((64, 16), 24, "dbof", 256, 64, 2, bags=4, iterations=6, seed=0)
     assert evaluation.count_parameters(network) == 61_136
     assert sum(v.name.startswith("seed_generator") for v in network.variables) == 1
+
+
+def test_shards_come_from_the_mirror_that_the_config_names(records, tmp_path, monkeypatch):
+    asked = []
+
+    def fetch(partition, folder, *, mirror, **options):
+        asked.append((partition, mirror))
+        folder.mkdir(parents=True, exist_ok=True)
+        name = "train0000" if partition.endswith("train") else "validate3224"
+        shutil.copy(next(records.rglob(f"{name}.tfrecord")), folder)
+
+    monkeypatch.setattr(steps.youtube8m, "fetch_shards", fetch)
+    for mirror in ("eu", "asia"):
+        config = dataclasses.replace(CONFIG, source="youtube8m", mirror=mirror)
+        assert steps.build_dataset(config, tmp_path / mirror)["shards"] == 2
+    assert [name for _, name in asked] == ["eu", "eu", "asia", "asia"]
+    assert steps.build_dataset.digest(config) == steps.build_dataset.digest(dataclasses.replace(config, mirror="us"))

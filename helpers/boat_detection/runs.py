@@ -8,7 +8,7 @@ import pandas as pd
 
 from helpers import training
 from helpers.boat_detection import anchors, data, metrics, model
-from helpers.boat_detection.augment.chance import Augmentation
+from helpers.boat_detection.augment.chance import MOSAIC_SHARE, Augmentation
 from helpers.boat_detection.batches import Batches
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import finders
@@ -163,7 +163,7 @@ def build_batches(config: BoatDetectionConfig, pictures: pd.DataFrame, boxes: pd
             letterbox=config.resize == "letterbox" and config.dialect == "alexeyab",
         ),
         resize=config.resize,
-        mosaic=0.5 if config.mosaic else 0.0,
+        mosaic=MOSAIC_SHARE if config.mosaic else 0.0,
         random=1.4 if config.multi_scale else 0.0,
         max_batches=config.iterations,
         subdivisions=config.subdivisions,

@@ -11,75 +11,7 @@ from helpers.circulant_video.config import CirculantVideoConfig as Defaults
 
 EMBEDDINGS = {"dbof": layers.DBoF, "netvlad": layers.NetVLAD, "netfv": layers.NetFV}
 PARTS = ("embedding", "fc", "moe")
-SAMPLINGS = ("even", "random")
 FRAME_TYPES = ("uint8", "float32")
-
-
-@keras.saving.register_keras_serializable("helpers")
-class SampleFrames(keras.layers.Layer):
-    """Draw bags of frames, dequantise bytes, and scale every frame to length 1 over all its features together.
-
-    Only the first `num_frames` of a video are ever drawn. A video without frames gives zeros.
-
-    Args:
-        bags: sets of frames per video.
-        iterations: frames per bag.
-        sampling: what inference draws: "even", the same frames spread over the video every time, or "random", as the
-            original did in its evaluation too. Training always draws at random, with replacement.
-        seed: of the draws.
-
-    Call arguments:
-        frames: (B, T, F), uint8 as stored or float.
-        num_frames: (B,) ints.
-
-    Returns:
-        (B bags, iterations, F) float32; the bags of one video are neighbours.
-    """
-
-    def __init__(self, bags, iterations, sampling="even", seed=None, **options):
-        super().__init__(**{"dtype": "float32", **options})  # no rounding of features before they have length 1
-        if sampling not in SAMPLINGS:
-            raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}. Received: sampling={sampling!r}")
-        self.bags = bags
-        self.iterations = iterations
-        self.sampling = sampling
-        self.seed = seed
-        self.generator = keras.random.SeedGenerator(seed)
-
-    def draw(self, num_frames, training=False):
-        """Indices (B, bags iterations) below `num_frames` (B, 1)."""
-        size = self.bags * self.iterations
-        if training or self.sampling == "random":
-            uniform = keras.random.uniform((ops.shape(num_frames)[0], size), seed=self.generator)
-            index = ops.cast(ops.floor(uniform * ops.cast(num_frames, "float32")), "int32")
-        else:  # bag b takes places b, b + bags, ...: each spans the whole video
-            place = np.arange(size).reshape(self.iterations, self.bags).T.reshape(1, -1)
-            index = ops.floor_divide((2 * place + 1).astype("int32") * num_frames, 2 * size)
-        return ops.minimum(index, ops.maximum(num_frames - 1, 0))  # a uniform number near 1 may round up to n
-
-    def call(self, frames, num_frames, training=None):
-        length, size = ops.shape(frames)[1], frames.shape[2]
-        count = ops.clip(ops.cast(ops.reshape(num_frames, (-1, 1)), "int32"), 0, length)
-        first = ops.expand_dims(ops.arange(ops.shape(frames)[0], dtype="int32") * length, 1)
-        rows = ops.reshape(first + self.draw(count, training), (-1,))
-        x = ops.take(ops.reshape(frames, (-1, size)), rows, axis=0)
-        x = layers.l2_normalize(dequantize(x), axis=-1)
-        x = ops.reshape(x, (-1, self.bags * self.iterations, size)) * ops.cast(count > 0, x.dtype)[..., None]
-        return ops.reshape(x, (-1, self.iterations, size))
-
-    def compute_output_shape(self, frames_shape, num_frames_shape):
-        return (None, self.iterations, frames_shape[2])
-
-    def get_config(self):
-        own = {key: getattr(self, key) for key in ("bags", "iterations", "sampling", "seed")}
-        return {**super().get_config(), **own}
-
-
-def dequantize(x):
-    """uint8 codes to features in [-1.992, 2.008], x 4 / 255 + 4 / 512 - 2; floats as they are."""
-    if keras.backend.standardize_dtype(x.dtype) != "uint8":
-        return x
-    return ops.cast(x, "float32") * (4.0 / 255.0) + (4.0 / 512.0 - 2.0)
 
 
 @keras.saving.register_keras_serializable("helpers")
@@ -134,7 +66,7 @@ def build_classifier(
         branches: how many features, from the first, are used; the length of a frame counts all. 1 is the original's `no_audio`.
         bags: sets of frames per video, whose embeddings are averaged; 10 in the original.
         iterations: frames per bag.
-        sampling: frames of inference, "even" or "random"; see `SampleFrames`.
+        sampling: frames of inference, "even" or "random"; see `layers.SampleFrames`.
         frame_type: "uint8" for frames as stored, "float32" for dequantised ones.
         momentum: of all batch normalisations; trainings of a few hundred steps need 0.9 to 0.99.
         seed: of the frame sampling.
@@ -148,7 +80,7 @@ def build_classifier(
     _check(embedding=embedding, compact=compact, frame_type=frame_type)
     frames = keras.Input((None, sum(feature_sizes)), dtype=frame_type, name="frames")
     num_frames = keras.Input((), dtype="int32", name="num_frames")
-    x = SampleFrames(bags, iterations, sampling, seed, name="sample_frames")(frames, num_frames)
+    x = layers.SampleFrames(bags, iterations, sampling, seed, name="sample_frames")(frames, num_frames)
     parts = ops.split(x, np.cumsum(feature_sizes)[:-1].tolist(), axis=-1) if len(feature_sizes) > 1 else [x]
     vectors = []
     for k, part in enumerate(parts[:branches]):

@@ -18,6 +18,7 @@ import numpy as np
 
 from helpers.workspace import disk
 
+KEEP = 3  # states on disk at a time
 WEIGHTS = ("model", "optimizer")
 DIGEST_BYTES = 32
 

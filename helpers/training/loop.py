@@ -38,7 +38,7 @@ def fit(
     validation: Callable[[], Mapping[str, float]] | None = None,
     checkpoint_every: int | None = None,
     save_every: int = 1,
-    keep: int = 3,
+    keep: int = checkpoints.KEEP,
     remote: Any = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     seed: int = 0,

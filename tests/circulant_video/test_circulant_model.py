@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from helpers.circulant_video import losses, model
+from helpers.circulant_video.layers import sampling
 
 VIDEO, BOTH = (1024,), (1024, 128)
 FULL = [  # features, options, all, trainable (None: not in the publication's code)
@@ -81,7 +82,7 @@ def videos(num_frames=(40, 20, 1, 7, 33, 0), length=40, seed=0):
     return {"frames": frames, "num_frames": np.array(num_frames, "int32")}
 
 
-@pytest.mark.parametrize("sampling", model.SAMPLINGS)
+@pytest.mark.parametrize("sampling", sampling.SAMPLINGS)
 @pytest.mark.parametrize("training", [False, True])
 def test_padded_frames_never_matter(sampling, training):
     inputs = videos()
@@ -106,7 +107,7 @@ def sampled(num_frames, *, length=50, bags=2, iterations=3, training=False, **op
     """Which frames a layer drew: frame t is the unit vector (cos, sin) of its own angle."""
     angle = np.arange(length) * 2 * np.pi / 64
     frames = np.repeat(np.stack([np.cos(angle), np.sin(angle)], -1)[None], len(num_frames), 0).astype("float32")
-    layer = model.SampleFrames(bags, iterations, **options)
+    layer = sampling.SampleFrames(bags, iterations, **options)
     found = np.asarray(layer(frames, np.array(num_frames), training=training))
     assert found.shape == (len(num_frames) * bags, iterations, 2)
     index = np.round(np.arctan2(found[..., 1], found[..., 0]) * 64 / (2 * np.pi)) % 64
@@ -148,7 +149,7 @@ def test_draws_are_a_state_of_the_model():
 def test_features_of_sampled_frames():
     codes = np.zeros((1, 2, 4), np.uint8)
     codes[0, 0] = [0, 127, 128, 255]
-    layer = model.SampleFrames(1, 1)
+    layer = sampling.SampleFrames(1, 1)
     values = np.array([-1.9921875, -0.0000306, 0.01566, 2.0078125])
     np.testing.assert_allclose(layer(codes, np.array([1]))[0, 0], values / np.linalg.norm(values), atol=1e-5)
     np.testing.assert_allclose(layer(2 * values.reshape(1, 1, 4), np.array([1]))[0, 0], values / 2.8284, atol=1e-3)
@@ -256,8 +257,8 @@ def test_bad_arguments(options, words):
 
 def test_config_of_the_small_layers():
     options = {"bags": 3, "iterations": 7, "sampling": "random", "seed": 5, "name": "own"}
-    layer = model.SampleFrames(**options)
+    layer = sampling.SampleFrames(**options)
     assert {key: layer.get_config()[key] for key in options} == options
-    assert model.SampleFrames.from_config(layer.get_config()).get_config() == layer.get_config()
+    assert sampling.SampleFrames.from_config(layer.get_config()).get_config() == layer.get_config()
     symbolic = layer(keras.KerasTensor((None, None, 4), dtype="uint8"), keras.KerasTensor((None,), dtype="int32"))
     assert symbolic.shape == (None, 7, 4) and symbolic.dtype == "float32"

@@ -12,6 +12,7 @@ import numpy as np
 from helpers.boat_detection.augment import resizing
 from helpers.boat_detection.augment.resizing import Placement, as_pair
 
+MOSAIC_SHARE = 0.5  # of the pictures of a training with mosaic=1
 MIN_OFFSET = 0.2  # a mosaic's cross keeps this share of the sides away from the border
 
 

@@ -4,3 +4,4 @@
 from helpers.circulant_video.circulant import CirculantDense, RandomSigns, circulant_matrix, diagonal_circulant
 from helpers.circulant_video.layers.experts import ContextGating, MixtureOfExperts
 from helpers.circulant_video.layers.pooling import MOMENTUM, DBoF, NetFV, NetVLAD, l2_normalize
+from helpers.circulant_video.layers.sampling import SampleFrames

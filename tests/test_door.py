@@ -118,7 +118,7 @@ def test_the_door_asks_for_what_requirements_name():
 
 URL = "https://github.com/someone/a-course"
 LOST = {  # address, whether git is there, machine -> the last line
-    "the placeholder": ("https://github.com/OWNER/a-course", True, COLAB, "run this cell again; first put its GitHub account in place of OWNER"),
+    "the placeholder": ("https://github.com/OWNER/a-course", True, COLAB, "again; first put its GitHub account in place of OWNER"),
     "the placeholder elsewhere": ("https://github.com/OWNER/a-course", True, "", "in place of OWNER"),
     "unreachable": ("file:///nowhere/a-course", True, COLAB, "see that file:///nowhere/a-course opens in a browser, then run this"),
     "no git": (URL, False, COLAB, "install git, then run this cell again"),

@@ -19,7 +19,7 @@ mkdir -p "$3/bin"
 printf '#!/bin/sh\\necho pip "$@" "constraint=$(basename $PIP_CONSTRAINT)" >>"%s/log"\\n' "$PLACE" >"$3/bin/pip"
 cat >"$3/bin/python" <<'END'
 #!/bin/sh
-echo python "$@" "until=$COURSE_UNTIL" "options=$PYTEST_ADDOPTS" >>"$PLACE/log"
+echo python "$@" "until=$COURSE_UNTIL" "options=$PYTEST_ADDOPTS" ${KERAS_BACKEND:+backend=$KERAS_BACKEND} >>"$PLACE/log"
 [ "$2" = pytest ] || exit 0
 tail -n 2 "$PLACE/log" | grep -q "pip.*-r tests/requirements.txt" && exit 0
 echo "No module named 'pycocotools'"
@@ -41,8 +41,9 @@ def gate(tmp_path):
     for name in ("python3", "python3.13"):
         (place / "bin" / name).write_text(PYTHON)
         (place / "bin" / name).chmod(0o755)
-    (repository / ".ci").mkdir(parents=True)
-    for name in ("README.md", "pyproject.toml", ".ci/run"):
+    for name in (".ci", "notebooks/circulant_video"):
+        (repository / name).mkdir(parents=True)
+    for name in ("README.md", "pyproject.toml", ".ci/run", "notebooks/circulant_video/mini.yaml"):
         shutil.copy(ROOT / name, repository / name)
     identity = {
         "GIT_AUTHOR_NAME": "a",
@@ -72,6 +73,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_gate_runs_both_commands_as_they_stand(gate):
     done, log = gate(README)
     assert done.returncode == 0, done.stderr
+    (on_jax,) = [line for line in log if "backend=jax" in line]
+    assert on_jax.startswith("python -m helpers run circulant_video --config") and log.index(on_jax) == 6
+    short = (ROOT / "notebooks" / "circulant_video" / "mini.yaml").read_text()
+    assert all(f"\n{key}: " in short for key in ("seeds", "experiments", "epochs"))  # the lines that the gate shortens
+    log.remove(on_jax)
     asked = [line.split(" constraint=")[0].split(" until=")[0] for line in log]
     learner, tester = "pip install -r requirements.txt", "pip install -r requirements.txt -r tests/requirements.txt"
     ruff = ["ruff check .", "ruff format --check ."]

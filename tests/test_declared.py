@@ -22,7 +22,7 @@ NOT_ON_MINI = {  # what a step reads only on genuine data, on a folder of one's 
     "circulant_video": {"local_folder", "shard_of", "shard_part"},
     "boat_detection": {"local_folder", "subsets"},
     "lip_reading": {"grid_clips", "grid_margin", "grid_slot", "grid_speakers", "layout", "path_to_dataset"},
-    "face_animation": {"discriminator_keypoints", "local_folder", "spectral_norm"},
+    "face_animation": {"actors", "discriminator_keypoints", "local_folder", "spectral_norm", "test_actors"},
 }
 
 

@@ -35,6 +35,9 @@ def test_every_project_has_the_three():
         ("circulant_video", "experiments: []", ["experiments: received none"]),
         ("circulant_video", "experiments: [diagnal]", ["experiments", "did you mean diagonal?"]),
         ("face_animation", "source: voxceleb", ["local_folder: missing", "your own copies of the videos"]),
+        ("face_animation", "actors: [3, 3]", ["actors: received [3, 3]", "every actor once"]),
+        ("face_animation", "actors: [0, 25]", ["actors: received [0, 25]", "at least 1, at most 24"]),
+        ("face_animation", "test_actors: 8", ["test_actors: received 8 with 8 actors", "fewer than actors"]),
         ("face_animation", "group_size: 10", ["group_size: received 10 with n_groups 2", "exactly one of the two"]),
         ("face_animation", "group: 2", ["group: received 2", "0 to n_groups - 1"]),
         (

@@ -12,8 +12,10 @@ NETWORKS = ("tiny64", "small128", "vox256")
 class FaceAnimationConfig(BaseConfig):
     """Every setting of the five steps; `notebooks/face_animation/*.yaml` give the values."""
 
-    source: str = option(choices=("mini", "voxceleb", "local"), help="where the clips come from")
+    source: str = option(choices=("mini", "ravdess", "voxceleb", "local"), help="where the clips come from")
     local_folder: str | None = option(None, help="own clips, or for voxceleb own copies of its videos")
+    actors: tuple[int, ...] = option((1, 2, 3, 4, 5, 6, 7, 8), low=1, high=24, help="source ravdess: which actors")
+    test_actors: int = option(2, low=1, help="source ravdess: so many of the last are the test")
     size: int = option(256, low=32, help="side of the frames in pixels")
     form: str = option("png", choices=("png", "mp4"), help="clips are folders of pictures, or videos")
 
@@ -61,9 +63,17 @@ class FaceAnimationConfig(BaseConfig):
     def __post_init__(self) -> None:
         problems_between(
             (
-                self.source != "mini" and not self.local_folder,
+                self.source in ("voxceleb", "local") and not self.local_folder,
                 f"local_folder: missing, needed with source: {self.source}; allowed: a folder of "
                 + ("your own copies of the videos" if self.source == "voxceleb" else "train/ and test/, or of clips"),
+            ),
+            (
+                len(set(self.actors)) < len(self.actors),
+                f"actors: received {list(self.actors)}; allowed: every actor once",
+            ),
+            (
+                self.test_actors >= len(self.actors),
+                f"test_actors: received {self.test_actors} with {len(self.actors)} actors; allowed: fewer than actors",
             ),
             (
                 (self.group_size is None) == (self.n_groups is None),

@@ -84,10 +84,18 @@ def find_clips(root: str | os.PathLike, *, jobs: int = 1, seed: int = 0) -> pd.D
     if not sides:
         test = set(split_names(table["clip"], seed=seed)[1])
         table["partition"] = ["test" if name in test else "train" for name in table["clip"]]
-    counted = parallel.parallel(partial(_count, root=root), table["path"], jobs=jobs, label="counting")
-    table["error"] = counted["error"].to_numpy()
-    table["frames"] = counted["frames"].fillna(0).astype(int).to_numpy() if "frames" in counted else 0
-    return table
+    return count_all(table, root, jobs=jobs)
+
+
+def count_all(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int) -> pd.DataFrame:
+    """A table of clips with frames, decoded and counted, and error where that fails; rows with an error are left as they are."""
+    rows = table.index[table["error"] == ""]
+    counted = parallel.parallel(partial(_count, root=Path(root)), table.loc[rows, "path"], jobs=jobs, label="counting")
+    counted = counted.reindex(columns=["frames", "error"]).set_axis(rows).fillna({"frames": 0})
+    return table.assign(
+        frames=counted["frames"].astype(int).reindex(table.index, fill_value=0),
+        error=counted["error"].reindex(table.index).fillna(table["error"]),
+    )
 
 
 def count_frames(path: str | os.PathLike) -> int:

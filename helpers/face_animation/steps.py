@@ -13,12 +13,13 @@ from helpers.face_animation import animate, data, runs, splits
 from helpers.face_animation.config import FaceAnimationConfig
 from helpers.face_animation.evaluation import scoring
 from helpers.face_animation.mini import dataset
-from helpers.face_animation.sources import local, voxceleb
+from helpers.face_animation.sources import local, ravdess, voxceleb
 from helpers.fetch import manifests
 from helpers.training import remote_log
 from helpers.workspace import Workspace, disk
 
 MINI = {"people": (32, 6), "clips": 2}  # many puppets: with a dozen the networks learn these faces, not faces
+DATASET = ("source", "local_folder", "actors", "test_actors")
 SPLIT = ("drop_shared", "group_size", "n_groups", "by_person", "drop_remainder", "group", "seed", "pairs", "pairs_file")
 EVALUATE = ("relative", "adapt_scale", "start", "test_clips", "test_frames", "precision")
 
@@ -35,13 +36,16 @@ def fingerprint(config: FaceAnimationConfig) -> list | None:
     )
 
 
-@workspace.step(project="face_animation", reads=("source", "local_folder"), fingerprint=fingerprint)
+@workspace.step(project="face_animation", reads=DATASET, fingerprint=fingerprint)
 def build_dataset(config: FaceAnimationConfig, place: Workspace, folder: Path) -> dict:
-    """Draw or find the clips and list them in `clips.csv`; of VoxCeleb, those whose video the user has."""
+    """Draw, fetch or find the clips and list them in `clips.csv`; of VoxCeleb, those whose video the user has."""
+    root = folder / "clips"
     if config.source == "mini":
-        root = folder / "clips"
         dataset.make_dataset(root, **MINI)
         clips = data.find_clips(root, jobs=-1)
+    elif config.source == "ravdess":
+        ravdess.fetch(root, config.actors, cache=place.downloads / "ravdess")
+        clips = ravdess.list_clips(root, config.actors, test=config.test_actors, jobs=-1)
     else:
         root = Path(config.local_folder).expanduser().resolve()
         if config.source == "local":
@@ -54,7 +58,7 @@ def build_dataset(config: FaceAnimationConfig, place: Workspace, folder: Path) -
     disk.write_table(folder / "clips.csv", clips)
     good = parallel.usable(clips, "clips")
     return {
-        "root": "clips" if config.source == "mini" else str(root),
+        "root": "clips" if config.source in ("mini", "ravdess") else str(root),
         "clips": {side: int((good["partition"] == side).sum()) for side in ("train", "test")},
         "persons": int(good["person"].nunique()),
         "frames": int(good["frames"].sum()),
@@ -72,7 +76,8 @@ def preprocess(config: FaceAnimationConfig, place: Workspace, folder: Path) -> d
         metadata = voxceleb.read_metadata(place.downloads / "voxceleb" / voxceleb.METADATA)
         clips = voxceleb.crop_all(clips, metadata, before.source_root, folder / "clips", **options)
     else:
-        clips = local.prepare_all(clips, before.source_root, folder / "clips", **options)
+        prepare = ravdess.crop_all if config.source == "ravdess" else local.prepare_all
+        clips = prepare(clips, before.source_root, folder / "clips", **options)
     disk.write_table(folder / "clips.csv", clips)
     good = parallel.usable(clips, "clips")
     return {"root": "clips", "clips": len(good), "failed": len(clips) - len(good), "frames": int(good["frames"].sum())}

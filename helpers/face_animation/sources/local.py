@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from PIL import Image
 
 from helpers import parallel, video
 from helpers.face_animation import data
+
+Cut = Callable[[np.ndarray], np.ndarray]
 
 
 def write_folder(path: str | os.PathLike, frames: Iterable[np.ndarray]) -> int:
@@ -29,24 +31,33 @@ def write_folder(path: str | os.PathLike, frames: Iterable[np.ndarray]) -> int:
     return count
 
 
-def _resized(path: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
+def _resized(path: Path, size: tuple[int, int], cut: Cut | None) -> Iterator[np.ndarray]:
     count = 0
     for frame in data.stream(path):
         count += 1
-        yield data.resize(frame, size)
+        yield data.resize(_part(frame, cut, path) if cut else frame, size)
     if count < 2:
         raise ValueError(f"{path.name}: {count} frame; expected a clip of 2 or more")
 
 
-def prepare_clip(path: str, *, root: str, folder: str, size: tuple[int, int], form: str) -> dict:
+def _part(frame: np.ndarray, cut: Cut, path: Path) -> np.ndarray:
+    try:
+        return cut(frame)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+
+
+def prepare_clip(
+    path: str, *, root: str, folder: str, size: tuple[int, int], form: str, cut: Cut | None = None
+) -> dict:
     """Write one clip to the same place below `folder`, called `....mp4` in either form; one that stands is left as it is.
 
     Raises:
-        FileNotFoundError, ValueError: it is no clip, does not decode, or has a single frame.
+        FileNotFoundError, ValueError: it is no clip, does not decode, has a single frame, or `cut` refuses its frames.
     """
     source, target = Path(root) / path, Path(folder) / target_of(path)
     if not target.exists():
-        frames = _resized(source, size)
+        frames = _resized(source, size, cut)
         if form == "png":
             write_folder(target, frames)
         else:
@@ -61,7 +72,7 @@ def target_of(path: str) -> str:
 
 def prepare_all(
     clips: pd.DataFrame, root: str | os.PathLike, folder: str | os.PathLike, *, size: tuple[int, int], form: str,
-    jobs: int | None = -1,
+    cut: Cut | None = None, jobs: int | None = -1,
 ) -> pd.DataFrame:  # fmt: skip
     """Prepare every clip of a table, in parallel; what fails is told and stops nothing.
 
@@ -70,6 +81,7 @@ def prepare_all(
         folder: gets the prepared clips.
         size: (height, width) in pixels, aspect ratio not kept, as in the original.
         form: "png" or "mp4".
+        cut: from a frame to the part of it that is kept, before it is resized; None: all of it.
 
     Returns:
         The table with path, form and frames of the prepared clips, and error, "" or the reason why there is none.
@@ -79,7 +91,7 @@ def prepare_all(
     """
     targets = clips["path"].map(target_of)
     double = targets.duplicated()
-    work = partial(prepare_clip, root=str(root), folder=str(folder), size=tuple(size), form=form)
+    work = partial(prepare_clip, root=str(root), folder=str(folder), size=tuple(size), form=form, cut=cut)
     done = parallel.parallel(work, clips.loc[~double, "path"].tolist(), jobs=jobs, label="preparing clips")
     parallel.stop_at_disk_errors(done, "clips")
     done = done.reindex(columns=["frames", "error"]).set_axis(clips.index[~double])

@@ -1,4 +1,4 @@
-"""What steps take on a free Colab machine, and the arithmetic that tells it beforehand. Computed from counts: nobody measured the sums."""
+"""What steps take on a free Colab machine: the arithmetic that tells it beforehand, from counts. Nobody measured the sums."""
 
 import dataclasses
 from typing import Any
@@ -7,9 +7,9 @@ PEAK = {"float32": 8e12, "float16": 65e12}  # operations a second of a T4, as NV
 SHARE = 0.3  # of the peak that a training reaches; assumed
 DOWNLOAD = 20e6  # bytes a second that come over the network; assumed
 WRITING = 100e6  # bytes a second of checkpoints, their digests included; assumed
-KEPT = 3  # states of a training that stay, `keep` of `training.fit`; one more stands while the next is written
-# Of the bytes that a forward pass makes, those that wait for the backward pass: 0.3 measured (face_animation's README: 0.83 and 0.67
-# GiB a pair of 2.94 and 2.44 GB), and a third more for what convolutions borrow.
+KEPT = 3  # states of a training that stay, `training.checkpoints.KEEP`; one more stands while the next is written
+# Of the bytes that a forward pass makes, those that wait for the backward pass: 0.3 measured on a CPU (face_animation's README:
+# 0.83 and 0.67 GiB a pair of 2.94 and 2.44 GB), and a third more for what convolutions borrow.
 HELD = 0.4
 LIBRARIES = 3e9  # bytes of memory: Python, TensorFlow and what a GPU needs of it; assumed
 ON_GPU = 1e9  # bytes of a GPU that TensorFlow and cuDNN take; assumed
@@ -25,7 +25,7 @@ class Needs:
         memory: bytes at its highest.
         gpu_memory: bytes at its highest.
         minutes: on the machine that the setting names, a T4 with two cores.
-        written: bytes of checkpoints written in all; Drive keeps those that were replaced in its bin.
+        written: bytes of checkpoints written in all, those that are replaced too.
     """
 
     download: float = 0.0

@@ -1,8 +1,8 @@
 """Items a second that the input of each project gives at the sizes of `t4.yaml` and `full.yaml`, and bytes of a stored picture.
 
 Usage: python tests/benchmarks/input_rates.py [--seconds 5]
-The rates stand in `helpers/<project>/config.py`, whose `needs` computes minutes from them. Files are made of scikit-learn's two photos
-and stay in the system's cache, so that no disk is measured; batches come from `training.prefetch` with a thread per core.
+The rates stand in `helpers/<project>/config.py`, whose `needs` computes minutes from them. Files are made of scikit-learn's two
+photos and stay in the system's cache, so that no disk is measured; batches come from `training.prefetch` with a thread per core.
 """
 
 import argparse

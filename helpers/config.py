@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from helpers import runtime
+from helpers.estimates import Needs as Needs
 
 Schema = TypeVar("Schema")
 NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text", Path: "a path"}
@@ -42,25 +43,6 @@ def option(
 
 
 PRECISIONS = ("float32", "mixed", "mixed_bfloat16", "mixed_float16")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Needs:
-    """What one step takes on a machine: computed from published counts and counted work, unless `measured` says where.
-
-    Attributes:
-        download: bytes that come over the network.
-        disk: bytes that stay when it is done, what was downloaded and is kept included.
-        memory: bytes at its highest.
-        gpu_memory: bytes at its highest.
-        minutes: on the machine that the setting names, a T4 with two cores.
-    """
-
-    download: float = 0.0
-    disk: float = 0.0
-    memory: float = 2e9  # Python with TensorFlow
-    gpu_memory: float = 0.0
-    minutes: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

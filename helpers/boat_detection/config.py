@@ -1,10 +1,34 @@
 """The configuration of the boat-detection project: one frozen dataclass, one YAML file per setting."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from helpers.config import BaseConfig, option, problems_between
+from helpers import estimates
+from helpers.config import BaseConfig, Needs, option, problems_between
+from helpers.estimates import Network
 
-NETWORKS = ("yolov3", "yolov3-tiny", "yolov3-spp")
+TABLES = {
+    "train": 2_896_855_311,
+    "validation": 40_350_533,
+    "test": 122_711_576,
+}  # bytes: data_manifests/open_images.yaml
+PICTURES = {
+    "train": 26_000,
+    "validation": 620,
+    "test": 1_870,
+}  # with a boat: the seed's text; the others, were boats as frequent
+PICTURE = 300e3  # bytes, of at most 1 024 pixels: the manifest
+RATE = 70  # pictures a second, read and changed on two cores: tests/benchmarks/input_rates.py
+SCALES = 1.25, (608 / 416) ** 2  # area of the sizes of multi_scale: mean and largest
+WORKS = {  # a picture of 416 pixels, counted in the networks by tests/test_settings.py; yolov3 is published with 65.3 billion
+    "yolov3": Network(flops=65.3e9, parameters=61.6e6, made=937e6),
+    "yolov3-tiny": Network(flops=5.44e9, parameters=8.68e6, made=127e6),
+    "yolov3-spp": Network(flops=65.6e9, parameters=62.6e6, made=942e6),
+}
+WEIGHTS = {
+    "backbone": {"yolov3": 162e6, "yolov3-spp": 162e6, "yolov3-tiny": 35e6},
+    "coco": {"yolov3": 248e6, "yolov3-tiny": 35e6},
+}
+NETWORKS = tuple(WORKS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +91,45 @@ class BoatDetectionConfig(BaseConfig):
 
     backup_every: int = option(100, low=1, help="iterations between backups of the weights")
     save_every: int = option(1, low=1, help="evaluations between exact checkpoints")
+
+    def needs(self) -> dict[str, Needs]:
+        """See `BaseConfig.needs`; nobody counted the pictures of other classes, or what a network of one's own takes."""
+        unknown = self.images is None and self.label != "Boat"
+        if self.source != "open_images" or self.network not in NETWORKS or unknown:
+            return {}
+        count = sum(self.images or PICTURES[subset] for subset in self.subsets) * (2 if self.negatives else 1)
+        kept = PICTURE * min(1.0, (self.max_side or 1024) / 1024) ** 2
+        area = (self.size / 416) ** 2
+        mean, most = SCALES if self.multi_scale else (1, 1)
+        one, width = WORKS[self.network], self.width
+        network = replace(one, flops=one.flops * area * width**2, parameters=one.parameters * width**2)
+        evaluations = self.iterations // self.evaluate_every
+        options = {"precision": self.precision, "rate": RATE}
+        train = estimates.training(
+            replace(network, flops=mean * network.flops, made=one.made * area * most * width),
+            self.iterations * self.batch_size,
+            batch=self.batch_size // self.subdivisions,
+            saves=estimates.count_saves(self, epochs=evaluations, steps=self.evaluate_every * self.subdivisions),
+            slots=(2 if self.optimizer == "adam" else 1)
+            + (self.subdivisions > 1),  # gradients that add up are kept too
+            watched=evaluations * self.watch_images,
+            item=12 * self.size**2 * most,
+            **options,
+        )
+        backups = self.iterations // self.backup_every * 4 * network.parameters
+        fetched = WEIGHTS.get(self.start, {}).get(self.network, 0)
+        return {
+            "build_dataset": estimates.fetching(sum(TABLES[name] for name in self.subsets) + count * PICTURE, disk=count * PICTURE),
+            "preprocess": Needs(disk=count * kept, minutes=count / RATE / 60),
+            "train": estimates.together(
+                train,
+                Needs(download=fetched, disk=fetched + 8 * network.parameters, memory=train.memory + 0.5e9, written=backups,
+                      minutes=fetched / estimates.DOWNLOAD / 60 + backups / estimates.WRITING / 60),
+            ),
+            # A tenth of the pictures, by the network and by the same one untrained.
+            "evaluate": Needs(memory=estimates.LIBRARIES, gpu_memory=train.gpu_memory,
+                              minutes=2 * estimates.using(network, count / 10, **options)),
+        }  # fmt: skip
 
     def __post_init__(self) -> None:
         problems_between(

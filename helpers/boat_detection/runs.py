@@ -28,7 +28,7 @@ TRAIN = (
     *(*NETWORK, *RULE, *CHANGES, "ignore_thresh", "coordinates", "ema", "precision", "seed"),
     *("evaluate_every", "watch_images", "nms"),
 )
-WORKERS = 2  # threads that make a batch
+WORKERS = 2  # threads that make a batch; `training.prefetch` makes as many batches at a time as there are cores
 
 
 def fingerprint(config: BoatDetectionConfig) -> list[tuple[str, int, int]] | None:

@@ -2,8 +2,14 @@
 
 from dataclasses import dataclass
 
-from helpers.circulant_video.experiments import EXPERIMENTS
-from helpers.config import BaseConfig, option, problems_between
+from helpers import estimates
+from helpers.circulant_video.experiments import EXPERIMENTS, own_arguments, run_names
+from helpers.config import BaseConfig, Needs, option, problems_between
+from helpers.estimates import Network
+
+SHARD = {"train": 250e6, "validate": 70e6}  # bytes and videos, and 3 844 of each: data_manifests/youtube8m.yaml
+VIDEOS = {"train": 3_888_919, "validate": 1_112_356}
+RATES = {"read": 3500, "convert": 950}  # videos a second, on two cores and on one: tests/benchmarks/input_rates.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,39 @@ class CirculantVideoConfig(BaseConfig):
     decay_examples: int = option(4_000_000, low=1, help="videos between two steps of the staircase")
     watch_videos: int = option(1000, low=1, help="held-out videos scored after every epoch")
 
+    def needs(self) -> dict[str, Needs]:
+        """See `BaseConfig.needs`; a part of the shards is taken to be as large as the mean of all parts."""
+        if self.source != "youtube8m":
+            return {}
+        size = 3844 / self.shard_of * sum(SHARD.values())
+        train, held = (count / self.shard_of for count in VIDEOS.values())
+        if self.split_rule == "paper":  # most of the shards of validate train too
+            train, held = train + held * 3224 / 3844, held * 620 / 3844
+        networks = [network_of(self, name) for name in run_names(self.experiments, features=len(self.feature_sizes))]
+        seen = {"precision": self.precision, "rate": RATES["read"]}
+        trainings = [
+            estimates.training(
+                network,
+                self.epochs * train,
+                batch=self.batch_size,
+                saves=estimates.count_saves(self, epochs=self.epochs, steps=train // self.batch_size),
+                watched=self.epochs * min(self.watch_videos, held),
+                item=self.max_frames * sum(self.feature_sizes),
+                **seen,
+            )
+            for network in networks
+            for _ in self.seeds
+        ]
+        scored = len(self.seeds) * sum(estimates.using(network, held, **seen) for network in networks)
+        return {
+            "build_dataset": estimates.fetching(size),
+            "preprocess": Needs(
+                disk=size, minutes=(train + held) / RATES["convert"] / 2 / 60
+            ),  # plain arrays, as large again
+            "train": estimates.together(*trainings),
+            "evaluate": Needs(memory=estimates.LIBRARIES, gpu_memory=trainings[0].gpu_memory, minutes=scored),
+        }
+
     def __post_init__(self) -> None:
         problems_between(
             (self.source == "local" and not self.local_folder,
@@ -51,3 +90,22 @@ class CirculantVideoConfig(BaseConfig):
             (not self.experiments, f"experiments: received none; allowed: a list of {', '.join(EXPERIMENTS)}"),
             (not self.seeds, "seeds: received none; allowed: a list of whole numbers"),
         )  # fmt: skip
+
+
+def network_of(config: CirculantVideoConfig, name: str) -> Network:
+    """What a network costs a video, computed from its matrices; a compact layer as the dense one, which it never exceeds."""
+    own = own_arguments(name, features=len(config.feature_sizes))
+    kind = own.get("embedding", "dbof")
+    sizes = config.feature_sizes[: own.get("branches")]
+    clusters = config.clusters if kind == "dbof" else config.vlad_clusters
+    widths = [clusters // (1 if place == 0 else 2) for place in range(len(sizes))]
+    embedding = sum(size * width for size, width in zip(sizes, widths, strict=True))
+    products = {"dbof": 1, "netvlad": 2, "netfv": 3}[kind]  # assignment, sums, sums of squares
+    frames = config.bags * config.iterations if kind == "dbof" else config.max_frames // 2
+    wide = {"dbof": sum(widths), "netvlad": embedding, "netfv": 2 * embedding}[kind]
+    expert = config.hidden * len(sizes) * config.classes * (2 * config.mixtures + 1)
+    last = wide * config.hidden + expert + config.classes**2
+    parts = 2 if config.halves else 1  # of a video, each an example
+    made = 24 * frames * wide + 2e6 if kind == "dbof" else 480 * wide  # bytes, as tests/test_settings.py counts them
+    flops = 2 * (products * frames * embedding + last)
+    return Network(flops=parts * flops, parameters=products * embedding + last, made=parts * made)

@@ -1,11 +1,31 @@
 """The configuration of the face-animation project: one frozen dataclass, one YAML file per setting."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from helpers.config import BaseConfig, option, problems_between
+from helpers import estimates
+from helpers.config import BaseConfig, Needs, option, problems_between
+from helpers.estimates import Network
 
 VARIANTS = ("fomm", "fomm_6b", "unet", "unet3plus")
 NETWORKS = ("tiny64", "small128", "vox256")
+# A pair with all terms of the loss but the discriminator's, billions of operations; millions of parameters; MB. Counted in the
+# networks by tests/test_settings.py, like what a discriminator adds and what drawing a frame takes.
+WORKS = {
+    "small128": {
+        "fomm": (37.7, 4.70, 454), "fomm_6b": (37.7, 6.17, 466), "unet": (38.8, 5.68, 463), "unet3plus": (39.5, 5.11, 466),
+    },
+    "vox256": {
+        "fomm": (212.5, 59.8, 2442), "fomm_6b": (212.7, 83.4, 2619), "unet": (218.2, 75.5, 2460), "unet3plus": (228.7, 60.2, 2415),
+    },
+}  # fmt: skip
+JUDGE = {"small128": (2.15, 0.70, 65), "vox256": (36.1, 2.77, 494)}
+SIZE = {"small128": 128, "vox256": 256}
+DRAWING = {"small128": 6.3e9, "vox256": 89e9}  # operations a frame, mean of the variants
+FRAME = 300e9 / 4_136_704 / 256**2  # bytes a pixel of a PNG: 300 GB of VoxCeleb's frames, data_manifests/voxceleb.yaml
+RATES = {"pairs": 40 * 256**2, "frames": 80 * 256**2}  # pixels a second on two cores: tests/benchmarks/input_rates.py
+VGG19 = 80_134_624  # bytes of Keras's file without its dense layers
+ACTOR = 557e6  # bytes of RAVDESS's archive of an actor, and 60 clips of about 115 frames: data_manifests/ravdess.yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +80,48 @@ class FaceAnimationConfig(BaseConfig):
     test_clips: int | None = option(None, low=1, help="clips to reconstruct; null: all")
     test_frames: int | None = option(None, low=2, help="frames of each, evenly spaced; null: all")
 
+    def needs(self) -> dict[str, Needs]:
+        """See `BaseConfig.needs`; of VoxCeleb as many videos as the user's folder has, or all where there is no folder yet."""
+        if self.source not in ("ravdess", "voxceleb") or self.network not in WORKS:
+            return {}
+        if self.source == "ravdess":
+            clips, test, frames = 60 * (len(self.actors) - self.test_actors), 60 * self.test_actors, 115
+            begin = estimates.fetching(
+                len(self.actors) * ACTOR, disk=1.5 * len(self.actors) * ACTOR
+            )  # half its clips are unpacked
+            cutting = (clips + test) * frames / 100 / 60  # 100 frames of 1280 x 720 a second; assumed
+        else:
+            folder = Path(self.local_folder).expanduser()
+            share = min(1.0, len(list(folder.iterdir())) / 3444) if folder.is_dir() else 1.0
+            clips, test, frames = 19_550 * share, 525 * share, 206
+            begin, cutting = estimates.fetching(1.3e6), share * (39 * 60 + 9)  # the original's own time for all of them
+        units = clips / (self.n_groups or max(1.0, clips / (self.group_size or clips)))
+        pairs, pixels = units * self.repeats, self.size**2
+        trainings = [
+            estimates.training(
+                network_of(self, variant),
+                self.epochs * pairs,
+                batch=self.batch_size,
+                precision=self.precision,
+                rate=RATES["pairs"] / pixels,
+                saves=estimates.count_saves(self, epochs=self.epochs, steps=pairs // self.batch_size),
+                watched=self.epochs * self.watch_pairs,
+                item=24 * pixels,
+            )
+            for variant in self.variants
+        ]
+        drawn = min(self.test_clips or test, test) * min(self.test_frames or frames, frames) + self.pairs * frames / 2
+        play = Network(flops=DRAWING[self.network] * pixels / SIZE[self.network] ** 2, parameters=0, made=0)
+        scored = estimates.using(
+            play, 2 * len(self.variants) * drawn, precision=self.precision, rate=RATES["frames"] / pixels
+        )
+        return {
+            "build_dataset": begin,
+            "preprocess": Needs(disk=(clips + test) * frames * FRAME * pixels, minutes=cutting),
+            "train": estimates.together(*trainings, estimates.fetching(VGG19)),
+            "evaluate": Needs(memory=estimates.LIBRARIES, gpu_memory=trainings[0].gpu_memory, minutes=scored),
+        }
+
     def __post_init__(self) -> None:
         problems_between(
             (
@@ -98,3 +160,11 @@ class FaceAnimationConfig(BaseConfig):
                 f"milestones: received {list(self.milestones)}; allowed: growing numbers of epochs",
             ),
         )
+
+
+def network_of(config: FaceAnimationConfig, variant: str) -> Network:
+    """What a variant costs a pair, with its loss: of another size about so much by its area."""
+    area = (config.size / SIZE[config.network]) ** 2
+    judge = JUDGE[config.network] if config.generator_gan else (0, 0, 0)
+    flops, parameters, made = map(sum, zip(WORKS[config.network][variant], judge, strict=True))
+    return Network(flops=flops * 1e9 * area, parameters=parameters * 1e6, made=made * 1e6 * area)

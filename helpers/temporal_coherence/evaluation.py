@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,9 +137,10 @@ def finetune_all(
     starts = {RANDOM: None} | dict.fromkeys((run for run in trained["runs"] if run != "inverted"), trained)
     rows = []
     for share, (name, start) in itertools.product(config.label_shares, starts.items()):
-        place = folder / "finetuning" / f"{_file(name)}-{share:g}"
-        record = place.with_name(f"{place.name}.json")
-        rows.append(disk.remember(record, finetune, name, share, config, pairs, frames, start, place))
+        record = folder / "finetuning" / f"{_file(name)}-{share:g}.json"
+        # A classifier is scored and not used again: its states, up to a gigabyte each, go to no Drive.
+        with tempfile.TemporaryDirectory() as place:
+            rows.append(disk.remember(record, finetune, name, share, config, pairs, frames, start, Path(place)))
     return pd.DataFrame(rows)
 
 
@@ -171,6 +173,8 @@ def finetune(
         run_dir=folder,
         epochs=epochs,
         steps_per_epoch=config.finetune_steps // epochs,
+        save_every=epochs,
+        keep=1,
         seed=config.seed,
     )
     return {

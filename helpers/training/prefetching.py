@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from helpers import runtime
+
 
 def prefetch(
-    make_batch: Callable[[int], Any], start_step: int = 0, *, workers: int = 2, ahead: int = 4
+    make_batch: Callable[[int], Any], start_step: int = 0, *, workers: int | None = None, ahead: int | None = None
 ) -> Iterator[Any]:
     """Yield make_batch(start_step), make_batch(start_step + 1), ... in order, computed ahead of use in threads.
 
@@ -17,12 +19,14 @@ def prefetch(
 
     Args:
         make_batch: called from several threads at once; what it returns depends on the step alone.
-        workers: threads; NumPy and OpenCV let go of Python's lock, so they truly run side by side.
-        ahead: at most so many batches exist or are being made that nobody has asked for yet.
+        workers: threads, default one a core; NumPy and OpenCV let go of Python's lock, so they truly run side by side.
+        ahead: at most so many batches exist or are being made that nobody has asked for yet; default twice `workers`.
 
     Raises:
         RuntimeError: make_batch failed; names the step and comes when that step is asked for.
     """
+    workers = workers or runtime.cpu_count()
+    ahead = 2 * workers if ahead is None else ahead
     with contextlib.ExitStack() as stack:
         pool = ThreadPoolExecutor(workers, thread_name_prefix="prefetch")
         stack.callback(pool.shutdown, cancel_futures=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import runtime
-from helpers.config import Needs
+from helpers.estimates import Needs, together
 
 GIGA = 1e9
 COLUMNS = {"download GB": "download", "disk GB": "disk", "memory GB": "memory", "GPU GB": "gpu_memory"}
@@ -41,7 +41,7 @@ def tell(steps: Sequence[Any], config: Any, workspace: Any) -> None:
 
 def refuse(wanted: dict[str, Needs], *, free: float, memory: float, gpu_memory: float | None) -> None:
     """RuntimeError where the steps do not fit into so many bytes; `gpu_memory` is None where no GPU tells its own."""
-    disk = together(wanted).disk
+    disk = together(*wanted.values()).disk
     problems = [f"{disk / GIGA:.0f} GB of disk, of which {free / GIGA:.0f} GB can be had"] if disk > free else []
     for what, here, field in (("memory", memory, "memory"), ("GPU memory", gpu_memory, "gpu_memory")):
         name = max(wanted, key=lambda name: getattr(wanted[name], field))
@@ -55,13 +55,6 @@ def refuse(wanted: dict[str, Needs], *, free: float, memory: float, gpu_memory: 
         )
 
 
-def together(wanted: dict[str, Needs]) -> Needs:
-    """All steps one after the other: sums, and the highest of the two memories."""
-    every = list(wanted.values())
-    sums = {name: sum(getattr(need, name) for need in every) for name in ("download", "disk", "minutes")}
-    return Needs(**sums, **{name: max(getattr(need, name) for need in every) for name in ("memory", "gpu_memory")})
-
-
 def begun(workspace: Any, project: str) -> int:
     """Bytes that downloads and unfinished steps of a project hold already."""
     places = [workspace.downloads, *(Path(workspace.root) / project).glob("*.partial")]
@@ -70,7 +63,7 @@ def begun(workspace: Any, project: str) -> int:
 
 
 def _lines(wanted: dict[str, Needs]) -> list[str]:
-    rows = {**wanted, "together": together(wanted)} if len(wanted) > 1 else wanted
+    rows = {**wanted, "together": together(*wanted.values())} if len(wanted) > 1 else wanted
     lines = [f"{'to be made':16}" + "".join(f"{title:>13}" for title in (*COLUMNS, "minutes"))]
     for name, need in rows.items():
         sizes = "".join(f"{getattr(need, field) / GIGA:13.1f}" for field in COLUMNS.values())

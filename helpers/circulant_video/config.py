@@ -106,6 +106,6 @@ def network_of(config: CirculantVideoConfig, name: str) -> Network:
     expert = config.hidden * len(sizes) * config.classes * (2 * config.mixtures + 1)
     last = wide * config.hidden + expert + config.classes**2
     parts = 2 if config.halves else 1  # of a video, each an example
-    made = 24 * frames * wide + 2e6 if kind == "dbof" else 480 * wide  # bytes, as tests/test_settings.py counts them
+    made = 34 * frames * wide + 2e6 if kind == "dbof" else 480 * wide  # bytes, as tests/test_settings.py counts them
     flops = 2 * (products * frames * embedding + last)
     return Network(flops=parts * flops, parameters=products * embedding + last, made=parts * made)

@@ -68,6 +68,17 @@ def test_a_step_called_alone_tells_of_itself(tmp_path, capsys):
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["to", "first", "minutes:", "free"]
 
 
+def test_a_step_that_takes_nothing_says_nothing(tmp_path, capsys):
+    @workspace.step(reads=(), after=first)
+    def split(config, place, folder):
+        return {}
+
+    first(Config(), tmp_path)
+    capsys.readouterr()
+    split(Config(), tmp_path)
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     ("machine", "words"),
     [

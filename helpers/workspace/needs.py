@@ -29,6 +29,8 @@ def tell(steps: Sequence[Any], config: Any, workspace: Any) -> None:
     if "train" in missing:
         runtime.require_gpu(config)
     wanted = {name: known[name] for name in missing if name in known}
+    if not wanted:  # what is missing takes nothing worth telling, such as a split
+        return
     free = shutil.disk_usage(_existing(workspace.root)).free
     print(
         "\n".join(

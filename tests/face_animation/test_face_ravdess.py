@@ -148,7 +148,7 @@ def test_from_archives_to_sides(built, zenodo):
     train = good[good["partition"] == "train"]
     assert train["person"].tolist()[:4] == ["Actor_03", "Actor_05"] * 2, "actors take turns"
     split = built["split"].table("clips")
-    assert (len(built["split"].table("pairs")), built["split"]["groups"], built["split"]["test"]) == (2, [4], 2)
+    assert (len(built["split"].table("pairs")), built["split"]["groups"], built["split"]["test"]) == (4, [4], 2)
     assert split.groupby("side")["person"].agg(set).to_dict() == {
         "train": {"Actor_03", "Actor_05"},
         "test": {"Actor_08"},

@@ -1,5 +1,9 @@
 """What a network costs, counted in TensorFlow's graph of its forward pass: the oracle of the constants in `helpers/*/config.py`."""
 
+from helpers import runtime
+
+runtime.quiet_start()
+
 from collections.abc import Callable
 from typing import Any
 

@@ -1,12 +1,16 @@
 """Each setting against its machine, a free Colab with a T4; the constants of `needs` are counted again in the networks."""
 
+from helpers import runtime
+
+runtime.quiet_start()
+
 import dataclasses
 
 import numpy as np
 import pytest
 
 from helpers import config as configs
-from helpers import estimates, runtime
+from helpers import estimates
 from helpers.boat_detection import config as boats
 from helpers.boat_detection import runs as boat_runs
 from helpers.boat_detection.augment import resizing

@@ -3,6 +3,7 @@
 from __future__ import annotations  # so that a Python too old for the course reads as far as the door, which says so
 
 import contextlib
+import functools
 import importlib.metadata
 import math
 import os
@@ -44,6 +45,7 @@ def repo_url() -> str:
     return _project()["urls"]["Repository"].rstrip("/")
 
 
+@functools.cache  # every connection asks
 def user_agent() -> str:
     """Who asks, as servers are told: `learning-from-video/0.1.0 (+address)`. Some refuse the names of programming libraries."""
     project = _project()

@@ -72,6 +72,8 @@ def restore(pack: Path, folder: Path) -> bool:
                 raise tarfile.TarError(f"its {reader.count} bytes are not the {note['bytes']} that were written")
         except (tarfile.TarError, EOFError) as error:
             print(f"{pack.name} at {pack.parent} is damaged and not used: {error}", flush=True)
+            with contextlib.suppress(OSError):
+                _note(pack).write_text("")  # else whoever asks next would read all of it again
             return False
         (Path(temporary) / "whole").replace(folder)
     print(f"{folder.name} comes from {pack.parent}", flush=True)

@@ -11,6 +11,7 @@ import importlib
 import itertools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -59,13 +60,14 @@ def measure(project: str, place: str, steps: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             steps_of[3].body(settings, workspace.Workspace(Path(place)), Path(folder))
     except Measured:
-        os._exit(0)  # threads that make batches ahead are of no interest any more
+        sys.stdout.flush()
+        os.killpg(0, signal.SIGKILL)  # threads and workers that make batches ahead would hold the pipe open
 
 
 def ask(project: str, place: str, steps: int, environment: dict[str, str]) -> dict[str, float]:
     """What `measure` prints in a process with this environment."""
     command = [sys.executable, __file__, "--one", project, "--place", place, "--steps", str(steps)]
-    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, start_new_session=True)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines:
         raise RuntimeError(f"{project} was not measured: {done.stderr[-2000:]}")

@@ -169,6 +169,8 @@ def test_known_points_stand_in_for_a_detector(finished, folder, tmp_path):
     network = runs.load_network(config, Lips.of(steps.split.load(config, place)), done["train"].folder)
     _, seen = evaluation.read_file(network, folder / path, settings, list(WORDS), points=points)
     assert seen.shape == (8, 16, 16, 1)
+    _, part = evaluation.read_file(network, folder / path, settings, list(WORDS), points=points, start=0, end=0.3)
+    assert part.shape == seen.shape and (part != seen).any(), "the word alone, not the whole file"
     with pytest.raises(ValueError, match="found in 0 of"):
         evaluation.read_file(network, folder / path, settings, list(WORDS), points=points * np.nan)
 

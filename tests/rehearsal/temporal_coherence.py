@@ -1,0 +1,48 @@
+"""UCF101's zip with its official names; every group has two clips, drawn, and clips of one class share a few files."""
+
+import io
+import zipfile
+from pathlib import Path
+
+from helpers import config as configs
+from helpers import video
+from helpers.temporal_coherence.config import TemporalCoherenceConfig
+from helpers.temporal_coherence.mini import dataset
+from helpers.temporal_coherence.sources import ucf101
+from tests.rehearsal.site import Site
+
+HOST, PATH = "storage.googleapis.com", "/thumos14_files/UCF101_videos.zip"
+DISTINCT = 5  # drawn files of a class
+SHORT = {"epochs": 3, "save_every": 1, "batch_size": 8, "tsne_frames": 60, "finetune_steps": 4}
+SETTINGS: dict[str, dict[str, object]] = {
+    # AlexNet on frames of 227 pixels takes a CPU a second a pair and more
+    "t4": SHORT | {"classes": ["Billiards", "GolfSwing"], "size": 115, "embedding_dim": 256},
+    "full": SHORT | {"size": 115, "step": 20, "learning_rate": 0.002},
+}
+
+
+def prepare(site: Site, copy: Path, config: str) -> None:
+    """Put the zip on its host: all 101 classes by name, those of the config with a clip of each group."""
+    wanted = (
+        SETTINGS[config].get("classes")
+        or configs.load(copy / f"notebooks/temporal_coherence/{config}.yaml", TemporalCoherenceConfig).classes
+    )
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for place, row in enumerate(ucf101.class_table().to_dict("records")):
+            name = row["class"]
+            clips = _draw(copy, name, place) if name in wanted else [b"no clip"]
+            for group in range(1, 26 if name in wanted else 2):
+                archive.writestr(f"UCF101/v_{name}_g{group:02d}_c01.avi", clips[group % len(clips)])
+    site.put(HOST, PATH, packed.getvalue())
+
+
+def _draw(scratch: Path, name: str, seed: int) -> list[bytes]:
+    """Contents of a few clips, as large as UCF101's and a third as long."""
+    path, contents = scratch / "drawn.avi", []
+    scene = name if name in dataset.CLASSES else dataset.CLASSES[seed % len(dataset.CLASSES)]
+    for group in range(DISTINCT):
+        video.write_video(path, dataset.draw_clip(scene, group + 1, 1, seed=seed, size=(240, 320)), fps=dataset.FPS)
+        contents.append(path.read_bytes())
+    path.unlink()
+    return contents

@@ -96,6 +96,8 @@ class FaceAnimationConfig(BaseConfig):
             clips, test, frames = 19_550 * share, 525 * share, 206
             begin, cutting = estimates.fetching(1.3e6), share * (39 * 60 + 9)  # the original's own time for all of them
         units = clips / (self.n_groups or max(1.0, clips / (self.group_size or clips)))
+        if self.n_groups == 1 and self.source == "ravdess":  # one of the actors is watched
+            units *= 1 - 1 / max(2, len(self.actors) - self.test_actors)
         pairs, pixels = units * self.repeats, self.size**2
         trainings = [
             estimates.training(

@@ -255,6 +255,8 @@ def pairs_among(path: str | os.PathLike, names: Sequence[str], *, limit: int) ->
 def assign_sides(clips: pd.DataFrame, groups: Sequence[Sequence[str]], *, chosen: int) -> pd.DataFrame:
     """Tell each clip (rows with clip and partition) its group and its side; the group `chosen` is trained on.
 
+    Where it is the only group, the person of the clip drawn last is not trained on but watched, if there is another one.
+
     Returns:
         The clips of the training, then those of the test, with two columns more: group, `NO_GROUP` where it is in none; side,
         of `SIDES`: "train" is the chosen group, "validation" are the others, "test" the test; "" for a clip left over.
@@ -262,13 +264,17 @@ def assign_sides(clips: pd.DataFrame, groups: Sequence[Sequence[str]], *, chosen
     member = {name: number for number, group in enumerate(groups) for name in group}
     train, test = (clips[clips["partition"] == side] for side in ("train", "test"))
     number = train["clip"].map(member).fillna(NO_GROUP).astype(int)
-    side = np.select([number == chosen, number != NO_GROUP], ["train", "validation"], "")
+    watched = train["clip"].map(person_of) == (person_of(groups[0][-1]) if len(groups) == 1 else None)
+    if watched[number == chosen].all():  # a single person
+        watched[:] = False
+    trained = (number == chosen) & ~watched
+    side = np.select([trained, number != NO_GROUP], ["train", "validation"], "")
     parts = [train.assign(group=number, side=side), test.assign(group=NO_GROUP, side="test")]
     return pd.concat(parts, ignore_index=True)
 
 
 def clips_on(clips: pd.DataFrame, side: str) -> pd.DataFrame:
-    """The rows of `assign_sides` on a side; where all training clips are in one group the test is the validation too.
+    """The rows of `assign_sides` on a side; where only one group of one person is there the test is the validation too.
 
     Raises:
         ValueError: an unknown side.

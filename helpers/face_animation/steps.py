@@ -116,7 +116,7 @@ def split(config: FaceAnimationConfig, place: Workspace, folder: Path) -> dict:
 
 
 def clips_of(config: FaceAnimationConfig, place: Workspace, side: str) -> pd.DataFrame:
-    """The prepared clips of a side: "train", the group that is trained on; "validation", other groups; "test"."""
+    """The prepared clips of a side: "train", the group that is trained on; "validation", other groups or persons; "test"."""
     return splits.clips_on(split.load(config, place).table("clips"), side)
 
 

@@ -151,18 +151,35 @@ def read_clip(folder: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
         return {key: stored[key] for key in ("frames", "found", "points", "fps")}
 
 
+def read_word(row: Mapping, root: str | os.PathLike, *, size: int | Sequence[int] | None = None) -> list[np.ndarray]:
+    """The frames of a row of the manifest table: of the whole file, or from `start` to `end` where these are told.
+
+    Args:
+        row: path, start, end.
+        root: folder that paths start from.
+        size: as in `video.read_frames`.
+
+    Returns:
+        (H, W, 3) RGB uint8 arrays.
+
+    Raises:
+        FileNotFoundError, ValueError: as `video.read_frames`.
+    """
+    return list(_Clip(row, Path(root), swapped=False, size=size))
+
+
 class _Clip:
     """The frames of one row, which can be gone through more than once: two passes need no memory for large pictures."""
 
-    def __init__(self, row: Mapping, root: Path, swapped: bool) -> None:
-        self.path, self.swapped = root / str(row["path"]), swapped
+    def __init__(self, row: Mapping, root: Path, swapped: bool, size: int | Sequence[int] | None = None) -> None:
+        self.path, self.swapped, self.size = root / str(row["path"]), swapped, size
         told = video.header_info(self.path)["fps"]
         self.fps = round(told, 3) if 1 <= told <= 1000 else RATE  # NaN fails too
         self.first, self.last = frame_span(_seconds(row, "start"), _seconds(row, "end"), self.fps)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         wanted = self.last if self.last is not None else float("inf")
-        for number, frame in video.scan_frames(self.path, lambda index: self.first <= index < wanted):
+        for number, frame in video.scan_frames(self.path, lambda index: self.first <= index < wanted, size=self.size):
             if number >= wanted:
                 return
             if frame is not None:

@@ -90,12 +90,14 @@ def prediction_table(lips: Lips, rows: np.ndarray, found: np.ndarray) -> pd.Data
 
 def read_file(
     network: keras.Model, path: str | os.PathLike, config: LipReadingConfig, words: Sequence[str], *,
-    points: np.ndarray | None = None, model_path: str | os.PathLike | None = None, top: int = metrics.TOP,
+    start: float = np.nan, end: float = np.nan, points: np.ndarray | None = None,
+    model_path: str | os.PathLike | None = None, top: int = metrics.TOP,
 ) -> tuple[pd.DataFrame, np.ndarray]:  # fmt: skip
     """Read one video file: the same way through detection, cropping and resampling that the training clips took.
 
     Args:
         words: the classes in order.
+        start, end: seconds in the file between which the word is said; NaN is the whole file.
         points: known face points (T, 5, 2), instead of a detector.
         model_path: see `faces.find_face_points`.
         top: so many guesses.
@@ -107,7 +109,7 @@ def read_file(
         ValueError: nothing decodes, or no face is found.
     """
     path = Path(path)
-    row = {"path": path.name} | ({} if points is None else {"points": points})
+    row = {"path": path.name, "start": start, "end": end} | ({} if points is None else {"points": points})
     with tempfile.TemporaryDirectory() as folder:
         done = data.prepare_clip(row, root=path.parent, folder=folder, cut=Cut.of(config), model_path=model_path)
         clips = data.load_clips(folder, [done["cache"]], length=config.len_video, mode=config.resample)

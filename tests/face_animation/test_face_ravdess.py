@@ -150,7 +150,8 @@ def test_from_archives_to_sides(built, zenodo):
     split = built["split"].table("clips")
     assert (len(built["split"].table("pairs")), built["split"]["groups"], built["split"]["test"]) == (4, [4], 2)
     assert split.groupby("side")["person"].agg(set).to_dict() == {
-        "train": {"Actor_03", "Actor_05"},
+        "train": {"Actor_05"},
+        "validation": {"Actor_03"},
         "test": {"Actor_08"},
     }
     assert set(split["emotion"]) == {"angry", "happy"}

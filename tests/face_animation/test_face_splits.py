@@ -120,7 +120,18 @@ def test_the_chosen_group_is_trained_on_and_the_others_are_the_validation(chosen
         assert sorted(splits.clips_on(sides.reset_index(), side)["clip"]) == names[side]
 
 
-def test_without_other_groups_the_test_is_the_validation():
+def test_of_an_only_group_one_person_is_watched_and_not_trained_on():
+    names = [f"{person}#{number}.mp4" for person in "abc" for number in range(3)]
+    clips = pd.DataFrame({"clip": [*names, "t#0.mp4"], "partition": ["train"] * 9 + ["test"]})
+    sides = splits.assign_sides(clips, splits.sample_groups(names, n_groups=1, seed=42), chosen=0)
+    found = {side: splits.clips_on(sides, side)["clip"] for side in SIDES}
+    people = {side: set(clips.map(splits.person_of)) for side, clips in found.items()}
+    assert {side: len(clips) for side, clips in found.items()} == {"train": 6, "validation": 3, "test": 1}
+    assert people["test"] == {"t"} and people["train"] | people["validation"] == set("abc")
+    assert len(people["validation"]) == 1 and set(sides["group"]) == {0, splits.NO_GROUP}
+
+
+def test_without_other_groups_or_persons_the_test_is_the_validation():
     clips = pd.DataFrame({"clip": list("abt"), "partition": ["train", "train", "test"]})
     sides = splits.assign_sides(clips, [["a"]], chosen=0)  # b is left over, and not watched either
     assert [splits.clips_on(sides, side)["clip"].tolist() for side in SIDES] == [["a"], ["t"], ["t"]]

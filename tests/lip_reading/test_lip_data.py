@@ -196,6 +196,10 @@ def test_points_are_cut_with_the_clip(rates, tmp_path):
     stored = data.read_clip(tmp_path, done["cache"][0])
     np.testing.assert_allclose(stored["points"], faces.track_points(points["25.mp4"][10:25]))
     frames = list(video.read_frames(root / "25.mp4"))[10:25]
+    for size in (None, (24, 20)):
+        whole = list(video.read_frames(root / "25.mp4", size=size))
+        np.testing.assert_array_equal(data.read_word(table.iloc[0], root, size=size), whole[10:25])
+        np.testing.assert_array_equal(data.read_word({"path": "25.mp4"} | WHOLE, root, size=size), whole)
     np.testing.assert_array_equal(stored["frames"], lips.to_grey(lips.crop_lips(frames, stored["points"], 32)))
 
 

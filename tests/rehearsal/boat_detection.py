@@ -56,7 +56,7 @@ def _put_weights(site, config: str) -> None:
     }[config]
     keras.utils.set_random_seed(0)
     model = builder.build_from_cfg(cfg_files.parse_cfg(networks.WRITERS[network](80)))
-    path = site.folder / name
-    weights.save_weights(model, path, layers=layers)
     address = urlsplit(manifests.load_manifest("darknet").file(name).sources[0].url)
-    site.put(address.hostname, address.path, path)
+    with tempfile.TemporaryDirectory() as scratch:
+        weights.save_weights(model, Path(scratch) / name, layers=layers)
+        site.put(address.hostname, address.path, Path(scratch) / name)

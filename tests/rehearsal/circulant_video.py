@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,13 +31,18 @@ def prepare(site, copy: Path, config: str) -> None:
         plan = {}
         for number, name in enumerate([*chosen[: count // 2], *chosen[-(count - count // 2) :]]):
             rng = np.random.default_rng([place, number])
-            path = site.folder / name
-            tfrecord.write_records(path, [_video(rng, prototypes, f"{place}{number}{k:02d}") for k in range(VIDEOS)])
-            plan[name] = hashlib.md5(path.read_bytes()).hexdigest()
-            site.put(buckets, f"/us.data.yt8m.org/2/frame/{partition}/{name}", path)
+            body = _file([_video(rng, prototypes, f"{place}{number}{k:02d}") for k in range(VIDEOS)])
+            plan[name] = hashlib.md5(body).hexdigest()
+            site.put(buckets, f"/us.data.yt8m.org/2/frame/{partition}/{name}", body)
         site.put(buckets, f"/data.yt8m.org/2/download_plans/frame_{partition}.json", json.dumps(plan).encode())
     address = urlsplit(youtube8m.VOCABULARY)
     site.put(address.hostname, address.path, _vocabulary())
+
+
+def _file(records: list[bytes]) -> bytes:
+    with tempfile.TemporaryDirectory() as scratch:
+        tfrecord.write_records(Path(scratch) / "records", records)
+        return (Path(scratch) / "records").read_bytes()
 
 
 def _video(rng: np.random.Generator, prototypes: dict, name: str) -> bytes:

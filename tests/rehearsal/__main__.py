@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import unittest
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,7 +150,10 @@ def rehearse(project: str, config: str, folder: Path, *, alone: bool) -> list[Ro
     copy_repository(copy)
     began = time.monotonic()
     with serve(folder / "site") as site:
-        stand_in.prepare(site, copy, config)
+        try:
+            stand_in.prepare(site, copy, config)
+        except unittest.SkipTest as reason:
+            return [Row(f"{config}: {project}: skipped, {reason}", time.monotonic() - began)]
         redirect(site, copy)
         cut_down(copy, project, config, stand_in.SETTINGS[config])
         rows = [Row(f"{config}: {project}: what the servers hold", time.monotonic() - began)]

@@ -16,6 +16,7 @@ from helpers.drawing.files import draw_all
 from helpers.face_animation.mini import dataset, originals
 from helpers.face_animation.sources import ravdess, voxceleb
 from helpers.fetch import manifests
+from tests.rehearsal.site import Site
 
 ACTORS, EMOTIONS = (1, 2, 3, 4), range(1, 7)
 VIDEOS = "voxceleb-videos"
@@ -24,7 +25,7 @@ VGG19_HOST = "storage.googleapis.com"
 VGG19_PATH = "/tensorflow/keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 SMALL = {"size": 64, "epochs": 1, "repeats": 1, "batch_size": 2, "watch_pairs": 4, "pairs": 3, "test_clips": 4}
 SMALL |= {"test_frames": 6, "allow_cpu": True}
-SETTINGS = {
+SETTINGS: dict[str, dict[str, object]] = {
     "t4": SMALL | {"actors": list(ACTORS)},
     "full": SMALL | {"group_size": 5, "group": 1, "network": "small128"},
 }
@@ -41,7 +42,7 @@ file_utils.get_file = _get_file
 """
 
 
-def prepare(site, copy: Path, config: str) -> None:
+def prepare(site: Site, copy: Path, config: str) -> None:
     """Serve RAVDESS (t4), or VoxCeleb's table and lay the videos beside the notebooks (full); and VGG19's file."""
     site.put(VGG19_HOST, VGG19_PATH, draw_vgg19())
     with (copy / "helpers/face_animation/losses.py").open("a") as file:

@@ -113,20 +113,23 @@ def run(copy: Path, project: str, config: str, workspace: Path, keep: Path | Non
 
 
 def run_alone(copy: Path, project: str, config: str, site: Site, folder: Path) -> list[Row]:
-    """Each notebook in a workspace of its own that shares the folder `kept`; what travels or is trained again is a problem."""
-    rows, made, sent = [], {}, {}
+    """Each notebook, and in the end the first once more, in a workspace of its own; they share the folder `kept`.
+
+    What travels or is made a second time is a problem.
+    """
+    rows, made, sent = [], {}, set()
     paths = sorted((copy / "notebooks" / project).glob("[0-9][0-9]_*.ipynb"))
     for path in paths:
         path.rename(path.with_suffix(".aside"))
-    for number, path in enumerate(paths):
+    for path in (*paths, paths[0]):
         path.with_suffix(".aside").rename(path)
         site.requests.clear()
-        workspace = folder / f"alone-{number}"
+        workspace = folder / "alone"
         rows += run(copy, project, config, workspace, keep=folder / "kept")
         path.rename(path.with_suffix(".aside"))
-        again = [name for name, count in site.sent().items() if count > ONCE and sent.get(name, 0) > ONCE]
-        sent = {name: sent.get(name, 0) + site.sent().get(name, 0) for name in sent.keys() | site.sent().keys()}
-        again += _made_again(workspace / project, made)
+        large = {name for name, count in site.sent().items() if count > ONCE}
+        again = [*sorted(large & sent), *_made_again(workspace / project, made)]
+        sent |= large
         rows[-1].problem += f" a second time: {', '.join(again)}" if again else ""
         rows[-1].name += " alone"
         shutil.rmtree(workspace)

@@ -23,9 +23,9 @@ SHARDS = {"train": 3, "validate": 2}  # that the plans name of a config's part; 
 VIDEOS = 100  # of a shard; the genuine ones have about 1 000 and 290
 # Experiments, networks and records are the genuine ones; layers are narrow, videos short.
 NARROW = {"clusters": 64, "vlad_clusters": 8, "hidden": 64, "mixtures": 2, "bags": 2, "iterations": 6, "max_frames": 40}
-SHORT = {"batch_size": 16, "epochs": 3, "learning_rate": 0.01, "momentum": 0.9, "watch_videos": 100}
+SHORT = {"batch_size": 16, "epochs": 2, "learning_rate": 0.01, "momentum": 0.9, "watch_videos": 100}
 SETTINGS: dict[str, dict[str, object]] = {
-    "t4": NARROW | SHORT | {"seeds": [0, 1], "save_every": 3},
+    "t4": NARROW | SHORT | {"seeds": [0, 1], "save_every": 2},
     # all shards would be refused for want of disk; of this part one validation shard trains by the paper's rule, one is held out
     "full": NARROW | SHORT | {"shard_part": 333, "shard_of": 1000},
 }

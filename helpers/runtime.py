@@ -45,7 +45,7 @@ def repo_url() -> str:
     return _project()["urls"]["Repository"].rstrip("/")
 
 
-@functools.lru_cache(maxsize=1)  # every connection asks; not `cache`, which Python 3.8 lacks: it, too, comes to the door
+@functools.lru_cache(maxsize=1)  # every connection asks; Python 3.8 has no `cache`, and must reach the door
 def user_agent() -> str:
     """Who asks, as servers are told: `learning-from-video/0.1.0 (+address)`. Some refuse the names of programming libraries."""
     project = _project()

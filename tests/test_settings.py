@@ -14,7 +14,7 @@ from helpers import estimates
 from helpers.boat_detection import config as boats
 from helpers.boat_detection import runs as boat_runs
 from helpers.boat_detection.augment import resizing
-from helpers.boat_detection.formats.darknet import cfg_files, graph
+from helpers.boat_detection.formats.darknet import builder, cfg_files
 from helpers.circulant_video import config as circulant
 from helpers.circulant_video import experiments, splits
 from helpers.circulant_video import model as circulant_model
@@ -171,7 +171,7 @@ def test_circulant_video_is_counted(setting):
 def test_boat_detection_is_counted(tmp_path, network):
     path = tmp_path / "network.cfg"
     path.write_text(boat_runs.write_cfg(boats.BoatDetectionConfig(source="open_images", network=network), 1, None))
-    built = graph.build_from_cfg(cfg_files.read_cfg(path))
+    built = builder.build_from_cfg(cfg_files.read_cfg(path))
     agree(boats.WORKS[network], counting.count(lambda x: built(x, training=True), frames(416)), built.count_params())
 
 

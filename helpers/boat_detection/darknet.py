@@ -1,8 +1,8 @@
 """Darknet's own files under one name: networks, weights and training logs, in and out."""
 # ruff: noqa: F401
 
+from helpers.boat_detection.formats.darknet.builder import build_from_cfg, decode, heads
 from helpers.boat_detection.formats.darknet.cfg_files import Cfg, Head, parse_cfg, read_cfg
-from helpers.boat_detection.formats.darknet.graph import build_from_cfg, decode, heads
 from helpers.boat_detection.formats.darknet.logs import (
     format_iteration,
     format_region,

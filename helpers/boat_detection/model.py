@@ -1,6 +1,6 @@
 """Networks: YOLOv3 by number of classes, its form for inference alone, and the `Detector` that training takes.
 
-What a .cfg file says is built in `formats.darknet.graph`.
+What a .cfg file says is built in `formats.darknet.builder`.
 """
 
 import os
@@ -11,8 +11,8 @@ from keras import ops
 
 from helpers.boat_detection import losses
 from helpers.boat_detection.formats.darknet import networks
+from helpers.boat_detection.formats.darknet.builder import build_from_cfg, decode
 from helpers.boat_detection.formats.darknet.cfg_files import Cfg, parse_cfg
-from helpers.boat_detection.formats.darknet.graph import build_from_cfg, decode
 from helpers.boat_detection.layers import Tensor
 
 

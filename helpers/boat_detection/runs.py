@@ -12,7 +12,7 @@ from helpers.boat_detection.augment.chance import MOSAIC_SHARE, Augmentation
 from helpers.boat_detection.batches import Batches
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import finders
-from helpers.boat_detection.formats.darknet import cfg_files, graph, networks, optimizers, weights
+from helpers.boat_detection.formats.darknet import builder, cfg_files, networks, optimizers, weights
 from helpers.boat_detection.formats.darknet.cfg_files import Cfg
 from helpers.boat_detection.formats.darknet.train_log import TrainLog
 from helpers.boat_detection.metrics.overlap import in_pixels
@@ -98,7 +98,7 @@ def build_network(config: BoatDetectionConfig, cfg: Cfg, *, downloads: Path | No
     Weights that are fetched stand in `downloads`, or go there.
     """
     keras.utils.set_random_seed(config.seed)
-    network = graph.build_from_cfg(cfg, momentum=config.batch_norm_momentum)
+    network = builder.build_from_cfg(cfg, momentum=config.batch_norm_momentum)
     if config.start in ("backbone", "coco"):
         published.load_published(network, config.network, config.start, downloads)
     elif config.start != "none":

@@ -12,7 +12,7 @@ from helpers import parallel, runtime, workspace
 from helpers.circulant_video import batches, data, evaluation, experiments, model, runs, splits
 from helpers.circulant_video.config import CirculantVideoConfig
 from helpers.circulant_video.mini import dataset
-from helpers.circulant_video.sources import audioset, youtube8m
+from helpers.circulant_video.sources import audioset, vocabulary, youtube8m
 from helpers.config import MACHINE
 from helpers.training import remote_log
 from helpers.workspace import Workspace, disk
@@ -48,6 +48,8 @@ def build_dataset(config: CirculantVideoConfig, place: Workspace, folder: Path) 
     files = sorted(frame.rglob("*.tfrecord"))
     if not files:
         raise FileNotFoundError(f"no .tfrecord file in {root}")
+    if config.source in ("youtube8m", "audioset"):
+        vocabulary.fetch_names(config.source, root, cache=place.downloads / config.source)
     shards = pd.DataFrame(
         {  # with its folders, for AudioSet has the same file names in three of them
             "shard": [path.relative_to(frame).with_suffix("").as_posix() for path in files],

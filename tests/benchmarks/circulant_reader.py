@@ -123,7 +123,8 @@ def cached_samples(videos: batches.Videos) -> Iterator:
     for start in range(0, len(videos), BATCH):
         rows = order[start : start + BATCH]
         picks = (rng.random((len(rows), DRAWN)) * videos.num_frames[rows, None]).astype(int)
-        yield videos.gather(rows, picks), len(videos.labels(rows))
+        drawn = [videos.frames(row)[pick] for row, pick in zip(rows, picks, strict=True)]
+        yield drawn, len(videos.labels(rows))
 
 
 def cached_batches(videos: batches.Videos) -> Iterator:

@@ -10,7 +10,7 @@ import pytest
 
 from helpers import training
 from helpers.boat_detection import losses
-from helpers.boat_detection.formats.darknet import graph, networks
+from helpers.boat_detection.formats.darknet import builder, networks
 from helpers.boat_detection.formats.darknet.cfg_files import parse_cfg
 from helpers.boat_detection.formats.darknet.optimizers import DarknetSGD
 from helpers.boat_detection.model import Detector, RegionReport, build_loss
@@ -221,7 +221,7 @@ def draw_boats(count=8, size=96):
 def test_a_narrow_tiny_network_learns_eight_drawings():
     keras.utils.set_random_seed(0)
     cfg = parse_cfg(networks.yolov3_tiny_cfg(1, width=0.125, size=96, anchors=ANCHORS))
-    model = Detector(graph.build_from_cfg(cfg, momentum=0.9), build_loss(cfg, "alexeyab"))
+    model = Detector(builder.build_from_cfg(cfg, momentum=0.9), build_loss(cfg, "alexeyab"))
     model.compile(keras.optimizers.Adam(5e-3))
     images, y_true = draw_boats()
     first = model.train_on_batch(images, y_true, return_dict=True)
@@ -229,6 +229,6 @@ def test_a_narrow_tiny_network_learns_eight_drawings():
         model.reset_metrics()
         last = model.train_on_batch(images, y_true, return_dict=True)
     assert last["iou"] > 0.7 > 0.5 > first["iou"] and last["darknet_loss"] < 0.1 * first["darknet_loss"]
-    boxes, objectness, _ = graph.decode(graph.heads(model.network, images), cfg, 96)
+    boxes, objectness, _ = builder.decode(builder.heads(model.network, images), cfg, 96)
     centre = (boxes[0, :, :2] + boxes[0, :, 2:])[int(np.argmax(objectness[0]))] / 2
     np.testing.assert_allclose(centre, y_true[0, 0, :2], atol=0.1)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from helpers import training
-from helpers.boat_detection.formats.darknet import graph, logs, train_log, weights
+from helpers.boat_detection.formats.darknet import builder, logs, train_log, weights
 from helpers.boat_detection.formats.darknet.cfg_files import parse_cfg
 from helpers.boat_detection.formats.darknet.optimizers import DarknetSchedule, DarknetSGD
 from helpers.boat_detection.model import Detector, build_loss
@@ -49,7 +49,7 @@ def test_trains_as_darknet(tmp_path):
     golden = np.load(GOLDEN / "darknet_training.npz")
     cfg = parse_cfg(recipe.cfg_text(), "tiny.cfg")
     recipe.write_weights(tmp_path / "first.weights")
-    network = graph.build_from_cfg(cfg)
+    network = builder.build_from_cfg(cfg)
     assert weights.load_weights(network, tmp_path / "first.weights") == (9, 0)
     net = {name: cfg.net[name] for name in ("learning_rate", "burn_in", "momentum", "decay", "subdivisions")}
     rate = DarknetSchedule(net["learning_rate"], net["burn_in"], 4, recipe.STEPS, recipe.SCALES, net["subdivisions"])
@@ -81,8 +81,8 @@ def test_trains_as_darknet(tmp_path):
 def test_the_recipe_meets_what_matters():
     """Ignored slots and truths in one slot, else the golden numbers would not show how they are treated."""
     cfg = parse_cfg(recipe.cfg_text())
-    network, (images, y_true) = graph.build_from_cfg(cfg), darknet_batch(2)
-    heads = graph.heads(network, images)
+    network, (images, y_true) = builder.build_from_cfg(cfg), darknet_batch(2)
+    heads = builder.heads(network, images)
     used = build_loss(cfg, "pjreddie")
     other = [
         build_loss(cfg, "pjreddie", ignore_thresh=1.0),
@@ -118,7 +118,7 @@ class Crash(keras.callbacks.Callback):
 
 def run(folder, *, crash=None, accumulate=SUBDIVISIONS, optimizer=None, every=2, **options):
     keras.utils.set_random_seed(4)
-    model = Detector(graph.build_from_cfg(SMALL), build_loss(SMALL, "alexeyab"))
+    model = Detector(builder.build_from_cfg(SMALL), build_loss(SMALL, "alexeyab"))
     extra = {"gradient_accumulation_steps": accumulate} if accumulate > 1 else {}
     model.compile(optimizer or DarknetSGD(DarknetSchedule(1e-3, 4, subdivisions=accumulate), **extra), run_eagerly=True)
     callbacks = [train_log.TrainLog(folder, SMALL, batch_size=MINI * accumulate, every=every)]
@@ -172,7 +172,7 @@ def test_backups(undisturbed):
         "harbour_final.weights",
         "harbour_last.weights",
     ]
-    fresh = graph.build_from_cfg(SMALL)
+    fresh = builder.build_from_cfg(SMALL)
     assert weights.load_weights(fresh, folder / "backup" / "harbour_final.weights") == (7, 24)
     for one, other in zip(fresh.variables, model.network.variables, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
@@ -214,7 +214,7 @@ def values_of(network):
 def test_final_weights_are_the_moving_averages(tmp_path):
     """And the states that `fit` saves still hold the weights themselves."""
     model = run(tmp_path, accumulate=1, epochs=1, optimizer=keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9))
-    fresh = graph.build_from_cfg(SMALL)
+    fresh = builder.build_from_cfg(SMALL)
     weights.load_weights(fresh, tmp_path / "backup" / "harbour_final.weights")
     averages = model.optimizer._model_variables_moving_average
     for one, average in zip(fresh.trainable_variables, averages, strict=True):
@@ -261,7 +261,7 @@ def test_what_does_not_fit_together(tmp_path):
     callback = train_log.TrainLog(tmp_path, SMALL, batch_size=4)
     with pytest.raises(ValueError, match=r"TrainLog needs a Detector.*Received: Sequential"):
         model.fit(np.ones((2, 2)), np.ones((2, 1)), callbacks=[callback], verbose=0)
-    model = Detector(graph.build_from_cfg(SMALL), build_loss(SMALL, "alexeyab"))
+    model = Detector(builder.build_from_cfg(SMALL), build_loss(SMALL, "alexeyab"))
     model.compile("sgd", run_eagerly=True)
     with pytest.raises(
         ValueError, match="batches of 2 images; batch_size=4 with 1 accumulation steps needs batches of 4"

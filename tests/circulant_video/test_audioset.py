@@ -21,7 +21,7 @@ from helpers.circulant_video import splits, steps
 from helpers.circulant_video.config import CirculantVideoConfig
 from helpers.circulant_video.formats import examples, tfrecord
 from helpers.circulant_video.mini import dataset
-from helpers.circulant_video.sources import audioset
+from helpers.circulant_video.sources import audioset, vocabulary
 from helpers.fetch import archives, manifests
 
 FILES = {  # records; the same names stand in every folder, and two differ by case alone
@@ -80,6 +80,7 @@ def server(archive, monkeypatch):
     with download_server.serve(monkeypatch) as state:
         state.body = archive
         monkeypatch.setattr(audioset, "FEATURES", state.url)
+        monkeypatch.setattr(vocabulary, "fetch_names", lambda *_, **__: None)
         yield state
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from helpers import runtime
 from helpers.circulant_video import splits
-from helpers.circulant_video.sources import audioset, youtube8m
+from helpers.circulant_video.sources import audioset, vocabulary, youtube8m
 from helpers.fetch import downloads, manifests
 
 FAST = {"timeout": 2.0, "backoff": 0.001, "max_wait": 0.01, "retries": 2}
@@ -239,6 +239,19 @@ def test_the_manifests_make_their_tables_and_check_them(server, tmp_path, monkey
     monkeypatch.setattr(audioset, "FEATURES", f"{server.url}{PLAN}")
     path = manifests.fetch(manifest.file("features.tar.gz"), tmp_path)
     assert path.read_bytes() == server.files[PLAN]
+
+
+def test_names_come_with_the_files_or_a_line_says_that_they_did_not(server, tmp_path, monkeypatch, capsys):
+    lines = ["index,mid,display_name", *(f"{label},/m/{label},Sound {label}" for label in range(527))]
+    server.files["/classes.csv"] = "\n".join(lines).encode()
+    monkeypatch.setattr(audioset, "CLASSES", f"{server.url}/classes.csv")
+    vocabulary.fetch_names("audioset", tmp_path, cache=tmp_path / "cache")
+    assert vocabulary.read_vocabulary(tmp_path / "vocabulary.csv")["name"][526] == "Sound 526"
+    assert capsys.readouterr().out.count("\n") <= 1
+    (tmp_path / "vocabulary.csv").unlink()
+    monkeypatch.setattr(youtube8m, "VOCABULARY", f"{server.url}/classes.csv")  # too few, as an error page would be
+    vocabulary.fetch_names("youtube8m", tmp_path, cache=tmp_path / "cache")
+    assert "labels are shown by their numbers" in capsys.readouterr().out and not (tmp_path / "vocabulary.csv").exists()
 
 
 def test_the_manifests_numbers_agree_with_the_code():

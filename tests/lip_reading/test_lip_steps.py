@@ -6,6 +6,7 @@ runtime.quiet_start()
 
 import dataclasses
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -307,3 +308,13 @@ def test_the_original_file_is_enough_for_the_steps_before_training(folder, tmp_p
     lips = Lips.of(steps.split.load(config, tmp_path))
     assert lips.clips.shape == (8, 29, 112, 112, 3) and lips.words == ["1_about", "1_pony"]
     assert set(lips.table.loc[lips.rows("test"), "speaker"]) == {"s04"}
+
+
+def test_the_last_epochs_weights_are_not_asked_for(finished, tmp_path):
+    config, place, done = finished
+    copy = tmp_path / "workspace"
+    shutil.copytree(place, copy)
+    (copy / done["train"].folder.relative_to(place) / "split" / "final.weights.h5").unlink()
+    shutil.rmtree(copy / done["evaluate"].folder.relative_to(place))
+    again = steps.evaluate(config, copy)
+    assert again.folder.is_relative_to(copy) and again["accuracy"] == done["evaluate"]["accuracy"]

@@ -1,62 +1,49 @@
-"""Open Images' tables and photos from drawn harbours, in all three subsets; Darknet's files with random weights."""
+"""Open Images' tables of all classes, drawn photos, some of them damaged, and Darknet's files with random weights."""
 
-import json
-import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import keras
-import pandas as pd
 
 from helpers.boat_detection.formats.darknet import builder, cfg_files, networks, weights
 from helpers.boat_detection.mini import dataset
 from helpers.boat_detection.sources import open_images, photos
 from helpers.fetch import manifests
+from tests.rehearsal.site import Site
 
-IMAGES = {"train": 80, "validation": 24, "test": 24}
-SMALL = {"size": 96, "batch_size": 4, "subdivisions": 1, "iterations": 8, "evaluate_every": 4, "watch_images": 8}
-SMALL |= {"burn_in": 2, "allow_cpu": True}
-SETTINGS = {"t4": SMALL | {"images": 40}, "full": SMALL | {"backup_every": 4, "save_every": 1}}
+DRAWN = 300  # pictures of all kinds on the bucket
+# A picture of 416 pixels takes a CPU seconds. Multi-scale training of fewer than 100 iterations has one size, the largest.
+SHORT = {"batch_size": 8, "watch_images": 16, "burn_in": 4, "max_side": 320}
+SETTINGS: dict[str, dict[str, object]] = {
+    "t4": SHORT | {"images": 160, "size": 128, "iterations": 60, "evaluate_every": 30},
+    "full": SHORT | {"size": 64, "batch_size": 4, "subdivisions": 2, "iterations": 20, "evaluate_every": 10, "backup_every": 10},
+}  # fmt: skip
+WEIGHTS = {"t4": ("yolov3-tiny.weights", "yolov3-tiny", None), "full": ("darknet53.conv.74", "yolov3", 74)}
 
 
-def prepare(site, copy: Path, config: str) -> None:
-    """Serve tables, photos, and the weights that the config starts from."""
+def prepare(site: Site, copy: Path, config: str) -> None:
+    """Put tables and photos of the subset `train`, and the weights that the config starts from, on their hosts."""
+    folder, header = copy / "drawn", b"LabelName,DisplayName\n"
+    dataset.make_dataset(folder, images=DRAWN, size=(240, 360), seed=1)
     manifest = manifests.load_manifest("open_images")
-    files = {urlsplit(file.sources[0].url).path: file.name for file in manifest.files}
-    host = urlsplit(manifest.files[0].sources[0].url).hostname
+    files = {f"oidv7-{open_images.CLASSES}": open_images.CLASSES, open_images.TREE: open_images.TREE}
+    subset = manifest.counts["subsets"]["train"]
+    files |= {subset["boxes"]: open_images.BOXES, subset["images"]: open_images.IMAGES}
+    for name, drawn in files.items():
+        content = (folder / drawn).read_bytes()
+        _put(site, manifest, name, header + content if drawn == open_images.CLASSES else content)
+    _, *there = sorted((folder / "images" / "train").glob("*.jpg"))  # the first has vanished, two are no sound JPEGs
+    for path in there:
+        site.put(urlsplit(photos.BASE).netloc, f"/train/{path.name}", path)
 
-    def put(name: str, content: bytes) -> None:
-        site.put(host, next(path for path, known in files.items() if known == name), content)
-
-    for place, (subset, count) in enumerate(IMAGES.items()):
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            dataset.make_dataset(folder, images=count, seed=place)
-            boxes = pd.read_csv(folder / open_images.BOXES, dtype=str)
-            about = pd.read_csv(folder / open_images.IMAGES, dtype=str).assign(Subset=subset)
-            if subset != "train":
-                boxes = boxes.drop(columns=list(dataset.CLICKS))
-            names = manifest.counts["subsets"][subset]
-            put(names["boxes"], boxes.to_csv(index=False).encode())
-            put(names["images"], about.to_csv(index=False).encode())
-            for path in sorted((folder / "images" / "train").glob("*.jpg")):
-                site.put(urlsplit(photos.BASE).hostname, f"/{subset}/{path.name}", path)
-            if subset == "train":
-                header = b"LabelName,DisplayName\n"
-                put(f"oidv7-{open_images.CLASSES}", header + (folder / open_images.CLASSES).read_bytes())
-                put(open_images.TREE, json.dumps(json.loads((folder / open_images.TREE).read_text())).encode())
-    _put_weights(site, config)
-
-
-def _put_weights(site, config: str) -> None:
-    """`yolov3-tiny.weights` for t4, `darknet53.conv.74` for full: the genuine lengths, random values."""
-    name, network, layers = {
-        "t4": ("yolov3-tiny.weights", "yolov3-tiny", None),
-        "full": ("darknet53.conv.74", "yolov3", 74),
-    }[config]
+    name, network, layers = WEIGHTS[config]
     keras.utils.set_random_seed(0)
-    model = builder.build_from_cfg(cfg_files.parse_cfg(networks.WRITERS[network](80)))
-    address = urlsplit(manifests.load_manifest("darknet").file(name).sources[0].url)
-    with tempfile.TemporaryDirectory() as scratch:
-        weights.save_weights(model, Path(scratch) / name, layers=layers)
-        site.put(address.hostname, address.path, Path(scratch) / name)
+    model = builder.build_from_cfg(cfg_files.parse_cfg(networks.WRITERS[network](80), f"{network}.cfg"))
+    weights.save_weights(model, folder / name, seen=32_013_312, layers=layers)
+    _put(site, manifests.load_manifest("darknet"), name, (folder / name).read_bytes())
+
+
+def _put(site: Site, manifest: manifests.Manifest, name: str, content: bytes) -> None:
+    """Place a file where the manifest looks for it first."""
+    address = urlsplit(manifest.file(name).sources[0].url)
+    site.put(address.netloc, address.path, content)

@@ -12,7 +12,7 @@ from helpers.boat_detection import data
 from helpers.boat_detection.augment import resizing
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import postprocess
-from helpers.boat_detection.formats.darknet import cfg_files, graph, weights
+from helpers.boat_detection.formats.darknet import builder, cfg_files, weights
 from helpers.boat_detection.formats.darknet.cfg_files import Cfg
 from helpers.boat_detection.metrics.overlap import CORNERS
 
@@ -25,7 +25,7 @@ class Finder:
     """Network, decoding and non-maximum suppression as one function from pictures to detections.
 
     Args:
-        network: from `graph.build_from_cfg`.
+        network: from `builder.build_from_cfg`.
         cfg: its .cfg.
         size: side of the input in pixels.
         resize: "letterbox" or "stretch".
@@ -37,7 +37,7 @@ class Finder:
 
     def propose(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (B, N, 4) relative to the input, objectness (B, N) and classes (B, N, C) of inputs (B, size, size, 3)."""
-        found = graph.decode(graph.heads(self.network, images), self.cfg, self.size)
+        found = builder.decode(builder.heads(self.network, images), self.cfg, self.size)
         return tuple(np.asarray(keras.ops.convert_to_numpy(part)) for part in found)
 
     def find(self, paths: Sequence[Path], *, threshold: float = LEAST_SCORE, progress: bool = False) -> pd.DataFrame:
@@ -75,6 +75,6 @@ def build_finder(config: BoatDetectionConfig, cfg: Cfg, network: keras.Model) ->
 def load_finder(config: BoatDetectionConfig, trained: Path) -> Finder:
     """The network that step train left in the folder `trained`."""
     cfg = cfg_files.read_cfg(trained / CFG)
-    network = graph.build_from_cfg(cfg)
+    network = builder.build_from_cfg(cfg)
     weights.load_weights(network, trained / FINAL)
     return build_finder(config, cfg, network)

@@ -1,6 +1,7 @@
 """The names of the labels: YouTube-8M's vocabulary and AudioSet's classes."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -45,3 +46,15 @@ def make_table(url: str, path: Path, classes: int) -> None:
     """Fetch a vocabulary to `path` and check that it has so many labels."""
     path.write_bytes(manifests.ask(url).content)
     read_vocabulary(path, classes=classes)
+
+
+def fetch_names(source: str, folder: Path, *, cache: Path) -> None:
+    """Bring the vocabulary of "youtube8m" or "audioset" to `folder/vocabulary.csv`; where it cannot be had, a line says so.
+
+    Nothing is trained on names: without them figures show the labels' numbers. `cache` is for the file as it came.
+    """
+    table = next(file for file in manifests.load_manifest(source).files if file.name.endswith(".csv"))
+    try:
+        shutil.copyfile(manifests.fetch(table, cache), folder / "vocabulary.csv")
+    except manifests.DownloadError as error:
+        print(f"{error}\nGoing on without it: labels are shown by their numbers.")

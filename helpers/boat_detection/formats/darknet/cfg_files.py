@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from helpers.boat_detection.formats.darknet import plan
+from helpers.boat_detection.formats.darknet import layer_kinds
 from helpers.boat_detection.formats.darknet.sections import Section, convert, parse_sections
 
 
@@ -48,7 +48,7 @@ class Cfg:
 
     source: str
     net: dict[str, Any]
-    layers: tuple[plan.Layer, ...]
+    layers: tuple[layer_kinds.Layer, ...]
 
     @functools.cached_property
     def yolo(self) -> list[Head]:
@@ -66,7 +66,7 @@ class Cfg:
         return sum(layer.floats for layer in self.layers)
 
 
-def _head(layer: plan.Layer) -> Head:
+def _head(layer: layer_kinds.Layer) -> Head:
     stride = int(layer.stride) if layer.stride and layer.stride.denominator == 1 else layer.stride
     options = {key: convert(value) for key, value in layer.section.options.items()}
     return Head(index=layer.index, stride=stride, options=options, **layer.values)
@@ -88,7 +88,7 @@ def parse_cfg(text: str, source: str = "cfg") -> Cfg:
         where = f"line {sections[0].line}, [{sections[0].kind}]" if sections else "no section at all"
         raise ValueError(f"{source}: the first section must be [net]. Received: {where}")
     net: Section = sections[0]
-    layers = tuple(plan.make_plan(sections[1:], net.integer("channels", 3, least=1)))
+    layers = tuple(layer_kinds.make_plan(sections[1:], net.integer("channels", 3, least=1)))
     if not any(layer.kind == "yolo" for layer in layers):
         raise ValueError(f"{source}: no [yolo] section among {len(layers)}; expected a detector such as yolov3.cfg")
     return Cfg(source, {key: convert(value) for key, value in net.options.items()}, layers)

@@ -10,7 +10,7 @@ from keras import layers, ops
 
 from helpers.boat_detection.formats.darknet import cfg_files
 from helpers.boat_detection.formats.darknet.cfg_files import Cfg
-from helpers.boat_detection.formats.darknet.plan import Layer
+from helpers.boat_detection.formats.darknet.layer_kinds import Layer
 from helpers.boat_detection.layers import ChannelGroup, DarknetMaxPool, Shortcut, Tensor, YoloHead
 
 LARGEST_EXPONENT = 20.0  # of a box's size: e^20 anchors keep every later sum and product finite

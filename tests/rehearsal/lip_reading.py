@@ -22,11 +22,7 @@ from helpers.lip_reading.sources import grid
 from tests.rehearsal.site import Site
 
 YUNET = "face_detection_yunet_2023mar.onnx"
-TALKERS, SENTENCES, FRAMES = (
-    4,
-    25,
-    75,
-)  # as many sentences as letters, so each is said once and every digit twice at least
+SENTENCES, FRAMES = 25, 75  # as many sentences as letters, so each is said once and every digit twice at least
 SMALL = {"size_lips": {"width": 48, "height": 48}, "epoch": 2, "batch_size": 8, "allow_cpu": True}
 SETTINGS: dict[str, dict[str, object]] = {
     "t4": SMALL | {"grid_speakers": [1, 2, 3, 4]},

@@ -179,6 +179,7 @@ def test_shards_come_from_the_mirror_that_the_config_names(records, tmp_path, mo
         shutil.copy(next(records.rglob(f"{name}.tfrecord")), folder)
 
     monkeypatch.setattr(steps.youtube8m, "fetch_shards", fetch)
+    monkeypatch.setattr(steps.vocabulary, "fetch_names", lambda *_, **__: None)
     for mirror in ("eu", "asia"):
         config = dataclasses.replace(CONFIG, source="youtube8m", mirror=mirror)
         assert steps.build_dataset(config, tmp_path / mirror)["shards"] == 2

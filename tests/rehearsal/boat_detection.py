@@ -3,6 +3,10 @@
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from helpers import runtime
+
+runtime.quiet_start()
+
 import keras
 
 from helpers.boat_detection.formats.darknet import builder, cfg_files, networks, weights

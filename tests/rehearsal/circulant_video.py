@@ -33,9 +33,9 @@ NARROW = {
     "iterations": 6,
     "max_frames": 40,
 }
-SHORT = {"batch_size": 16, "epochs": 2, "learning_rate": 0.01, "momentum": 0.9, "watch_videos": 100}
+SHORT = {"batch_size": 16, "epochs": 4, "learning_rate": 0.01, "momentum": 0.9, "watch_videos": 100}
 SETTINGS: dict[str, dict[str, object]] = {
-    "t4": NARROW | SHORT | {"seeds": [0, 1], "save_every": 2},
+    "t4": NARROW | SHORT | {"seeds": [0, 1], "save_every": 4},
     # all shards would be refused for want of disk; of this part one validation shard trains by the paper's rule, one is held out
     "full": NARROW | SHORT | {"shard_part": 333, "shard_of": 1000},
 }

@@ -34,7 +34,7 @@ PROJECTS = sorted(path.stem for path in HERE.glob("[a-z]*.py") if path.stem != "
 CONFIGS = ("t4", "full")
 ENDED = re.compile(r"(?P<name>\w+/\d\d_\w+)  \d+/\d+ cells  (?P<seconds>\d+) s  (?P<status>ok|failed|interrupted)")
 ERROR = re.compile(r"[\w.]*(Error|Exception|Interrupt|UndeclaredField|Refused)\b.*")
-ONCE = 100_000  # bytes of a file that may travel again: a zip's directory, a small table
+ONCE = 100_000  # bytes that may travel again: a zip's directory, a small table
 
 
 @dataclass
@@ -127,15 +127,20 @@ def run_alone(copy: Path, project: str, config: str, site: Site, folder: Path) -
         workspace = folder / "alone"
         rows += run(copy, project, config, workspace, keep=folder / "kept")
         path.rename(path.with_suffix(".aside"))
-        large = {name for name, count in site.sent().items() if count > ONCE}
-        again = [*sorted(large & sent), *_made_again(workspace / project, made)]
-        sent |= large
+        again = {name: count for name, count in site.sent().items() if name in sent}
+        sent |= {name for name, count in site.sent().items() if count}
+        again = [*(_most(again) if sum(again.values()) > ONCE else ()), *_made_again(workspace / project, made)]
         rows[-1].problem += f" a second time: {', '.join(again)}" if again else ""
         rows[-1].name += " alone"
         shutil.rmtree(workspace)
     for path in paths:
         path.with_suffix(".aside").rename(path)
     return rows
+
+
+def _most(sent: dict[str, int]) -> list[str]:
+    """The three largest of some files."""
+    return sorted(sent, key=sent.get, reverse=True)[:3]
 
 
 def _made_again(folder: Path, made: dict[str, str]) -> list[str]:

@@ -35,7 +35,8 @@ class Site:
 
     def __init__(self, root: Path) -> None:
         self.root, self.port = root, 0
-        self.requests: list[tuple[str, str, str, int]] = []
+        self._noted: list[tuple[str, str, str, int]] = []
+        self._under_way, self._change = 0, threading.Condition()
 
     def put(self, host: str, path: str, data: bytes | Path) -> None:
         """Answer at `https://<host>/<path>` with these bytes, or those of this file."""
@@ -54,6 +55,27 @@ class Site:
     def digest(self, path: Path, kind: str) -> str:
         """Checksum of a file of the site, "sha256" or "md5"."""
         return digest(path, kind, path.stat().st_size, path.stat().st_mtime_ns)
+
+    @contextlib.contextmanager
+    def note(self) -> Iterator[list]:
+        """Around a request: the body fills in (method, host, path, bytes sent), which is noted at its end."""
+        request: list = []
+        with self._change:
+            self._under_way += 1
+        try:
+            yield request
+        finally:
+            with self._change:
+                self._noted.append(tuple(request))
+                self._under_way -= 1
+                self._change.notify_all()
+
+    @property
+    def requests(self) -> list[tuple[str, str, str, int]]:
+        """All requests, once those under way have ended: whoever asked may have the last byte before it is noted."""
+        with self._change:
+            self._change.wait_for(lambda: not self._under_way, timeout=5)
+        return self._noted
 
     @property
     def hosts(self) -> list[str]:
@@ -90,17 +112,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         site: Site = self.server.site
         host, _, rest = urllib.parse.unquote(self.path).lstrip("/").partition("/")
-        path, sent = "/" + rest, 0
+        path = "/" + rest
         # with a query first, as some servers choose the file by it
         file = site.find(host, path) or site.find(host, path.partition("?")[0])
-        with contextlib.suppress(ConnectionError):
+        with site.note() as request, contextlib.suppress(ConnectionError):
+            request[:] = self.command, host, path, 0
             if host not in FREE and self.headers.get("User-Agent", "python").lower().startswith(NAMELESS):
                 self._head(403, {"Content-Length": "0"})
             elif file is None:
                 self._head(404, {"Content-Length": "0"})
             else:
-                sent = self._send(file, body=body)
-        site.requests.append((self.command, host, path, sent))
+                request[-1] = self._send(file, body=body)
 
     def _send(self, file: Path, *, body: bool) -> int:
         """The file or the part asked for; how many bytes of it were sent."""

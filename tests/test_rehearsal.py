@@ -19,7 +19,7 @@ BODY = bytes(range(256)) * 4
 def site(tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with serve(tmp_path / "site") as site:
-        site.put("host.example", "/folder/data.bin", BODY)
+        site.put("https://host.example/folder/data.bin", BODY)
         yield site
 
 

@@ -97,7 +97,8 @@ class FaceAnimationConfig(BaseConfig):
             begin, cutting = estimates.fetching(1.3e6), share * (39 * 60 + 9)  # the original's own time for all of them
         units = clips / (self.n_groups or max(1.0, clips / (self.group_size or clips)))
         if self.n_groups == 1 and self.source == "ravdess":  # one of the actors is watched
-            units *= 1 - 1 / max(2, len(self.actors) - self.test_actors)
+            people = len(self.actors) - self.test_actors
+            units *= (people - 1) / people if people > 1 else 1
         pairs, pixels = units * self.repeats, self.size**2
         trainings = [
             estimates.training(

@@ -264,10 +264,10 @@ def assign_sides(clips: pd.DataFrame, groups: Sequence[Sequence[str]], *, chosen
     member = {name: number for number, group in enumerate(groups) for name in group}
     train, test = (clips[clips["partition"] == side] for side in ("train", "test"))
     number = train["clip"].map(member).fillna(NO_GROUP).astype(int)
-    watched = train["clip"].map(person_of) == (person_of(groups[0][-1]) if len(groups) == 1 else None)
-    if watched[number == chosen].all():  # a single person
-        watched[:] = False
-    trained = (number == chosen) & ~watched
+    trained = number == chosen
+    if len(groups) == 1:
+        others = trained & (train["clip"].map(person_of) != person_of(groups[0][-1]))
+        trained = others if others.any() else trained
     side = np.select([trained, number != NO_GROUP], ["train", "validation"], "")
     parts = [train.assign(group=number, side=side), test.assign(group=NO_GROUP, side="test")]
     return pd.concat(parts, ignore_index=True)

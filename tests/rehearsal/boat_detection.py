@@ -1,7 +1,6 @@
 """Open Images' tables of all classes, drawn photos, some of them damaged, and Darknet's files with random weights."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from helpers import runtime
 
@@ -36,19 +35,13 @@ def prepare(site: Site, copy: Path, config: str) -> None:
     files |= {subset["boxes"]: open_images.BOXES, subset["images"]: open_images.IMAGES}
     for name, drawn in files.items():
         content = (folder / drawn).read_bytes()
-        _put(site, manifest, name, header + content if drawn == open_images.CLASSES else content)
+        site.put(manifest.file(name).sources[0].url, header + content if drawn == open_images.CLASSES else content)
     _, *there = sorted((folder / "images" / "train").glob("*.jpg"))  # the first has vanished, two are no sound JPEGs
     for path in there:
-        site.put(urlsplit(photos.BASE).netloc, f"/train/{path.name}", path)
+        site.put(f"{photos.BASE}/train/{path.name}", path)
 
     name, network, layers = WEIGHTS[config]
     keras.utils.set_random_seed(0)
     model = builder.build_from_cfg(cfg_files.parse_cfg(networks.WRITERS[network](80), f"{network}.cfg"))
     weights.save_weights(model, folder / name, seen=32_013_312, layers=layers)
-    _put(site, manifests.load_manifest("darknet"), name, (folder / name).read_bytes())
-
-
-def _put(site: Site, manifest: manifests.Manifest, name: str, content: bytes) -> None:
-    """Place a file where the manifest looks for it first."""
-    address = urlsplit(manifest.file(name).sources[0].url)
-    site.put(address.netloc, address.path, content)
+    site.put(manifests.load_manifest("darknet").file(name).sources[0].url, folder / name)

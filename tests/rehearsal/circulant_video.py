@@ -17,7 +17,6 @@ from helpers.circulant_video.mini import dataset
 from helpers.circulant_video.sources import youtube8m
 from tests.rehearsal.site import Site
 
-BUCKETS, PAGE = "storage.googleapis.com", "research.google.com"
 CLASSES, EVERY = 1000, 41  # of the labels up to 3 861 the networks know so many, and 24 occur
 SHARDS = {"train": 3, "validate": 2}  # that the plans name of a config's part; t4's has 21 and 25
 VIDEOS = 100  # of a shard; the genuine ones have about 1 000 and 290
@@ -54,10 +53,11 @@ def prepare(site: Site, copy: Path, config: str) -> None:
             path = copy / name
             tfrecord.write_records(path, _draw(place, number))
             plan[name] = hashlib.md5(path.read_bytes()).hexdigest()
-            site.put(BUCKETS, f"/us.data.yt8m.org/2/frame/{side}/{name}", path)
+            site.put(f"{youtube8m.BASE}/us.data.yt8m.org/2/frame/{side}/{name}", path)
             path.unlink()
-        site.put(BUCKETS, f"/data.yt8m.org/2/download_plans/frame_{side}.json", json.dumps({"files": plan}).encode())
-    site.put(PAGE, "/youtube8m/csv/2/vocabulary.csv", _vocabulary())
+        url = f"{youtube8m.BASE}/data.yt8m.org/2/download_plans/frame_{side}.json"
+        site.put(url, json.dumps({"files": plan}).encode())
+    site.put(youtube8m.VOCABULARY, _vocabulary())
 
 
 def _draw(*place: int) -> Iterator[bytes]:

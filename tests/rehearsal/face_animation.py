@@ -5,7 +5,6 @@ import tempfile
 import zipfile
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 import h5py
@@ -21,8 +20,7 @@ from tests.rehearsal.site import Site
 ACTORS, EMOTIONS = (1, 2, 3, 4), range(1, 7)
 VIDEOS = "voxceleb-videos"
 VGG19 = {1: (64, 2), 2: (128, 2), 3: (256, 4), 4: (512, 4), 5: (512, 4)}  # block: filters, convolutions
-VGG19_HOST = "storage.googleapis.com"
-VGG19_PATH = "/tensorflow/keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+VGG19_FILE = "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 SMALL = {"size": 64, "epochs": 1, "repeats": 1, "batch_size": 2, "watch_pairs": 4, "pairs": 3, "test_clips": 4}
 SMALL |= {"test_frames": 6, "allow_cpu": True}
 SETTINGS: dict[str, dict[str, object]] = {
@@ -33,7 +31,7 @@ SETTINGS: dict[str, dict[str, object]] = {
 GET_FILE = """
 
 def _get_file(name, origin, file_hash, genuine=keras.utils.get_file, **options):
-    return genuine(name, "https://{host}{path}", cache_dir="{folder}", **options)
+    return genuine(name, "{url}", cache_dir="{folder}", **options)
 
 
 from keras.src.utils import file_utils
@@ -44,17 +42,16 @@ file_utils.get_file = _get_file
 
 def prepare(site: Site, copy: Path, config: str) -> None:
     """Serve RAVDESS (t4), or VoxCeleb's table and lay the videos beside the notebooks (full); and VGG19's file."""
-    site.put(VGG19_HOST, VGG19_PATH, draw_vgg19())
+    site.put(VGG19_FILE, draw_vgg19())
     with (copy / "helpers/face_animation/losses.py").open("a") as file:
-        file.write(GET_FILE.format(host=VGG19_HOST, path=VGG19_PATH, folder=copy / "keras"))
+        file.write(GET_FILE.format(url=VGG19_FILE, folder=copy / "keras"))
     if config == "t4":
         for actor in ACTORS:
             name = f"Video_Speech_{ravdess.person_of(actor)}.zip"
-            address = urlsplit(manifests.load_manifest("ravdess").file(name).sources[0].url)
-            site.put(address.hostname, address.path, draw_actor(actor))
+            site.put(manifests.load_manifest("ravdess").file(name).sources[0].url, draw_actor(actor))
     else:
-        address = urlsplit(manifests.load_manifest("voxceleb").file(voxceleb.METADATA).sources[0].url)
-        site.put(address.hostname, address.path, draw_voxceleb(copy / "notebooks/face_animation" / VIDEOS))
+        table = manifests.load_manifest("voxceleb").file(voxceleb.METADATA)
+        site.put(table.sources[0].url, draw_voxceleb(copy / "notebooks/face_animation" / VIDEOS))
 
 
 def draw_vgg19() -> bytes:

@@ -38,9 +38,9 @@ class Site:
         self._noted: list[tuple[str, str, str, int]] = []
         self._under_way, self._change = 0, threading.Condition()
 
-    def put(self, host: str, path: str, data: bytes | Path) -> None:
-        """Answer at `https://<host>/<path>` with these bytes, or those of this file."""
-        place = self.root / host / path.lstrip("/")
+    def put(self, url: str, data: bytes | Path) -> None:
+        """Answer at this https:// address with these bytes, or those of this file."""
+        place = self.root / url.removeprefix("https://")
         place.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(data, Path):
             shutil.copyfile(data, place)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from helpers import config as configs
 from helpers import video
+from helpers.fetch import manifests
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
 from helpers.temporal_coherence.mini import dataset
 from helpers.temporal_coherence.sources import ucf101
 from tests.rehearsal.site import Site
 
-HOST, PATH = "storage.googleapis.com", "/thumos14_files/UCF101_videos.zip"
 DISTINCT = 5  # drawn files of a class
 SHORT = {"epochs": 2, "save_every": 1, "batch_size": 8, "step": 20, "tsne_frames": 60, "finetune_steps": 2}
 SETTINGS: dict[str, dict[str, object]] = {
@@ -36,7 +36,7 @@ def prepare(site: Site, copy: Path, config: str) -> None:
                 for clip in (1, 2):
                     content = clips[(group + clip) % len(clips)]
                     archive.writestr(f"UCF101/v_{name}_g{group:02d}_c{clip:02d}.avi", content)
-    site.put(HOST, PATH, packed.getvalue())
+    site.put(manifests.load_manifest("ucf101").file(ucf101.ZIP).sources[0].url, packed.getvalue())
 
 
 def _draw(scratch: Path, name: str, seed: int) -> list[bytes]:

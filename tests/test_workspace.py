@@ -127,9 +127,9 @@ def test_a_local_folder_is_known_by_the_files_that_matter(tmp_path):
     def look(sources=("local",), **changes):
         config = SimpleNamespace(**{"source": "local", "clips": str(tmp_path / "mine"), **changes})
         options = {"expected": "one with clips", "key": "clips", "sources": sources}
-        return workspace.fingerprint_local(config, lambda root: root.rglob("*.avi"), **options)
+        return workspace.fingerprint_local(config, **options)
 
-    for name in ("b.avi", "a/c.avi", "notes.txt"):
+    for name in ("b.avi", "a/c.avi", ".hidden/d.avi", "Thumbs.db"):
         path = tmp_path / "mine" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)

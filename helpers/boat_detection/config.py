@@ -1,4 +1,4 @@
-"""The configuration of the boat-detection project: one frozen dataclass, one YAML file per setting."""
+"""The configuration of the boat-detection project: every setting with its default and limits; YAML files say what differs."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,7 @@
-"""The few Keras layers that Darknet's networks need beyond Keras's own."""
+"""The few Keras layers that Darknet's networks need beyond Keras's own.
+
+All others, convolution and batch normalisation too, are made in `formats.darknet.builder`.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -14,7 +14,7 @@ from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import finders
 from helpers.boat_detection.formats.darknet import builder, cfg_files, networks, optimizers, weights
 from helpers.boat_detection.formats.darknet.cfg_files import Cfg
-from helpers.boat_detection.formats.darknet.train_log import TrainLog
+from helpers.boat_detection.formats.darknet.log_callback import TrainLog
 from helpers.boat_detection.metrics.overlap import in_pixels
 from helpers.boat_detection.sources import published
 from helpers.config import values

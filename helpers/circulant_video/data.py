@@ -18,8 +18,11 @@ Files = str | os.PathLike | Iterable[str | os.PathLike]
 
 
 def dequantize(codes: np.ndarray) -> np.ndarray:
-    """Codes 0..255 as float32 of the same shape: code * 4 / 255 + 4 / 512 - 2, so from -1.992 to 2.008."""
-    return (np.asarray(codes, np.float64) * (4 / 255) + (4 / 512 - 2)).astype(np.float32)
+    """Codes 0..255 as float32 of the same shape: code * 4 / 255 + 4 / 512 - 2, so from -1.992 to 2.008.
+
+    In a network it is `layers.sampling.dequantize`.
+    """
+    return (np.asarray(codes, np.float64) * examples.CODE_STEP + examples.LOWEST_VALUE).astype(np.float32)
 
 
 def quantize(values: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 from helpers.workspace import disk
 
+TOP_K = 20  # best classes of a video that count, as in the official evaluation
 TIE_SEED = 0
 ROWS = 4096  # videos at a time where a whole array (or a memory map) is given: bounds the temporaries
 
@@ -81,7 +82,7 @@ class Metrics:
     It keeps 7 bytes per pair, `top_k` pairs per video: 25 MB for the 178 720 held-out videos of the paper.
     """
 
-    def __init__(self, classes: int, top_k: int = 20):
+    def __init__(self, classes: int, top_k: int = TOP_K):
         if classes < 1 or top_k < 1:
             raise ValueError(f"classes and top_k must be at least 1. Received: classes={classes}, top_k={top_k}")
         self.classes, self.top_k = classes, top_k
@@ -129,7 +130,7 @@ class Metrics:
         return {name: float(score) for name, score in scores.items()}
 
 
-def measure(predictions, labels, top_k: int = 20) -> dict[str, float]:
+def measure(predictions, labels, top_k: int = TOP_K) -> dict[str, float]:
     """All scores of (N, V) predictions against (N, V) multi-hot labels: see `Metrics.result`."""
     videos, classes = _shape(predictions, labels)
     metrics = Metrics(classes, top_k)
@@ -138,12 +139,12 @@ def measure(predictions, labels, top_k: int = 20) -> dict[str, float]:
     return metrics.result()
 
 
-def gap(predictions, labels, top_k: int = 20) -> float:
+def gap(predictions, labels, top_k: int = TOP_K) -> float:
     """Global average precision: AP of the `top_k` pairs of all videos in one list; P counts the labels outside it, too."""
     return measure(predictions, labels, top_k)["gap"]
 
 
-def mean_average_precision(predictions, labels, absent: str = "drop", *, top_k: int = 20) -> float:
+def mean_average_precision(predictions, labels, absent: str = "drop", *, top_k: int = TOP_K) -> float:
     """Mean over classes of the AP of a class's kept pairs.
 
     A class that no video has is left out with absent="drop" (YouTube-8M's rule of 2019) and counts 0 with "zero" (the rule
@@ -171,7 +172,7 @@ def class_prior_predictions(labels, n: int) -> np.ndarray:
     return np.broadcast_to(np.mean(labels, axis=0, dtype=np.float64).astype(np.float32), (n, np.shape(labels)[1]))
 
 
-def write_predictions(path: str | os.PathLike, ids: Iterable[str | bytes], predictions, top_k: int = 20) -> None:
+def write_predictions(path: str | os.PathLike, ids: Iterable[str | bytes], predictions, top_k: int = TOP_K) -> None:
     """Write Kaggle's file `VideoId,LabelConfidencePairs`, best class first, atomically; scores survive as float32.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The configuration of the face-animation project: one frozen dataclass, one YAML file per setting."""
+"""The configuration of the face-animation project: every setting with its default and limits; YAML files say what differs."""
 
 from dataclasses import dataclass
 from pathlib import Path

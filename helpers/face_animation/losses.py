@@ -1,7 +1,7 @@
 """Losses of the first-order motion model, unweighted means over the batch, and the frozen networks that some compare by.
 
-Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196. The weights are in
-`animation.LossWeights`.
+Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196. Their weights are
+in `model.animation.LossWeights`, from the config.
 """
 
 import os

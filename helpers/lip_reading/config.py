@@ -1,4 +1,4 @@
-"""The configuration of the lip-reading project: OpenAV's twelve keys by their names, then ours with defaults; its greeting."""
+"""The configuration of the lip-reading project: every setting with its default and limits, OpenAV's twelve first; its greeting."""
 
 import os
 import tomllib

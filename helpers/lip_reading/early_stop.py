@@ -43,7 +43,7 @@ class EarlyStop(keras.callbacks.Callback):
         ValueError: a bad `patience`; at the end of an epoch, that `monitor` is not among the numbers.
     """
 
-    def __init__(self, run_dir: str | os.PathLike, *, patience: int = 5, monitor: str = "validation_accuracy") -> None:
+    def __init__(self, run_dir: str | os.PathLike, *, patience: int, monitor: str = "validation_accuracy") -> None:
         super().__init__()
         if not isinstance(patience, int) or isinstance(patience, bool) or patience < 0:
             raise ValueError(f"patience must be an int of at least 0 (0: never stop). Received: patience={patience!r}")

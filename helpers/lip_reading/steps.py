@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import runtime, workspace
+from helpers import intake, runtime, workspace
 from helpers.config import MACHINE
 from helpers.lip_reading import data, early_stop, evaluation, faces, runs, splits
 from helpers.lip_reading.batches import Lips
@@ -29,33 +29,32 @@ SPLIT = ("len_video", "resample", "split_by", "validation_share", "test_share", 
 def fingerprint(config: LipReadingConfig) -> list | None:
     """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
     return workspace.fingerprint_local(
-        config,
-        lambda root: (path for path in root.rglob("*") if path.suffix.lower() in local.SUFFIXES),
-        expected="one that holds clips in folders named by words",
-        key="path_to_dataset",
+        config, expected="one that holds clips in folders named by words", key="path_to_dataset"
     )
 
 
 @workspace.step(project="lip_reading", reads=DATASET, fingerprint=fingerprint)
 def build_dataset(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the clips and list them in `clips.csv`; what cannot be used is listed with the reason."""
-    root, layout, problems = folder / "clips", "speaker/class", pd.DataFrame(columns=["path", "reason"])
+    root, layout = folder / "clips", "speaker/class"
     if config.source == "grid":
         grid.fetch(root, config.grid_speakers, clips=config.grid_clips, cache=place.downloads / "grid")
-        table, problems = grid.read_table(root, slot=config.grid_slot, margin=config.grid_margin)
+        table, left_out = grid.read_table(root, slot=config.grid_slot, margin=config.grid_margin)
         table["error"] = ""
     else:
         if config.source == "mini":
             dataset.make_dataset(root)
         else:
             root, layout = Path(config.path_to_dataset).expanduser().resolve(), config.layout
-        table = local.measure(local.find_clips(root, layout), root)
+        found = intake.walk(root, {intake.VIDEO})
+        table, left_out = local.measure(local.find_clips(found, layout), root), found.left_out
+    left_out = intake.with_errors(left_out, table)
     disk.write_table(folder / "clips.csv", table)
-    disk.write_table(folder / "problems.csv", problems)
+    disk.write_table(folder / "left_out.csv", left_out)
     return {
         "root": str(root) if config.source == "local" else "clips",
         "clips": int((table["error"] == "").sum()),
-        "broken": int((table["error"] != "").sum()) + len(problems),
+        "left_out": len(left_out),
         "words": local.class_names(table["label"]),
         "speakers": int(table.loc[table["speaker"] != "", "speaker"].nunique()),
     }

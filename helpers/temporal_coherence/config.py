@@ -1,4 +1,4 @@
-"""The configuration of the temporal-coherence project: one frozen dataclass, one YAML file per setting."""
+"""The configuration of the temporal-coherence project: every setting with its default and limits; YAML files say what differs."""
 
 from dataclasses import dataclass, replace
 

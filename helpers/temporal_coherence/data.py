@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers import intake
 from helpers.temporal_coherence import pairing
 from helpers.temporal_coherence.config import TemporalCoherenceConfig as Defaults
 
 NAME = re.compile(r"^v_(?P<label>\w+)_g(?P<group>\d{2})_c(?P<clip>\d{2})(?:\.\w+)?$")
-SUFFIXES = {".avi", ".mp4", ".mkv", ".mov", ".mpg", ".webm"}
+COLUMNS = ["class", "label", "group", "clip", "video"]
 
 
 def parse_name(name: str) -> tuple[str, int, int]:
@@ -32,11 +33,14 @@ def parse_name(name: str) -> tuple[str, int, int]:
     return match["label"], int(match["group"]), int(match["clip"])
 
 
-def find_clips(root: str | Path, classes: tuple[str, ...] = ()) -> pd.DataFrame:
-    """List the clips of a folder `Class/clip.avi`.
+def find_clips(root: str | os.PathLike | intake.Walk, classes: tuple[str, ...] = ()) -> pd.DataFrame:
+    """List the clips of a folder `Class/clip.avi`, or of deeper ones.
+
+    Folders around all clips say nothing, and folders train and test are no classes, where all clips lie in such. The class is
+    then the folder's name, or UCF101's name of a file that lies in none.
 
     Args:
-        root: folder with one folder per class.
+        root: folder, or what `intake.walk` found in it: what cannot be used is added to what it left out.
         classes: take these only; empty takes all. Their sorted order gives the labels, from 0.
 
     Returns:
@@ -45,26 +49,43 @@ def find_clips(root: str | Path, classes: tuple[str, ...] = ()) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no folder, or no video in it.
-        ValueError: a class that was asked for has no folder.
+        ValueError: a class that was asked for has no clip.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}: expected one with a folder per class, such as Archery/clip.avi")
-    folders = {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")}
-    missing = [name for name in classes if name not in folders]
-    if missing:
-        raise ValueError(f"classes {', '.join(missing)} have no folder in {root.name}; found: {', '.join(folders)}")
+    found = intake.found_in(root, intake.VIDEO)
+    below = intake.own_folders(found.files)
+    if below and all(parts and intake.split_of(parts[0]) for parts in below.values()):
+        sides = sorted({parts[0] for parts in below.values()})
+        print(
+            f"folders {', '.join(sides)} of {found.root.name} are no classes; the sides are drawn anew, by `split_by`"
+        )
+        below = {path: parts[1:] for path, parts in below.items()}
+    names = {path: _class_of(path, parts) for path, parts in below.items()}
+    for path in [path for path, name in names.items() if not name]:
+        found.leave_out(path, "in no folder that names its class, such as Archery/clip.avi")
+    names = {path: name for path, name in names.items() if name}
+    if not names:
+        raise FileNotFoundError(
+            f"no video in {found.root.name}: expected files such as Archery/clip.avi{found.first_reason()}"
+        )
+    if missing := [name for name in classes if name not in names.values()]:
+        has = ", ".join(sorted({*names.values()}))
+        raise ValueError(f"classes {', '.join(missing)} have no clip in {found.root.name}; found: {has}")
+    return pd.DataFrame(_rows(names, sorted(classes or {*names.values()})), columns=COLUMNS)
+
+
+def _class_of(path: Path, folders: tuple[str, ...]) -> str:
+    match = NAME.match(path.name)
+    return folders[0] if folders else match["label"] if match else ""
+
+
+def _rows(names: dict[Path, str], classes: list[str]) -> list[tuple]:
     rows = []
-    for label, name in enumerate(sorted(classes or folders)):
-        for number, path in enumerate(sorted(p for p in folders[name].iterdir() if p.suffix.lower() in SUFFIXES), 1):
+    for label, name in enumerate(classes):
+        for number, path in enumerate(sorted(path for path in names if names[path] == name), 1):
             match = NAME.match(path.name)
             group, clip = (int(match["group"]), int(match["clip"])) if match else (1000 + number, 1)
-            rows.append((name, label, group, clip, f"{name}/{path.name}"))
-    if not rows:
-        raise FileNotFoundError(
-            f"no video in {root.name}: expected files such as Archery/clip.avi ({', '.join(sorted(SUFFIXES))})"
-        )
-    return pd.DataFrame(rows, columns=["class", "label", "group", "clip", "video"])
+            rows.append((name, label, group, clip, path.as_posix()))
+    return rows
 
 
 def extract_pairs(

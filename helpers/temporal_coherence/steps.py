@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import parallel, runtime, workspace
+from helpers import intake, parallel, runtime, workspace
 from helpers.batches import SIDES
 from helpers.config import MACHINE
 from helpers.temporal_coherence import data, evaluation, metrics, pairing, runs, splits
@@ -28,11 +28,7 @@ EVALUATE = ("clusters", "cluster_seeds", "tsne_frames", "label_shares", "finetun
 
 def fingerprint(config: TemporalCoherenceConfig) -> list[tuple[str, int, int]] | None:
     """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    return workspace.fingerprint_local(
-        config,
-        lambda root: (path for path in root.glob("*/*") if path.suffix.lower() in data.SUFFIXES),
-        expected="one with a folder per class",
-    )
+    return workspace.fingerprint_local(config, expected="one with a folder per class")
 
 
 @workspace.step(project="temporal_coherence", reads=("source", "local_folder", "classes"), fingerprint=fingerprint)
@@ -46,11 +42,14 @@ def build_dataset(config: TemporalCoherenceConfig, place: Workspace, folder: Pat
         ucf101.fetch_clips(root, classes, cache=place.downloads)
     else:
         root = Path(config.local_folder).expanduser().resolve()
-    clips = data.find_clips(root, classes)
+    found = intake.walk(root, {intake.VIDEO})
+    clips = data.find_clips(found, classes)
     disk.write_table(folder / "clips.csv", clips)
+    disk.write_table(folder / "left_out.csv", found.left_out)
     return {
         "root": str(root) if config.source == "local" else CLIPS,
         "clips": len(clips),
+        "left_out": len(found.left_out),
         "classes": sorted(clips["class"].unique()),
         "groups": len(clips.groupby(["class", "group"])),
     }

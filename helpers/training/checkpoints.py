@@ -2,6 +2,8 @@
 
 A file is `state-{step:09d}.h5`. It is written under a temporary name and renamed, and ends in a digest of all its bytes
 (HDF5 ignores what stands behind its own end), so a truncated or flipped file is noticed before anything parses it.
+
+When to write is decided in `loop` (`checkpoint_every`, `save_every`).
 """
 
 import contextlib

@@ -102,7 +102,7 @@ class RemoteLog:
 
     @_safe
     def row(self, values: Mapping[str, Any]) -> None:
-        """Write one row to `rows.jsonl` and have it sent; `time` (UTC, ISO 8601) and a unique `id` are added.
+        """Write one row, made by `loop`, to `rows.jsonl` and have it sent; `time` (UTC, ISO 8601) and a unique `id` are added.
 
         The first row of a folder fixes the columns; values under other names share one cell after the last column.
         """

@@ -12,13 +12,13 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from helpers import config as configs
-from helpers import runtime
+from helpers import intake, runtime
 from helpers.workspace import code, disk, needs, packs
 
 MARKER = "step.json"
@@ -247,7 +247,6 @@ def _read_marker(folder: Path) -> dict:
 
 def fingerprint_local(
     config: Any,
-    find: Callable[[Path], Iterable[Path]],
     *,
     expected: str,
     key: str = "local_folder",
@@ -257,7 +256,6 @@ def fingerprint_local(
 
     Args:
         config: a project's config.
-        find: gives the files of the folder that matter, in any order.
         expected: what the folder has to be, for the error, such as "one with a folder per class".
         key: the config field that names the folder.
         sources: the values of `config.source` that read it.
@@ -273,9 +271,12 @@ def fingerprint_local(
     root = Path(getattr(config, key)).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(f"{key}: no folder {root}; expected {expected}")
-    return [
-        (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(find(root))
-    ]
+    found = []
+    for path, skipped in intake.entries(root):
+        status = None if skipped or not (root / path).is_file() else (root / path).stat()
+        if status:
+            found.append((intake.shown(path.as_posix()), status.st_size, status.st_mtime_ns))
+    return sorted(found)
 
 
 def step(

@@ -1,4 +1,4 @@
-"""Darknet's update rule and learning rate against the rules in plain NumPy; test_train_log holds them against Darknet itself."""
+"""Darknet's update rule and learning rate against the rules in NumPy; test_darknet_log_callback holds them to Darknet's own."""
 
 from helpers import runtime
 

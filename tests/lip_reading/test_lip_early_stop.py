@@ -200,7 +200,7 @@ def test_errors_say_what_to_do(tmp_path):
             epochs=1,
             steps_per_epoch=1,
             validation=lambda: {"validation_accuracy": 0.1},
-            callbacks=[EarlyStop(tmp_path, monitor="val_top5")],
+            callbacks=[EarlyStop(tmp_path, patience=5, monitor="val_top5")],
         )
     with pytest.raises(FileNotFoundError, match=r"no best weights in .*: train with EarlyStop"):
         load_best(build(), tmp_path)

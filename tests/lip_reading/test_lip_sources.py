@@ -21,7 +21,7 @@ SHARED = runtime.repo_root().parent / "shared/data/lips"
 def make_tree(root, paths):
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
+        (root / path).write_bytes(b"\1\2\xfe" * 9)  # no film, but nothing else either: the suffix decides
     return root
 
 
@@ -60,7 +60,8 @@ def test_layouts(tmp_path, layout, paths, rows, told):
     "paths, layout, words",
     [
         ([], "auto", "no clip below"),
-        (["cat/a.txt"], "auto", "files that end in"),
+        (["cat/a.txt"], "auto", "such as cat/a.txt: of no kind that is known; used here: video"),
+        (["s1/test/a.mp4", "s1/val/a.mp4"], "class/split/x", "layout: received"),
         (["cat/a.mp4", "s1/cat/a.mp4"], "auto", "different depths (cat/a.mp4, s1/cat/a.mp4)"),
         (["a.mp4"], "auto", "cannot tell what the folders"),
         (["train/a.mp4", "test/b.mp4"], "auto", "cannot tell what the folders"),
@@ -74,8 +75,14 @@ def test_folders_that_do_not_fit(tmp_path, paths, layout, words):
     with pytest.raises(ValueError) as caught:
         local.find_clips(make_tree(tmp_path, paths), layout)
     assert words in str(caught.value)
-    with pytest.raises(FileNotFoundError, match="path_to_dataset"):
+    with pytest.raises(FileNotFoundError, match="no folder"):
         local.find_clips(tmp_path / "none", "auto")
+
+
+def test_words_called_test_and_val_are_no_sides(tmp_path, capsys):
+    table = local.find_clips(make_tree(tmp_path, ["s1/test/a.mp4", "s2/val/a.mp4"]), "auto")
+    assert table["label"].tolist() == ["test", "val"] and table["speaker"].tolist() == ["s1", "s2"]
+    assert "are read as speaker/class; if they are not, write `layout`" in capsys.readouterr().out
 
 
 def test_one_class_however_it_is_written(tmp_path):
@@ -97,7 +104,7 @@ def test_order_and_wording_of_classes():
 def test_frames_are_counted_and_broken_clips_named(tmp_path):
     frames = [np.full((32, 32, 3), 9 * t, np.uint8) for t in range(7)]
     video.write_video(tmp_path / "cat/a.mp4", frames, 30)
-    (tmp_path / "cat/b.mp4").write_bytes(b"no video")
+    (tmp_path / "cat/b.mp4").write_bytes(b"\1\2no video")
     table = local.measure(local.find_clips(tmp_path, "auto"), tmp_path, jobs=1)
     assert table.loc[0, ["frames", "fps", "error"]].tolist() == [7, 30, ""]
     assert np.isnan(table.loc[1, "frames"]) and "'cat/b.mp4'" in table.loc[1, "error"]
@@ -153,6 +160,13 @@ def test_words_are_cut_by_the_alignment(tmp_path):
     assert set(first["start"]) == {0.0} and set(first["fps"]) == {25}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_alignments_as_other_programs_write_them(tmp_path, encoding):
+    (tmp_path / "a.align").write_text(ALIGN, encoding="utf-8")
+    (tmp_path / "b.align").write_bytes(ALIGN.upper().replace("\n", "\r\n").encode(encoding))
+    assert grid.read_align(tmp_path / "b.align").equals(grid.read_align(tmp_path / "a.align"))
+
+
 def test_what_cannot_be_used_is_told(tmp_path):
     root = grid_tree(tmp_path)
     make_tree(root, ["s5/s5/bbax9n.mpg", "s6/s6/nonsense.mpg"])
@@ -161,7 +175,7 @@ def test_what_cannot_be_used_is_told(tmp_path):
     (align / "pgwzzs.align").write_text("0 5 place\n5 2 green\n")
     table, problems = grid.read_table(root, slot="colour")
     assert len(table) == 3
-    assert dict(zip(problems["path"].str.rsplit("/", n=1).str[-1], problems["reason"], strict=True)) == {
+    assert dict(zip(problems["file"].str.rsplit("/", n=1).str[-1], problems["reason"], strict=True)) == {
         "bbax9n.mpg": "no alignment of this sentence",
         "nonsense.mpg": grid_error("nonsense.mpg"),
         "lrby9a.mpg": "the name says red, the alignment white",

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
             for take in range(1, 4):
                 path = f"s{speaker:02d}/{word}/s{speaker:02d}_{word}_{take}.mp4"
                 video.write_video(folder / path, scenes.plan_clip(path).frames(), scenes.plan_clip(path).fps)
-    (folder / "s01" / "pony" / "broken.mp4").write_bytes(b"no video at all")
+    (folder / "s01" / "pony" / "broken.mp4").write_bytes(b"\1\2 no video at all")
     return folder
 
 
@@ -49,7 +49,7 @@ def finished(folder, tmp_path_factory):
 
 def test_counts_agree_from_step_to_step(finished):
     config, place, done = finished
-    assert (done["build_dataset"]["clips"], done["build_dataset"]["broken"], done["build_dataset"]["speakers"]) == (
+    assert (done["build_dataset"]["clips"], done["build_dataset"]["left_out"], done["build_dataset"]["speakers"]) == (
         24,
         1,
         4,

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from helpers import pictures, runtime, video
+from helpers import intake, pictures, runtime, video
 from helpers.temporal_coherence import data, pairing
 from helpers.temporal_coherence.config import SPORTS
 from helpers.temporal_coherence.sources import ucf101
@@ -176,7 +176,7 @@ def make_tree(root, names):
     for name in names:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_bytes(b"\1\2\xfe" * 9)  # no film, but nothing else either: the suffix decides
     return root
 
 
@@ -192,12 +192,43 @@ def test_find_clips(tmp_path):
         ["B", 1, 1, 1, "B/v_B_g01_c01.avi"],
     ]
     assert data.find_clips(root, ("B",))["label"].tolist() == [0]
-    with pytest.raises(ValueError, match="C, D have no folder in clips; found: A, B"):
+    with pytest.raises(ValueError, match="C, D have no clip in clips; found: A, B"):
         data.find_clips(root, ("C", "D", "A"))
     with pytest.raises(FileNotFoundError, match="no folder"):
         data.find_clips(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="no video in empty"):
         data.find_clips(make_tree(tmp_path / "empty", ["A/notes.txt"]))
+
+
+TREES = {  # files -> class and group of each, in order of name; None: left out
+    "official lists' folders, flat": {"train/v_A_g08_c01.avi": ("A", 8), "test/v_B_g01_c01.avi": ("B", 1)},
+    "a folder of sides": {"train/A/x.avi": ("A", 1001), "val/A/y.avi": ("A", 1002), "test/B/x.avi": ("B", 1001)},
+    "a class called test": {"test/x.avi": ("test", 1001), "walk/x.avi": ("walk", 1001)},
+    "one folder more": {"UCF-101/A/v_A_g01_c01.avi": ("A", 1), "UCF-101/B/v_B_g02_c01.avi": ("B", 2)},
+    "deeper": {"A/2024/x.avi": ("A", 1001), "A/2025/x.avi": ("A", 1002), "B/x.avi": ("B", 1001)},
+    "flat, by their names": {"v_A_g01_c01.avi": ("A", 1), "v_B_g02_c01.webm": ("B", 2), "holiday.mov": None},
+    "all suffixes": {
+        f"A/x{n:02d}.{s}": ("A", 1001 + n) for n, s in enumerate(("3gp", "GIF", "m4v", "MPG", "ts", "wmv"))
+    },
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_folders_of_any_depth(tmp_path, name):
+    expected = TREES[name]
+    found = intake.walk(make_tree(tmp_path, expected), {intake.VIDEO})
+    clips = data.find_clips(found).set_index("video")
+    assert {path: (row["class"], row["group"]) for path, row in clips.iterrows()} == {
+        path: row for path, row in expected.items() if row
+    }
+    assert sorted(found.left_out["file"]) == sorted(path for path, row in expected.items() if row is None)
+
+
+def test_folders_of_sides_are_told(tmp_path, capsys):
+    data.find_clips(make_tree(tmp_path / "mine", ["train/A/x.avi", "test/A/x.avi"]))
+    assert capsys.readouterr().out == (
+        "folders test, train of mine are no classes; the sides are drawn anew, by `split_by`\n"
+    )
 
 
 def test_preprocess_clip_is_done_once(clip, tmp_path):

@@ -30,7 +30,7 @@ def nms(
         boxes: (N, 4).
         scores: (N,); of equal ones the first in the list is the better.
         classes: (N,); None is one class for all.
-        threshold: a box goes when its overlap is strictly above.
+        threshold: a box goes when its overlap is strictly above (`nms` of the config).
         kind: "greedy" measures overlap by IoU, "diou" by `diou` (Darknet's `diounms`): it spares a box whose centre is
             elsewhere, as of a boat behind a boat.
         beta: exponent of "diou".

@@ -1,5 +1,7 @@
 """The two messages that YouTube-8M keeps in TFRecord files: a video frame by frame, or the means of its frames.
 
+Frames are uint8 codes here; a code stands for `code * CODE_STEP + LOWEST_VALUE`.
+
 Made by protobuf alone, in a pool of their own: a worker that converts records need not import TensorFlow for seconds.
 """
 
@@ -23,6 +25,7 @@ MESSAGES = {  # TensorFlow's example.proto and feature.proto: message -> its fie
     "Example": {"features": "optional Features"},
     "SequenceExample": {"context": "optional Features", "feature_lists": "optional FeatureLists"},
 }
+CODE_STEP, LOWEST_VALUE = 4 / 255, 4 / 512 - 2  # what codes 0..255 stand for, as in the official reader
 IDS = ("id", "video_id")  # of 2018 and 2019; of 2017 and AudioSet
 SEGMENTS = dict.fromkeys(("segment_labels", "segment_start_times", "segment_end_times"), np.int64)
 SEGMENTS |= {"segment_scores": np.float32}

@@ -78,7 +78,7 @@ class NetVLAD(keras.layers.Layer):
     normalisation and without the bias of Miech et al., "Learnable pooling with context gating for video classification", 2017.
 
     Args:
-        clusters: number of centres, S.
+        clusters: number of centres, S (`vlad_clusters` of the config).
         momentum: of the batch normalisation.
 
     Call arguments:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from helpers.circulant_video.formats.examples import CODE_STEP, LOWEST_VALUE
 from helpers.circulant_video.layers.pooling import l2_normalize
 
 SAMPLINGS = ("even", "random")
@@ -70,7 +71,7 @@ class SampleFrames(keras.layers.Layer):
 
 
 def dequantize(x):
-    """uint8 codes to features in [-1.992, 2.008], x 4 / 255 + 4 / 512 - 2; floats as they are."""
+    """uint8 codes to features in [-1.992, 2.008], as `data.dequantize`, on tensors; floats as they are."""
     if keras.backend.standardize_dtype(x.dtype) != "uint8":
         return x
-    return ops.cast(x, "float32") * (4.0 / 255.0) + (4.0 / 512.0 - 2.0)
+    return ops.cast(x, "float32") * CODE_STEP + LOWEST_VALUE

@@ -66,7 +66,7 @@ def build_keypoint_detector(
         variant: "fomm"; "fomm_6b", one block more; "unet", two convolutions per block; "unet3plus", a decoder whose stages
             see all levels, at half the resolution.
         size: of the images, int or (height, width).
-        num_keypoints: K.
+        num_keypoints: K (`runs.WIDTHS` gives it per network).
         num_blocks: halvings, in "fomm_6b" one more.
         align_corners: without effect here, so that the options of a generator fit: keypoints always have -1 and 1 at the
             centres of the outermost pixels.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from helpers import intake
 from helpers.fetch import archives, manifests
 from helpers.lip_reading.sources.local import COLUMNS
 
@@ -47,7 +48,7 @@ def parse_name(name: str) -> dict[str, str]:
 
 
 def read_align(path: str | os.PathLike) -> pd.DataFrame:
-    """The six words of an alignment with their times, pauses ("sil", "sp") left out.
+    """The six words of an alignment with their times, in small letters, pauses ("sil", "sp") left out.
 
     Returns:
         One row per word: start, end (seconds), word.
@@ -56,14 +57,14 @@ def read_align(path: str | os.PathLike) -> pd.DataFrame:
         ValueError: a line of another form, times that run backwards, or another number of words.
     """
     rows = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(intake.read_text(path, expected="an alignment").split("\n"), 1):
         parts = line.split()
         if not parts:
             continue
         if len(parts) != 3 or not (parts[0].isdigit() and parts[1].isdigit()) or int(parts[1]) < int(parts[0]):
             raise ValueError(f"{Path(path).name}, line {number}: received {line!r}; allowed: start end word")
-        if parts[2] not in ("sil", "sp"):
-            rows.append((int(parts[0]) / UNIT, int(parts[1]) / UNIT, parts[2]))
+        if parts[2].lower() not in ("sil", "sp"):
+            rows.append((int(parts[0]) / UNIT, int(parts[1]) / UNIT, parts[2].lower()))
     if len(rows) != len(WORDS):
         raise ValueError(f"{Path(path).name}: received {len(rows)} words; allowed: {len(WORDS)}, one for each slot")
     return pd.DataFrame(rows, columns=["start", "end", "word"])
@@ -92,7 +93,7 @@ def read_table(root: str | os.PathLike, *, slot: str = "colour", margin: int = 3
         margin: frames kept before and after the word: lips move before one hears them.
 
     Returns:
-        The table of `local.find_clips`, start and end with the margin, and a table of path and reason.
+        The table of `local.find_clips`, start and end with the margin, and a table of file and reason of what cannot be used.
 
     Raises:
         ValueError: no such slot, or not one sentence can be used.
@@ -108,13 +109,13 @@ def read_table(root: str | os.PathLike, *, slot: str = "colour", margin: int = 3
             try:
                 rows.append(row | _word(path, aligned.get(folders.get(talker, ""), {}).get(name), slot, margin))
             except ValueError as error:
-                problems.append({"path": row["path"], "reason": str(error)})
+                problems.append({"file": row["path"], "reason": str(error)})
     if not rows:
         raise ValueError(
             f"no sentence of GRID with its alignment below {root}: {problems[0]['reason'] if problems else 'no .mpg'}"
         )
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
-    return table, pd.DataFrame(problems, columns=["path", "reason"])
+    return table, pd.DataFrame(problems, columns=intake.COLUMNS)
 
 
 def _word(path: Path, align: Path | None, slot: str, margin: int) -> dict:

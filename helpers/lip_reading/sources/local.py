@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from helpers import video
+from helpers import intake, video
 from helpers.parallel import parallel
 
-SUFFIXES = (".mp4", ".mov", ".webm", ".avi", ".mkv", ".mpg", ".mpeg")
 COLUMNS = ("path", "label", "speaker", "split", "frames", "fps", "start", "end")
-SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
 LAYOUTS = {  # what each folder between the root and a clip says
     "split/speaker/class": ("split", "speaker", "label"),
     "class/split": ("label", "split"),
@@ -25,17 +23,18 @@ LAYOUTS = {  # what each folder between the root and a clip says
 }
 
 
-def find_clips(root: str | os.PathLike, layout: str) -> pd.DataFrame:
+def find_clips(root: str | os.PathLike | intake.Walk, layout: str) -> pd.DataFrame:
     """List the clips below a folder; nothing is opened yet.
 
     Layouts: "split/speaker/class" (OpenAV: train/s1/1_Left/clip.mp4), "class/split" (LRW: ABOUT/train/ABOUT_00001.mp4),
-    "split/class", "speaker/class" and "class". Folders and files that begin with a dot are skipped. Names are compared and
+    "split/class", "speaker/class" and "class". Names are compared and
     kept in Unicode's composed form (NFC), since some systems store "й" as two characters; classes that differ only in case
     are one.
 
     Args:
-        root: folder.
-        layout: one of `LAYOUTS`, or "auto": told from the depth and the names of split folders.
+        root: folder, or what `intake.walk` found in it.
+        layout: one of `LAYOUTS`, or "auto": guessed from the depth and the names of split folders, of which one must be train's,
+            and printed.
 
     Returns:
         One row per clip, by path: path (from `root`, as on disk, with slashes), label (name of the class folder), speaker ("" if
@@ -46,17 +45,19 @@ def find_clips(root: str | os.PathLike, layout: str) -> pd.DataFrame:
         FileNotFoundError: no such folder.
         ValueError: no clip, clips at different depths, or folders that do not fit the layout.
     """
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(f"no folder {root}: path_to_dataset must name the folder that holds the clips")
-    files = sorted(path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-    files = [path for path in files if not any(part.startswith(".") for part in path.parts) and (root / path).is_file()]
+    found = intake.found_in(root, intake.VIDEO)
+    files = found.files
     if not files:
-        raise ValueError(f"no clip below {root}; expected files that end in {', '.join(SUFFIXES)}")
+        raise ValueError(
+            f"no clip below {found.root.name}; expected films in folders named by words{found.first_reason()}"
+        )
     folders = [tuple(unicodedata.normalize("NFC", part) for part in path.parts[:-1]) for path in files]
     if layout not in ("auto", *LAYOUTS):
         raise ValueError(f"layout: received {layout!r}; allowed: auto, {', '.join(LAYOUTS)}")
-    meaning = LAYOUTS[_guess(files, folders) if layout == "auto" else layout]
+    if layout == "auto":
+        layout = _guess(files, folders)
+        print(f"folders of {found.root.name} are read as {layout}; if they are not, write `layout`", flush=True)
+    meaning = LAYOUTS[layout]
     rows = [_row(path, parts, meaning) for path, parts in zip(files, folders, strict=True)]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
     for name in ("label", "speaker"):
@@ -69,7 +70,7 @@ def _guess(files: list[Path], folders: list[tuple[str, ...]]) -> str:
     if len(depths) > 1:
         examples = ", ".join(path.as_posix() for _, path in sorted(depths.items()))
         raise ValueError(f"the clips lie at different depths ({examples}); expected one layout of {', '.join(LAYOUTS)}")
-    first, second = (all(parts[at : at + 1] and parts[at].lower() in SPLITS for parts in folders) for at in (0, 1))
+    first, second = (_are_sides(parts[at] for parts in folders if parts[at:]) for at in (0, 1))
     fitting = {
         "split/speaker/class": len(folders[0]) == 3 and first,
         "class/split": len(folders[0]) == 2 and second,
@@ -83,15 +84,21 @@ def _guess(files: list[Path], folders: list[tuple[str, ...]]) -> str:
     return found
 
 
+def _are_sides(names: Iterable[str]) -> bool:
+    """Whether folders are sides of a split. Without one for training they may as well be words, or speakers, called test."""
+    sides = {intake.split_of(name) for name in names}
+    return "train" in sides and None not in sides
+
+
 def _row(path: Path, parts: tuple[str, ...], meaning: tuple[str, ...]) -> dict:
     if len(parts) != len(meaning):
         raise ValueError(f"{path.as_posix()}: received {len(parts)} folders; allowed: {'/'.join(meaning)}/clip")
     row = {"path": path.as_posix(), "speaker": "", "split": "", "frames": np.nan, "fps": np.nan}
     row |= {"start": np.nan, "end": np.nan, **dict(zip(meaning, parts, strict=True))}
     if "split" in meaning:
-        if row["split"].lower() not in SPLITS:
-            raise ValueError(f"{path.as_posix()}: received split {row['split']!r}; allowed: {', '.join(SPLITS)}")
-        row["split"] = SPLITS[row["split"].lower()]
+        if intake.split_of(row["split"]) is None:
+            raise ValueError(f"{path.as_posix()}: received split {row['split']!r}; allowed: {', '.join(intake.SPLITS)}")
+        row["split"] = intake.split_of(row["split"])
     return row
 
 

@@ -26,7 +26,7 @@ def build_from_cfg(
     Args:
         cfg_path: the file, or what `cfg.parse_cfg` made of it.
         epsilon: of the batch normalisations, inside the root: 1e-5 in Darknet, 1e-6 in OpenCV's reader, 1e-3 as Keras's default.
-        momentum: of their running statistics.
+        momentum: of their running statistics (`batch_norm_momentum` of the config).
         name: of the model; by default that of the file.
 
     Returns:

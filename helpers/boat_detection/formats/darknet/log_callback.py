@@ -1,4 +1,7 @@
-"""The callback that leaves what Darknet leaves of a training: its log, line by line, and its backup weights."""
+"""The callback that leaves what Darknet leaves of a training: its log, line by line, and its backup weights.
+
+A line's form, written and read, stands in `logs`.
+"""
 
 import os
 import time

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from helpers import training
-from helpers.boat_detection.formats.darknet import builder, logs, train_log, weights
+from helpers.boat_detection.formats.darknet import builder, log_callback, logs, weights
 from helpers.boat_detection.formats.darknet.cfg_files import parse_cfg
 from helpers.boat_detection.formats.darknet.optimizers import DarknetSchedule, DarknetSGD
 from helpers.boat_detection.model import Detector, build_loss
@@ -58,7 +58,7 @@ def test_trains_as_darknet(tmp_path):
         DarknetSGD(rate, net["momentum"], net["decay"], gradient_accumulation_steps=net["subdivisions"]),
         run_eagerly=True,
     )
-    callback = train_log.TrainLog(tmp_path, cfg, batch_size=cfg.net["batch"])
+    callback = log_callback.TrainLog(tmp_path, cfg, batch_size=cfg.net["batch"])
     steps = recipe.ITERATIONS * recipe.SUBDIVISIONS
     source = {"run_dir": tmp_path, "epochs": 1, "steps_per_epoch": steps, "callbacks": [callback]}
     training.fit(model, lambda step: training.prefetch(darknet_batch, step), **source)
@@ -121,7 +121,7 @@ def run(folder, *, crash=None, accumulate=SUBDIVISIONS, optimizer=None, every=2,
     model = Detector(builder.build_from_cfg(SMALL), build_loss(SMALL, "alexeyab"))
     extra = {"gradient_accumulation_steps": accumulate} if accumulate > 1 else {}
     model.compile(optimizer or DarknetSGD(DarknetSchedule(1e-3, 4, subdivisions=accumulate), **extra), run_eagerly=True)
-    callbacks = [train_log.TrainLog(folder, SMALL, batch_size=MINI * accumulate, every=every)]
+    callbacks = [log_callback.TrainLog(folder, SMALL, batch_size=MINI * accumulate, every=every)]
     callbacks += [Crash(crash)] if crash else []
     source = {"run_dir": folder, "epochs": EPOCHS, "steps_per_epoch": STEPS, "checkpoint_every": 1} | options
     training.fit(model, lambda step: training.prefetch(batch_of, step), callbacks=callbacks, **source)
@@ -252,13 +252,13 @@ def test_a_log_that_lost_lines(tmp_path, left, expected):
 )
 def test_bad_arguments(tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
-        train_log.TrainLog(tmp_path, SMALL, **options)
+        log_callback.TrainLog(tmp_path, SMALL, **options)
 
 
 def test_what_does_not_fit_together(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    callback = train_log.TrainLog(tmp_path, SMALL, batch_size=4)
+    callback = log_callback.TrainLog(tmp_path, SMALL, batch_size=4)
     with pytest.raises(ValueError, match=r"TrainLog needs a Detector.*Received: Sequential"):
         model.fit(np.ones((2, 2)), np.ones((2, 1)), callbacks=[callback], verbose=0)
     model = Detector(builder.build_from_cfg(SMALL), build_loss(SMALL, "alexeyab"))

@@ -7,7 +7,7 @@ import codecs
 import os
 import re
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import google_crc32c
@@ -43,6 +43,7 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "tes
     ("val", "valid", "validate", "validation", "dev"), "validation"
 )
 COLUMNS = ["file", "reason"]
+NOTHING = pd.DataFrame(columns=COLUMNS)  # left out
 
 
 def sniff(path: str | os.PathLike) -> str:
@@ -144,6 +145,11 @@ def _holds_pickle(path: str | os.PathLike) -> bool:
         return False
 
 
+def is_kind(path: str | os.PathLike, kind: str) -> bool:
+    """Whether a file is of a kind by its content, or says so by its suffix, so that one which is broken is found, too."""
+    return Path(path).suffix.lower().removeprefix(".") in SUFFIXES.get(kind, "").split() or sniff(path) == kind
+
+
 def describe(path: str | os.PathLike) -> str:
     """What a file is and what to do about it, for an error: "a web page (a server sent ...)"; "" where nothing is known of it."""
     kind = sniff(path)
@@ -166,8 +172,13 @@ def refuse(path: str | os.PathLike, expected: str, why: object = "") -> ValueErr
     return ValueError(f"{shown(name)} {found}; expected {expected}")
 
 
-def read_text(path: str | os.PathLike, *, expected: str = "a text file") -> str:
+def read_text(path: str | os.PathLike, *, expected: str = "a text file", errors: str = "strict") -> str:
     r"""A text file in UTF-8 or UTF-16 (PowerShell), with or without its mark, any line ends; lines end in \n.
+
+    Args:
+        path: the file.
+        expected: what it should be, for the error.
+        errors: "replace" keeps lines with bytes that fit no encoding, so that only what stands there is lost.
 
     Raises:
         FileNotFoundError: no such file.
@@ -178,7 +189,7 @@ def read_text(path: str | os.PathLike, *, expected: str = "a text file") -> str:
     if encoding is None or _kind(content[:HEAD], len(content)) not in (TEXT, EMPTY):
         raise refuse(path, expected)
     try:
-        text = content.decode("utf-8" if encoding == "cp1252" else encoding)
+        text = content.decode("utf-8" if encoding == "cp1252" else encoding, errors)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(
@@ -194,13 +205,12 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def walk(root: str | os.PathLike, wanted: Collection[str], *, also: Callable[[Path], bool] | None = None) -> "Walk":
+def walk(root: str | os.PathLike, wanted: Collection[str]) -> "Walk":
     """Go through a folder and all folders in it, links followed once, and sort its files by what they are.
 
     Args:
         root: the folder.
         wanted: kinds that `sniff` gives.
-        also: files (paths from `root`) that belong to the wanted ones, such as labels: neither found nor left out.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -210,13 +220,11 @@ def walk(root: str | os.PathLike, wanted: Collection[str], *, also: Callable[[Pa
         raise FileNotFoundError(f"no folder {shown(str(root))}")
     found = Walk(root)
     for path, skipped in entries(root):
-        reason = skipped or _why_not(root, path, wanted, also)
-        if reason is None:
-            continue
+        kind, reason = ("", skipped) if skipped else _look_at(root, path, wanted)
         if reason:
             found.leave_out(path.as_posix() + "/" * (root / path).is_dir(), reason)
         else:
-            found.files.append(path)
+            found.files[path] = kind
     return found
 
 
@@ -226,26 +234,30 @@ def found_in(folder: "str | os.PathLike | Walk", *wanted: str) -> "Walk":
 
 
 class Walk:
-    """What `walk` found: `files`, paths from `root` in order of name, and a table of what was left out.
+    """What `walk` found: `files`, paths from `root` with their kinds, in order of name, and a table of what was left out.
 
     Attributes:
         root: the folder.
-        files: list of relative paths.
+        files: relative path -> kind.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.files, self._rows = root, [], []
+        self.root, self.files, self._rows = root, {}, []
 
     def leave_out(self, file: str | os.PathLike, reason: str) -> None:
         """Add a row to the table; a file that was found is found no longer."""
-        path = Path(file)
-        self.files = [other for other in self.files if other != path]
+        self.files.pop(Path(file), None)
         self._rows.append((shown(os.fspath(file)), reason))
 
     @property
     def left_out(self) -> pd.DataFrame:
         """`file` and `reason` of all that is not used, in order of name."""
         return pd.DataFrame(sorted(self._rows), columns=COLUMNS)
+
+    def use(self, files: Iterable[str]) -> None:
+        """Take files, as they stand in the table, out of it: they belong to what was found, such as labels."""
+        files = set(files)
+        self._rows = [row for row in self._rows if row[0] not in files]
 
     def first_reason(self) -> str:
         """For the error where nothing is left: how many files are of no use, and why the first; "" where there are none."""
@@ -278,21 +290,19 @@ def _system(name: str) -> str:
     return "unfinished, by its name" if name.lower().endswith(UNFINISHED) else ""
 
 
-def _why_not(root: Path, path: Path, wanted: Collection[str], also: Callable | None) -> str | None:
-    """Why a file is not used; "" if it is, None if it belongs to another."""
+def _look_at(root: Path, path: Path, wanted: Collection[str]) -> tuple[str, str]:
+    """Kind of a file, and why it is not used, "" if it is."""
     try:
         path.as_posix().encode()
     except UnicodeEncodeError:
-        return "its name is not UTF-8: rename it"
-    if also is not None and also(path):
-        return None
+        return "", "its name is not UTF-8: rename it"
     try:
         kind = sniff(root / path)
     except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
+        return "", f"cannot be read: {error.strerror or error}"
     if kind in wanted:
-        return ""
-    return f"{describe(root / path) or 'of no kind that is known'}; used here: {', '.join(sorted(wanted))}"
+        return kind, ""
+    return kind, f"{describe(root / path) or 'of no kind that is known'}; used here: {', '.join(sorted(wanted))}"
 
 
 def own_folders(files: Iterable[Path]) -> dict[Path, tuple[str, ...]]:

@@ -77,7 +77,10 @@ def test_the_gate_runs_both_commands_as_they_stand(gate):
     assert on_jax.startswith("python -m helpers run circulant_video --config") and log.index(on_jax) == 6
     short = (ROOT / "notebooks" / "circulant_video" / "mini.yaml").read_text()
     assert all(f"\n{key}: " in short for key in ("seeds", "experiments", "epochs"))  # the lines that the gate shortens
+    (rehearsal,) = [line for line in log if "tests.rehearsal" in line]
+    assert log.index(rehearsal) == 7 and "--config t4" in rehearsal
     log.remove(on_jax)
+    log.remove(rehearsal)
     asked = [line.split(" constraint=")[0].split(" until=")[0] for line in log]
     learner, tester = "pip install -r requirements.txt", "pip install -r requirements.txt -r tests/requirements.txt"
     ruff = ["ruff check .", "ruff format --check ."]

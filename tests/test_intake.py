@@ -234,7 +234,8 @@ def test_a_name_that_is_no_text_is_named_and_left_out(tmp_path):
 def test_files_that_belong_to_others_are_neither_found_nor_left_out(tmp_path):
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("0 1")
-    found = intake.walk(tmp_path, {"picture"}, also=lambda path: path.name == "a.txt")
+    found = intake.walk(tmp_path, {"picture"})
+    found.use(["a.txt"])
     assert found.left_out["file"].tolist() == ["b.txt"]
 
 

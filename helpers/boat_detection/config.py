@@ -138,11 +138,13 @@ class BoatDetectionConfig(BaseConfig):
                 "local_folder: missing, needed with source: local; allowed: a folder of pictures and Darknet label files",
             ),
             (
-                self.source == "local" and self.split_by in ("author", "official"),
-                f"split_by: received {self.split_by!r} with source: local; allowed: random, hash, run",
+                self.source == "local" and self.split_by == "author",
+                "split_by: received 'author' with source: local; allowed: random, hash, run, official (folders train, val, test)",
             ),
             (
-                self.split_by == "official" and set(self.subsets) != {"train", "validation", "test"},
+                self.source != "local"
+                and self.split_by == "official"
+                and set(self.subsets) != {"train", "validation", "test"},
                 f"subsets: received {list(self.subsets)} with split_by: official; allowed: [train, validation, test]",
             ),
             (not self.subsets, "subsets: received none; allowed: a list of train, validation, test"),

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from helpers import training
+from helpers import intake, training
 from helpers.boat_detection import anchors, data, metrics, model
 from helpers.boat_detection.augment.chance import MOSAIC_SHARE, Augmentation
 from helpers.boat_detection.batches import Batches
@@ -15,6 +15,7 @@ from helpers.boat_detection.evaluation import finders
 from helpers.boat_detection.formats.darknet import builder, cfg_files, networks, optimizers, weights
 from helpers.boat_detection.formats.darknet.cfg_files import Cfg
 from helpers.boat_detection.formats.darknet.log_callback import TrainLog
+from helpers.boat_detection.formats.darknet.sections import parse_sections
 from helpers.boat_detection.metrics.overlap import in_pixels
 from helpers.boat_detection.sources import published
 from helpers.config import values
@@ -58,7 +59,7 @@ def write_cfg(config: BoatDetectionConfig, num_classes: int, found: np.ndarray |
     `found` are (N, 2) anchors, widths and heights in pixels; None for Darknet's.
     """
     if config.network.endswith(".cfg"):
-        return Path(config.network).read_text(encoding="utf-8")
+        return own_cfg(config, num_classes)
     same = ("size", "width", "subdivisions", "learning_rate", "burn_in", "saturation", "exposure", "hue", "jitter")
     options = {name: getattr(config, name) for name in (*same, "ignore_thresh")}
     if config.network == "yolov3-tiny" and config.start == "coco":
@@ -76,6 +77,25 @@ def write_cfg(config: BoatDetectionConfig, num_classes: int, found: np.ndarray |
         letter_box=int(config.resize == "letterbox"),
         mosaic=int(config.mosaic),
     )
+
+
+def own_cfg(config: BoatDetectionConfig, num_classes: int) -> str:
+    """Text of the user's own .cfg file, if it is for inputs of `config.size` and for so many classes.
+
+    Raises:
+        ValueError: it is for others; names key and line.
+    """
+    text = intake.read_text(config.network, expected="a Darknet .cfg file")
+    sections = parse_sections(text, Path(config.network).name)
+    for key in ("width", "height"):
+        if sections[0].integer(key, config.size) != config.size:
+            raise sections[0].error(f"the setting size is {config.size}; make one of them the other", key)
+    for section in sections:
+        if section.kind == "yolo" and section.integer("classes", 20) != num_classes:
+            raise section.error(
+                f"the data have {num_classes} classes; the filters before it depend on it, too", "classes"
+            )
+    return text
 
 
 def write_cfg_file(

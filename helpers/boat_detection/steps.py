@@ -6,7 +6,7 @@
 import functools
 from pathlib import Path
 
-from helpers import parallel, runtime, workspace
+from helpers import intake, parallel, runtime, workspace
 from helpers.batches import SIDES
 from helpers.boat_detection import data, runs, splits
 from helpers.boat_detection.config import BoatDetectionConfig
@@ -29,15 +29,19 @@ def build_dataset(config: BoatDetectionConfig, place: Workspace, folder: Path) -
     root = "."
     if config.source == "local":
         root = Path(config.local_folder).expanduser().resolve()
-        pictures, boxes, classes = local.from_folder(root, merged=config.label if config.merge_classes else None)
+        found = intake.walk(root, {intake.PICTURE})
+        pictures, boxes, classes = local.from_folder(found, merged=config.label if config.merge_classes else None)
+        left_out = found.left_out
     else:
         pictures, boxes, classes = collect.from_open_images(config, folder, cache=place.downloads)
+        left_out = pictures.loc[pictures["outcome"] != "ok", ["path", "outcome"]].set_axis(intake.COLUMNS, axis=1)
     disk.write_table(folder / "pictures.csv", pictures)
     disk.write_table(folder / "boxes.csv", boxes)
+    disk.write_table(folder / "left_out.csv", left_out)
     return {
         "root": str(root),
         "pictures": int((pictures["outcome"] == "ok").sum()),
-        "not_available": int((pictures["outcome"] != "ok").sum()),
+        "left_out": len(left_out),
         "boxes": len(boxes),
         "classes": classes,
     }

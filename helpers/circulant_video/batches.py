@@ -81,6 +81,11 @@ class Videos:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether one video at least has a label."""
+        return bool(len(self._labels))
+
     def frames(self, row: int) -> np.ndarray:
         """All frames of one video, (T, width) uint8, not copied."""
         start = self._starts[row]

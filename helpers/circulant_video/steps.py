@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import parallel, runtime, workspace
+from helpers import intake, parallel, runtime, workspace
 from helpers.circulant_video import batches, data, evaluation, experiments, model, runs, splits
 from helpers.circulant_video.config import CirculantVideoConfig
 from helpers.circulant_video.mini import dataset
@@ -22,9 +22,7 @@ LAYOUT = ("feature_names", "feature_sizes", "classes", "max_frames")
 
 def fingerprint(config: CirculantVideoConfig) -> list | None:
     """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    return workspace.fingerprint_local(
-        config, lambda root: root.rglob("*.tfrecord"), expected="one that holds .tfrecord files"
-    )
+    return workspace.fingerprint_local(config, expected="one that holds TFRecord files")
 
 
 @workspace.step(
@@ -45,22 +43,25 @@ def build_dataset(config: CirculantVideoConfig, place: Workspace, folder: Path) 
         audioset.fetch(frame, cache=place.downloads / "audioset")
     else:
         root = frame = Path(config.local_folder).expanduser().resolve()
-    files = sorted(frame.rglob("*.tfrecord"))
-    if not files:
-        raise FileNotFoundError(f"no .tfrecord file in {root}")
+    found = intake.walk(frame, {intake.RECORDS})
+    if not found.files:
+        raise FileNotFoundError(f"no TFRecord file in {root.name}{found.first_reason()}")
+    splits.split_shards(found.files)  # a name that is no shard's is refused before the work
     if config.source in ("youtube8m", "audioset"):
         vocabulary.fetch_names(config.source, root, cache=place.downloads / config.source)
     shards = pd.DataFrame(
         {  # with its folders, for AudioSet has the same file names in three of them
-            "shard": [path.relative_to(frame).with_suffix("").as_posix() for path in files],
-            "path": [path.relative_to(root).as_posix() for path in files],
-            "bytes": [path.stat().st_size for path in files],
+            "shard": [path.with_suffix("").as_posix() for path in found.files],
+            "path": [(frame / path).relative_to(root).as_posix() for path in found.files],
+            "bytes": [(frame / path).stat().st_size for path in found.files],
         }
     )
     disk.write_table(folder / "shards.csv", shards)
+    disk.write_table(folder / "left_out.csv", found.left_out)
     return {
         "root": str(root) if config.source == "local" else "records",
         "shards": len(shards),
+        "left_out": len(found.left_out),
         "megabytes": round(shards["bytes"].sum() / 1e6, 2),
     }
 
@@ -97,6 +98,10 @@ def split(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     shards = splits.assign_sides(shards, rule=config.split_rule)
     disk.write_table(folder / "shards.csv", shards)
     train_videos, validation = batches.open_sides(prepared.folder, shards)
+    if not train_videos.labelled:
+        raise ValueError(
+            "not one training video has a label; see problems.csv of the step before, and the records' `labels`"
+        )
     if shared := set(train_videos.ids) & set(validation.ids):
         raise ValueError(f"{len(shared)} videos are on both sides of the split, such as {sorted(shared)[0]}")
     return {

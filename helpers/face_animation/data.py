@@ -1,6 +1,6 @@
 """Clips of faces on disk: the table of a folder, and the frames of a clip in any of four forms.
 
-A clip is a folder of pictures, a video (.mp4, .mov), an animated .gif, or one picture with all frames side by side. A folder is
+A clip is a folder of pictures, a video, an animated .gif, or one picture with all frames side by side. A folder is
 often called `....mp4` too: what a clip is, is looked up, never guessed from its name. Nothing here needs Keras.
 """
 
@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import parallel, video
+from helpers import intake, parallel, video
 from helpers.face_animation.splits import COPY, person_of, sample_groups, split_names
 from helpers.pictures import read_picture
 
 __all__ = ["sample_groups"]  # its place for others
 
 NAME = re.compile(r"^(?P<person>[^#]+)#(?P<video>.+)#(?P<start>\d{6})#(?P<end>\d{6})(?:\.\w+)?$")
-FORMS = {".mp4": "video", ".mov": "video", ".gif": "gif", ".png": "strip", ".jpg": "strip", ".jpeg": "strip"}
-PICTURES = {".png", ".jpg", ".jpeg"}
+FORMS = {intake.VIDEO: "video", intake.PICTURE: "strip"}
+PICTURES = intake.SUFFIXES[intake.PICTURE].split()
 COLUMNS = ["clip", "person", "video", "start", "end", "partition", "path", "form", "frames", "error"]
 
 
@@ -49,15 +49,22 @@ def form_of(path: str | os.PathLike) -> str | None:
     if path.name.startswith("."):
         return None
     if path.is_dir():
-        return "folder" if any(child.suffix.lower() in PICTURES for child in path.iterdir()) else None
-    return FORMS.get(path.suffix.lower()) if path.is_file() else None
+        return "folder" if any(_is_picture(child) for child in path.iterdir()) else None
+    kind = intake.sniff(path) if path.is_file() else ""
+    return "gif" if kind == intake.VIDEO and path.suffix.lower() == ".gif" else FORMS.get(kind)
 
 
-def find_clips(root: str | os.PathLike, *, jobs: int = 1, seed: int = 0) -> pd.DataFrame:
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower().removeprefix(".") in PICTURES and not path.name.startswith(".")
+
+
+def find_clips(root: str | os.PathLike | intake.Walk, *, jobs: int = 1, seed: int = 0) -> pd.DataFrame:
     """List the clips below `root/train` and `root/test`, or below `root` itself, of which a fifth then becomes the test.
 
+    A deeper folder with pictures is a clip, and one with clips gives them its name: id1/holiday/a.mp4 is "id1#holiday#a.mp4".
+
     Args:
-        root: folder.
+        root: folder, or what `intake.walk` found in it, which gets the clips beside the two folders as left out.
         jobs: processes that count the frames, by decoding.
         seed: of the split where there are no two folders; persons stay together if there are two or more.
 
@@ -68,23 +75,44 @@ def find_clips(root: str | os.PathLike, *, jobs: int = 1, seed: int = 0) -> pd.D
     Raises:
         FileNotFoundError: no folder, only one of the two, or no clip.
     """
-    root = Path(root)
-    sides = [side for side in ("train", "test") if (root / side).is_dir()]
-    if not root.is_dir() or len(sides) == 1:
-        wanted = "a folder with train/ and test/, or with clips"
-        raise FileNotFoundError(f"{root}: expected {wanted}. Found: {sides or 'none'}")
-    found = [(side, path) for side in sides or [""] for path in sorted((root / side).iterdir()) if form_of(path)]
-    if not found:
-        raise FileNotFoundError(f"no clip in {root.name}: expected folders of pictures, {', '.join(FORMS)}")
-    rows = [
-        (path.name, *parse_name(path.name), side, path.relative_to(root).as_posix(), form_of(path), 0, "")
-        for side, path in found
-    ]
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    found = intake.found_in(root, intake.VIDEO, intake.PICTURE)
+    sides = _side_folders(found)
+    if len(sides) == 1:
+        raise FileNotFoundError(
+            f"{found.root}: expected a folder with train/ and test/, or with clips. Found: {[*sides.values()]}"
+        )
+    rows = {}
+    for path, kind in list(found.files.items()):
+        place = path.relative_to(path.parts[0]) if sides else path
+        if sides and path.parts[0] not in sides.values():
+            found.leave_out(path, f"beside {' and '.join(sides.values())}")
+        elif kind == intake.PICTURE and len(place.parts) > 1:
+            rows[path.parent] = place.parent
+        else:
+            rows[path] = place
+    if not rows:
+        raise FileNotFoundError(
+            f"no clip in {found.root.name}: expected folders of pictures, or films{found.first_reason()}"
+        )
+    table = pd.DataFrame([_row(found.root, path, place, sides) for path, place in rows.items()], columns=COLUMNS)
+    table = table.sort_values(["partition", "path"], ascending=[False, True], ignore_index=True)
     if not sides:
         test = set(split_names(table["clip"], seed=seed)[1])
         table["partition"] = ["test" if name in test else "train" for name in table["clip"]]
-    return count_all(table, root, jobs=jobs)
+    return count_all(table, found.root, jobs=jobs)
+
+
+def _side_folders(found: intake.Walk) -> dict[str, str]:
+    """Side -> name of its folder, of those of the two that are there."""
+    tops = sorted({path.parts[0] for path in found.files if len(path.parts) > 1})
+    folders = {intake.split_of(name): name for name in tops}
+    return {side: folders[side] for side in ("train", "test") if side in folders}
+
+
+def _row(root: Path, path: Path, place: Path, sides: dict[str, str]) -> tuple:
+    name = "#".join(place.parts)
+    partition = intake.split_of(path.parts[0]) if sides else ""
+    return (name, *parse_name(name), partition, path.as_posix(), form_of(root / path), 0, "")
 
 
 def count_all(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int) -> pd.DataFrame:
@@ -177,7 +205,7 @@ def _read(path: Path, numbers: list[int] | None, frame_shape: tuple[int, int] | 
     form = form_of(path)
     if form is None:
         kind = FileNotFoundError if not path.exists() else ValueError
-        raise kind(f"no clip at {str(path)!r}: expected a folder of pictures or one of {', '.join(FORMS)}")
+        raise kind(f"no clip at {str(path)!r}: expected a folder of pictures, a film, or a picture")
     if form == "folder":
         pictures = _pictures(path)
         wanted = range(len(pictures)) if numbers is None else {n for n in numbers if 0 <= n < len(pictures)}
@@ -207,7 +235,7 @@ def _scan(path: Path, numbers: list[int] | None) -> dict[int, np.ndarray]:
 
 def _pictures(folder: Path) -> list[Path]:
     """The pictures of a folder in order of time: 2.png before 10.png."""
-    files = [file for file in folder.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith(".")]
+    files = [file for file in folder.iterdir() if _is_picture(file)]
     return sorted(files, key=lambda file: ([int(part) for part in re.findall(r"\d+", file.stem)], file.name))
 
 

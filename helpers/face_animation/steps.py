@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import parallel, runtime, workspace
+from helpers import intake, parallel, runtime, workspace
 from helpers.config import MACHINE
 from helpers.face_animation import animate, data, runs, splits
 from helpers.face_animation.config import FaceAnimationConfig
@@ -26,20 +26,14 @@ EVALUATE = ("relative", "adapt_scale", "start", "test_clips", "test_frames", "pr
 
 def fingerprint(config: FaceAnimationConfig) -> list | None:
     """Names, sizes and times of the local folder's files, so that a changed folder makes a new data set."""
-    videos = config.source == "voxceleb"
-    suffixes = voxceleb.SUFFIXES if videos else tuple(data.FORMS)
-    return workspace.fingerprint_local(
-        config,
-        lambda root: (path for path in root.rglob("*") if path.suffix.lower() in suffixes and path.is_file()),
-        expected="one with copies of the videos" if videos else "one with train/ and test/, or clips",
-        sources=("local", "voxceleb"),
-    )
+    expected = "one with copies of the videos" if config.source == "voxceleb" else "one with train/ and test/, or clips"
+    return workspace.fingerprint_local(config, expected=expected, sources=("local", "voxceleb"))
 
 
 @workspace.step(project="face_animation", reads=DATASET, fingerprint=fingerprint)
 def build_dataset(config: FaceAnimationConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the clips and list them in `clips.csv`; of VoxCeleb, those whose video the user has."""
-    root = folder / "clips"
+    root, left_out = folder / "clips", intake.NOTHING
     if config.source == "mini":
         dataset.make_dataset(root, **MINI)
         clips = data.find_clips(root, jobs=-1)
@@ -49,20 +43,23 @@ def build_dataset(config: FaceAnimationConfig, place: Workspace, folder: Path) -
     else:
         root = Path(config.local_folder).expanduser().resolve()
         if config.source == "local":
-            clips = data.find_clips(root, jobs=-1)
+            found = intake.walk(root, {intake.VIDEO, intake.PICTURE})
+            clips, left_out = data.find_clips(found, jobs=-1), found.left_out
         else:
             manifest, downloads = manifests.load_manifest("voxceleb"), place.downloads / "voxceleb"
             path = manifests.fetch_all(manifest, downloads, names=[voxceleb.METADATA])[voxceleb.METADATA]
             clips = voxceleb.list_clips(voxceleb.read_metadata(path), root)
     clips.loc[(clips["error"] == "") & (clips["frames"] == 1), "error"] = "a single frame; expected a clip of 2 or more"
+    left_out = intake.with_errors(left_out, clips, name="clip")
     disk.write_table(folder / "clips.csv", clips)
+    disk.write_table(folder / "left_out.csv", left_out)
     good = parallel.usable(clips, "clips")
     return {
         "root": "clips" if config.source in ("mini", "ravdess") else str(root),
         "clips": {side: int((good["partition"] == side).sum()) for side in ("train", "test")},
         "persons": int(good["person"].nunique()),
         "frames": int(good["frames"].sum()),
-        "not_usable": len(clips) - len(good),
+        "left_out": len(left_out),
     }
 
 

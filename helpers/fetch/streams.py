@@ -47,7 +47,7 @@ def lines_beginning_with(ids: set[bytes], block: bytes) -> Iterator[tuple[int, i
     end = 0
     for line in io.BytesIO(block):
         start, end = end, end + len(line)
-        if line.partition(b",")[0] in ids:
+        if line.partition(b",")[0].strip(b'"') in ids:
             yield start, end
 
 
@@ -88,7 +88,7 @@ def collect(
 
 def _check_header(name: str, line: bytes, columns: tuple[str, ...]) -> int:
     """How many columns the file has."""
-    found = line.decode("utf-8-sig", "replace").strip().split(",")
+    found = [name.strip('"') for name in line.decode("utf-8-sig", "replace").strip().split(",")]
     if tuple(found[: len(columns)]) != columns:
         raise ValueError(f"{name}: found the header {','.join(found)[:200]!r}; expected {','.join(columns)!r}")
     return len(found)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from helpers import intake, runtime, workspace
 from helpers.config import MACHINE
+from helpers.drawing import files
 from helpers.lip_reading import data, early_stop, evaluation, faces, runs, splits
 from helpers.lip_reading.batches import Lips
 from helpers.lip_reading.config import LipReadingConfig
@@ -47,6 +48,7 @@ def build_dataset(config: LipReadingConfig, place: Workspace, folder: Path) -> d
         else:
             root, layout = Path(config.path_to_dataset).expanduser().resolve(), config.layout
         found = intake.walk(root, {intake.VIDEO})
+        found.use([files.POINTS])  # the true points of drawn clips
         table, left_out = local.measure(local.find_clips(found, layout), root), found.left_out
     left_out = intake.with_errors(left_out, table)
     disk.write_table(folder / "clips.csv", table)

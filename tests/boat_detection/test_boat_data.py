@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import parallel, runtime
+from helpers import intake, parallel, runtime
 
 runtime.quiet_start()
 
@@ -167,41 +167,90 @@ def test_pictures_are_checked_in_workers(folder, tmp_path):
 # --- folders and tables ---
 
 
+def make_album(root, pictures=(), **texts):
+    """Files that say they are JPEG, and text files; names of the latter with __ for / and _DOT_ for the dot."""
+    for name in pictures:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"\xff\xd8\xff")
+    for name, text in texts.items():
+        path = root / name.replace("__", "/").replace("_DOT_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return intake.walk(root, {intake.PICTURE})
+
+
+BOX = "0 0.5 0.5 0.2 0.4\n"
+
+
 def test_images_are_found_with_their_labels(tmp_path):
-    for name in (
-        "images/train/b.jpg",
-        "images/a.PNG",
-        "images/.hidden/c.jpg",
-        "flat/d.jpeg",
-        "notes.txt",
-        "flat/e.gif",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    for name in ("labels/train/b.txt", "labels/a.txt", "flat/d.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
+    found = make_album(
+        tmp_path,
+        ["images/train/b.jpg", "images/a.PNG", "images/.hidden/c.jpg", "flat/d.jfif", "flat/e.gif"],
+        notes_DOT_txt="hello",
+        labels__train__b_DOT_txt="", labels__a_DOT_txt=BOX, flat__d_DOT_txt=BOX,
+    )  # fmt: skip
+    (tmp_path / "flat/e.gif").write_bytes(b"GIF89a")
+    found = intake.walk(tmp_path, {intake.PICTURE})
     expected = [
-        ("flat/d.jpeg", "flat/d.txt"),
+        ("flat/d.jfif", "flat/d.txt"),
         ("images/a.PNG", "labels/a.txt"),
         ("images/train/b.jpg", "labels/train/b.txt"),
     ]
-    assert list(local.find_images(tmp_path).itertuples(index=False, name=None)) == expected
+    assert list(local.find_images(found).itertuples(index=False, name=None)) == expected
+    reasons = dict(found.left_out.itertuples(index=False))
+    assert list(reasons) == ["flat/e.gif", "images/.hidden/", "notes.txt"]
+    assert "a video; used here: picture" in reasons["flat/e.gif"]
     (tmp_path / "labels" / "a.txt").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1 of 3 pictures in .* have no label file, such as a.PNG; .*empty"):
-        local.find_images(tmp_path)
-    kept = local.find_images(tmp_path, unlabelled="keep")
+    kept = local.find_images(tmp_path)
     assert kept["label"].tolist() == ["flat/d.txt", "", "labels/train/b.txt"]
-    assert len(local.read_boxes(tmp_path, kept)) == 0
     with pytest.raises(FileNotFoundError, match="no folder"):
         local.find_images(tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match=r"no picture in labels; expected .*\.png"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no picture in labels; 1 files were left out, such as train/b.txt: an empty file"
+    ):
         local.find_images(tmp_path / "labels")
 
 
+def test_an_album_with_every_oddity(tmp_path):
+    found = make_album(
+        tmp_path,
+        ["train/images/a.jpg", "valid/images/a.jpg", "test/images/c.jpg", "test/images/c.png", "train/images/alone.jpg"],
+        train__labels__a_DOT_txt=BOX.encode("utf-16"), valid__labels__a_DOT_txt=BOX + "0 1 2\n", test__labels__c_DOT_txt="",
+        data_DOT_yaml="names: {0: Kähne}\n", classes_DOT_txt="\ufeffKähne\r\n",
+    )  # fmt: skip
+    pictures, boxes, classes = local.from_folder(found, merged=None)
+    assert pictures[["image", "subset"]].to_numpy().tolist() == [
+        ["c", "test"],
+        ["train-images-a", "train"],
+        ["valid-images-a", "validation"],
+    ]
+    assert boxes["ImageID"].tolist() == ["train-images-a", "valid-images-a"] and classes == {"Kähne": "Kähne"}
+    assert found.left_out["file"].tolist() == ["a.txt, line 2", "test/images/c.png", "train/images/alone.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (
+            {"a_DOT_txt": "3 0.5 0.5 0.2 0.4\n", "x_DOT_names": "boat\nbuoy\n"},
+            ["a.txt, line 1", "class 3", "boat, buoy"],
+        ),
+        ({"a_DOT_txt": "", "b_DOT_txt": ""}, ["not one box in the 2 label files"]),
+        ({"a_DOT_txt": BOX, "x_DOT_names": "boat\n", "y_DOT_names": "ship\n"}, ["x.names, y.names", "differently"]),
+        ({"a_DOT_txt": BOX, "classes_DOT_txt": "boat\n", "sub__y_DOT_names": "ship\n"}, ["classes.txt, sub/y.names"]),
+        ({"a_DOT_txt": b"\x89HDF\r\n\x1a\n"}, ["such as a.jpg: its label file a.txt is an HDF5 file"]),
+        ({}, ["no picture in", "has a label file", "such as a.jpg: no label file"]),
+    ],
+)
+def test_albums_that_are_refused(tmp_path, texts, words):
+    found = make_album(tmp_path, ["a.jpg", "b.jpg"], **texts)
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        local.from_folder(found, merged="Boat")
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
 def test_tables_and_pairs(tmp_path):
-    (tmp_path / "a.jpg").touch()
-    (tmp_path / "b.jpg").touch()
+    make_album(tmp_path, ["a.jpg", "b.jpg"])
     (tmp_path / "a.txt").write_text("1 0.5 0.5 0.2 0.4\n0 0.9 0.1 0.4 0.2\n0 0.5 0.5 0 1\n")
     (tmp_path / "b.txt").write_text("")
     found, problems = local.find_images(tmp_path), []
@@ -463,7 +512,7 @@ def test_genuine_photos(capfd):
     valid = y_true[y_true[..., 4] >= 0]
     assert (valid[:, :2] - valid[:, 2:4] / 2 > -1e-6).all() and (valid[:, :2] + valid[:, 2:4] / 2 < 1 + 1e-6).all()
     seed = SHARED / "seed_project"
-    names = local.find_images(seed, unlabelled="keep")
+    names = local.find_images(seed)
     assert len(names) == 5 and (names["label"] != "").sum() == 2
     inputs, placements = data.read_inputs([seed / name for name in names["image"]], 416, resize="letterbox")
     assert inputs.shape == (5, 416, 416, 3) and placements == [resizing.Placement()] * 5

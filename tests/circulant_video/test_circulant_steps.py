@@ -5,6 +5,7 @@ from helpers import runtime
 runtime.quiet_start()
 
 import dataclasses
+import gzip
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from helpers.circulant_video import evaluation, experiments, metrics, model, runs, steps
 from helpers.circulant_video.config import CirculantVideoConfig
+from helpers.circulant_video.formats import examples
 from helpers.circulant_video.mini import dataset
 
 SHARDS = {"train0000": 40, "train0001": 24, "validate3224": 30, "test0000": 10}
@@ -114,7 +116,7 @@ def test_bad_records_and_files_are_listed_and_not_fatal(records, tmp_path):
     dataset.damage_records(
         records / "train0000.tfrecord", folder / "train0000.tfrecord", {3: "checksum", 5: "width", 7: "label"}
     )
-    (folder / "train0002.tfrecord").write_bytes(b"no record at all")
+    (folder / "train0002.tfrecord").write_bytes(b"\1\2\xfe" * 9)
     config = dataclasses.replace(CONFIG, local_folder=str(folder))
     steps.build_dataset(config, tmp_path)
     result = steps.preprocess(config, tmp_path)
@@ -129,12 +131,49 @@ def test_nothing_usable_and_nothing_there_are_errors(tmp_path):
     folder = tmp_path / "records"
     folder.mkdir()
     config = dataclasses.replace(CONFIG, local_folder=str(folder))
-    with pytest.raises(FileNotFoundError, match=r"no \.tfrecord file"):
+    with pytest.raises(FileNotFoundError, match="no TFRecord file in records"):
         steps.build_dataset(config, tmp_path)
-    (folder / "train0000.tfrecord").write_bytes(b"x")
+    (folder / "train0000.tfrecord").write_bytes(b"\1\2\xfe" * 9)
     steps.build_dataset(config, tmp_path)
     with pytest.raises(ValueError, match="not one of 1 shards can be used"):
         steps.preprocess(config, tmp_path)
+
+
+def test_what_is_no_record_is_named_before_the_work(records, tmp_path):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    genuine = (records / "train0000.tfrecord").read_bytes()
+    (folder / "train0000.tfrecord").write_bytes(genuine)
+    (folder / "train0001.tfrecord").write_bytes(gzip.compress(genuine))
+    (folder / "train0002.tfrecord").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n")
+    (folder / "labels.csv").write_text("id,label\n")
+    config = dataclasses.replace(CONFIG, local_folder=str(folder))
+    built = steps.build_dataset(config, tmp_path)
+    reasons = dict(built.table("left_out").itertuples(index=False))
+    assert built["shards"] == 1 and built["left_out"] == len(reasons) == 3
+    assert "gzip file (unpack it first)" in reasons["train0001.tfrecord"]
+    assert "git lfs pull" in reasons["train0002.tfrecord"] and "a text" in reasons["labels.csv"]
+    (folder / "data-00000-of-00002.tfrecord").write_bytes(genuine)
+    with pytest.raises(ValueError, match=r"received 'data-00000-of-00002\.tfrecord'"):
+        steps.build_dataset(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("label", [1], "no labels, but label"),
+        ("labels", [1.0], "labels are float"),
+        ("labels", [b"3"], "labels are bytes"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_no_missing_labels(tmp_path, key, value, words):
+    frames = {"rgb": np.zeros((2, 64), np.uint8), "audio": np.zeros((2, 16), np.uint8)}
+    payload = examples.messages().SequenceExample.FromString(examples.encode_frame_level("v", None, frames))
+    payload.context.feature[key].CopyFrom(examples._feature(value))
+    with pytest.raises(examples.BadRecord, match=words):
+        examples.decode_frame_level(
+            payload.SerializeToString(), layout={"rgb": 64, "audio": 16}, classes=24, max_frames=9
+        )
 
 
 def test_a_video_on_two_sides_is_refused(records, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import scipy.ndimage
 from PIL import Image
 
-from helpers import video
+from helpers import intake, video
 from helpers.face_animation import data, splits
 
 NAMES = [f"id{person}#v{person}#{start:06d}#{start + 9:06d}.mp4" for person in range(6) for start in range(person + 2)]
@@ -101,8 +101,8 @@ def test_names(name, expected):
 def test_table_of_clips(tmp_path):
     write_form("folder", tmp_path / "train" / "id1#v#000001#000004.mp4", frames_of(3))
     write_form("gif", tmp_path / "train" / "me.gif", frames_of(4))
-    (tmp_path / "train" / "broken.mp4").write_bytes(b"x")
-    (tmp_path / "train" / ".hidden.mp4").write_bytes(b"x")
+    (tmp_path / "train" / "broken.mp4").write_bytes(b"\1\2\xfe")
+    (tmp_path / "train" / ".hidden.mp4").write_bytes(b"\1\2\xfe")
     (tmp_path / "test").mkdir()
     write_form("strip", tmp_path / "test" / "you.png", frames_of(5))
     table = data.find_clips(tmp_path)
@@ -122,7 +122,7 @@ def test_table_of_clips(tmp_path):
 
 def test_a_folder_without_sides_is_split_by_person(tmp_path):
     for name in NAMES:
-        (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).write_bytes(b"\1\2\xfe")
     table = data.find_clips(tmp_path)
     sides = table.groupby("person")["partition"].nunique()
     assert (sides == 1).all() and set(table["partition"]) == {"train", "test"}
@@ -140,3 +140,27 @@ def test_resize_is_bilinear_after_a_gaussian():
     )
     assert np.abs(data.resize(image, (20, 30)) - expected).max() <= 1
     assert data.resize(image, (60, 45)) is image
+
+
+def test_folders_of_any_depth_and_kind(tmp_path, capsys):
+    for name in (
+        "training/ann/walk/1.png",
+        "training/ann/walk/2.png",
+        "training/ann/a.webm",
+        "testing/bob.MOV",
+        "extra/c.mp4",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\1\2\xfe" * 9)
+    (tmp_path / "training/notes.txt").write_text("hello")
+    found = intake.walk(tmp_path, {intake.VIDEO, intake.PICTURE})
+    table = data.find_clips(found)
+    assert table[["clip", "person", "partition", "path", "form"]].to_numpy().tolist() == [
+        ["ann#a.webm", "ann", "train", "training/ann/a.webm", "video"],
+        ["ann#walk", "ann", "train", "training/ann/walk", "folder"],
+        ["bob.MOV", "bob", "test", "testing/bob.MOV", "video"],
+    ]
+    assert dict(found.left_out.itertuples(index=False)) == {
+        "extra/c.mp4": "beside training and testing",
+        "training/notes.txt": "a text; used here: picture, video",
+    }

@@ -137,7 +137,7 @@ def test_each_clip_is_taken_once_and_without_sound_where_it_can_be():
 def test_from_archives_to_sides(built, zenodo):
     assert asked(zenodo) == ["03.zip", "05.zip", "08.zip"]
     found, clips = built["build_dataset"], built["build_dataset"].table("clips").set_index("path")
-    assert found["clips"] == {"train": 5, "test": 2} and (found["persons"], found["not_usable"]) == (3, 4)
+    assert found["clips"] == {"train": 5, "test": 2} and (found["persons"], found["left_out"]) == (3, 4)
     assert list(clips.reset_index()[ravdess.COLUMNS]) == [*data.COLUMNS, *ravdess.TOLD]
     good = clips[clips["error"] == ""]
     assert set(good["frames"]) == {4, 5}, "the clip with sound has 7 frames and stays packed"

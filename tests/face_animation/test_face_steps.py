@@ -71,7 +71,7 @@ def finished(small, tmp_path_factory):
 def test_counts_agree_from_step_to_step(finished):
     _, _, done = finished
     found = done["build_dataset"]
-    assert found["clips"] == {"train": 4, "test": 3} and (found["persons"], found["not_usable"]) == (7, 0)
+    assert found["clips"] == {"train": 4, "test": 3} and (found["persons"], found["left_out"]) == (7, 0)
     forms = found.table("clips").groupby("partition")["form"].apply(sorted).to_dict()
     assert forms == {"train": ["folder", "gif", "strip", "video"], "test": ["folder", "gif", "strip"]}
     assert done["preprocess"]["frames"] == found["frames"] == len(pd.read_csv(found.folder / "clips" / "points.csv"))
@@ -283,7 +283,7 @@ def test_own_clips_in_all_four_forms(own, tmp_path):
     config = dataclasses.replace(CONFIG, source="local", local_folder=str(own), by_person=False)
     done = go(config, tmp_path, "split")
     listed = done["build_dataset"].table("clips").set_index(["partition", "clip"])
-    assert len(listed) == 10 and done["build_dataset"]["not_usable"] == 2
+    assert len(listed) == 10 and done["build_dataset"]["left_out"] == 2
     bad = listed.loc[listed["error"] != "", "error"].droplevel(0)
     assert set(bad.index) == {"broken.mp4", "single.jpg"}
     assert "broken.mp4" in bad["broken.mp4"] and "a single frame; expected a clip of 2 or more" in bad["single.jpg"]

@@ -108,6 +108,12 @@ def _write_tables(folder: Path, rows: list[dict], seed: int) -> None:
     )
     shuffled = np.random.default_rng([seed, 3]).permutation(len(rows))  # the official table is in no order
     _write_csv(folder / open_images.IMAGES, open_images.IMAGE_COLUMNS, (_image_row(rows[k], seed) for k in shuffled))
+    write_class_tables(folder)
+
+
+def write_class_tables(folder: Path) -> None:
+    """Write the drawn data set's table of classes and their tree, in the official form."""
+    folder.mkdir(parents=True, exist_ok=True)
     _write_csv(folder / open_images.CLASSES, None, ((mid, name) for name, mid in MIDS.items()))
 
     def node(name: str, children: dict) -> dict:

@@ -5,59 +5,41 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
-from helpers import workspace
+from helpers import intake, workspace
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.formats.darknet import text_files
 from helpers.boat_detection.sources import open_images
 
+NO_LABEL = "no label file: a .txt beside it, or in labels/ where it is in images/; empty if it shows nothing"
 COLUMNS = ["image", "class", "x1", "y1", "x2", "y2", "ignore"]
 
 
 def fingerprint(config: BoatDetectionConfig) -> list[tuple[str, int, int]] | None:
     """Names, sizes and times of the folder's files, so that a changed folder makes a new data set; None for other sources."""
-    kinds = (*text_files.IMAGE_SUFFIXES, ".txt", ".names")
-    return workspace.fingerprint_local(
-        config,
-        lambda root: (path for path in root.rglob("*") if path.suffix.lower() in kinds),
-        expected="one with pictures and Darknet label files",
-    )
+    return workspace.fingerprint_local(config, expected="one with pictures and Darknet label files")
 
 
-def find_images(folder: str | os.PathLike, *, unlabelled: str = "error") -> pd.DataFrame:
+def find_images(folder: str | os.PathLike | intake.Walk) -> pd.DataFrame:
     """List the pictures below a folder with their label files, beside them or in `labels` for `images`.
 
     Args:
-        folder: searched with all folders in it; hidden ones are left out.
-        unlabelled: "error" where a picture has no label file (Darknet would learn in silence that it is empty; an empty
-            file says so), or "keep" it.
+        folder: searched with all folders in it; or what `intake.walk` found there: labels are then no longer left out.
 
     Returns:
         image and label, paths from `folder` with /, sorted; label is "" where there is none.
 
     Raises:
-        FileNotFoundError: no folder, no picture, or one without a label file.
+        FileNotFoundError: no folder, or no picture in it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}; expected one with pictures and Darknet label files")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in text_files.IMAGE_SUFFIXES)
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if not paths:
-        raise FileNotFoundError(f"no picture in {folder.name}; expected {', '.join(text_files.IMAGE_SUFFIXES)}")
-    labels = [text_files.find_label(path) for path in paths]
-    missing = [path.name for path, label in zip(paths, labels, strict=True) if label is None]
-    if missing and unlabelled == "error":
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(paths)} pictures in {folder.name} have no label file, such as {missing[0]}; expected a "
-            ".txt beside it, or in labels/ where it is in images/, empty if it shows nothing"
-        )
-    return pd.DataFrame(
-        {
-            "image": [path.relative_to(folder).as_posix() for path in paths],
-            "label": [label.relative_to(folder).as_posix() if label else "" for label in labels],
-        }
-    )
+    found = intake.found_in(folder, intake.PICTURE)
+    if not found.files:
+        raise FileNotFoundError(f"no picture in {found.root.name}{found.first_reason()}")
+    labels = [text_files.find_label(found.root / path) for path in found.files]
+    labels = [label.relative_to(found.root).as_posix() if label else "" for label in labels]
+    found.use(labels)
+    return pd.DataFrame({"image": [path.as_posix() for path in found.files], "label": labels})
 
 
 def read_boxes(
@@ -77,28 +59,96 @@ def read_boxes(
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def from_folder(root: Path, *, merged: str | None) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
+def from_folder(found: intake.Walk, *, merged: str | None) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
     """Pictures of a folder and the boxes of their Darknet label files; results as `collect.from_open_images`.
 
-    The boxes have the class's name as `LabelName`, and flags -1: unknown.
+    The boxes have the class's name as `LabelName`, and flags -1: unknown. A picture's `subset` is the side that one of its
+    folders says.
 
     Args:
-        root: the folder.
+        found: the folder, walked through; gets what cannot be used, and why.
         merged: name of the one class that all boxes become; None keeps the classes, by the names of a `.names` file.
+
+    Raises:
+        FileNotFoundError, ValueError: no picture, no box, a class that has no name, names that contradict each other.
     """
-    found = find_images(root)
-    stems = found["image"].map(lambda path: Path(path).stem)
-    if stems.duplicated().any():
-        raise ValueError(f"two pictures in {root.name} are called {stems[stems.duplicated()].iloc[0]}; rename one")
+    pictures = _labelled(found)
+    pictures["name"] = _short_names(pictures["image"])
+    names = find_names(found)
     problems: list[dict] = []
-    table = read_boxes(root, found, problems=problems)
+    table = read_boxes(found.root, pictures, classes=len(names) or None, problems=problems)
+    unknown = [problem for problem in problems if names and problem["reason"].startswith("class ")]
+    if unknown:
+        first = "{file}, line {line}: {reason}".format_map(unknown[0])
+        raise ValueError(f"{len(unknown)} boxes have a class without a name, the first in {first} ({', '.join(names)})")
     for problem in problems:
-        print(f"left out: {problem['file']}, line {problem['line']}: {problem['reason']}")
-    listed = sorted(root.rglob("*.names"))
-    names = text_files.read_names(listed[0]) if listed else [f"class {i}" for i in range(int(table["class"].max()) + 1)]
-    boxes = pd.DataFrame({"ImageID": table["image"].map(lambda path: Path(path).stem)})
+        found.leave_out(f"{problem['file']}, line {problem['line']}", problem["reason"])
+    if table.empty:
+        raise ValueError(f"not one box in the {len(pictures)} label files of {found.root.name}; expected some")
+    names = names or [f"class {number}" for number in range(int(table["class"].max()) + 1)]
+    boxes = pd.DataFrame({"ImageID": table["image"].map(pictures.set_index("image")["name"])})
     boxes["LabelName"] = table["class"].map(dict(enumerate(names)))
     boxes[["XMin", "XMax", "YMin", "YMax"]] = table[["x1", "x2", "y1", "y2"]]
     boxes = boxes.assign(Source="local", Confidence=1, **dict.fromkeys(open_images.FLAGS, -1))
-    frame = pd.DataFrame({"image": stems, "outcome": "ok", "path": found["image"], "subset": "", "rotation": 0})
+    frame = pd.DataFrame({"image": pictures["name"], "outcome": "ok", "path": pictures["image"], "rotation": 0})
+    frame["subset"] = [_side(path) for path in pictures["image"]]
     return frame, boxes[list(open_images.BOX_COLUMNS)], {name: merged or name for name in names}
+
+
+def _labelled(found: intake.Walk) -> pd.DataFrame:
+    """The pictures of `find_images` that have a label file of their own."""
+    pictures = find_images(found)
+    reasons = [_why_unlabelled(found.root, label) for label in pictures["label"]]
+    twins = pictures["label"].duplicated() & (pictures["label"] != "")
+    pictures["reason"] = np.where(twins, "another picture has the same label file", reasons)
+    for image, reason in pictures.loc[pictures["reason"] != "", ["image", "reason"]].itertuples(index=False):
+        found.leave_out(image, reason)
+    pictures = pictures[pictures.pop("reason") == ""].reset_index(drop=True)
+    if pictures.empty:
+        raise FileNotFoundError(f"no picture in {found.root.name} has a label file{found.first_reason()}")
+    return pictures
+
+
+def _why_unlabelled(root: Path, label: str) -> str:
+    if not label:
+        return NO_LABEL
+    kind = intake.sniff(root / label)
+    return "" if kind in (intake.TEXT, intake.EMPTY) else f"its label file {label} is {intake.describe(root / label)}"
+
+
+def _short_names(images: pd.Series) -> pd.Series:
+    """The name of a picture without folders and suffix; with its folders where two would be called the same."""
+    short = images.map(lambda path: Path(path).stem)
+    long = images.map(lambda path: Path(path).with_suffix("").as_posix().replace("/", "-"))
+    return short.where(~short.duplicated(keep=False), long)
+
+
+def _side(path: str) -> str:
+    return next(filter(None, map(intake.split_of, Path(path).parts[:-1])), "")
+
+
+def find_names(found: intake.Walk) -> list[str]:
+    """Names of the classes, from the files of the folder that say them; [] where none does.
+
+    Darknet's `.names`, the `classes.txt` of labelling programs, Roboflow's `_darknet.labels`, and the `names` of a `data.yaml`.
+
+    Raises:
+        ValueError: two of them say different things.
+    """
+    told = {}
+    for path, skipped in intake.entries(found.root):
+        if not skipped and (names := _names_in(found.root / path)):
+            told[path.as_posix()] = names
+            found.use([path.as_posix()])
+    if len({tuple(names) for names in told.values()}) > 1:
+        raise ValueError(f"{', '.join(told)} name the classes differently; keep the one that the labels were made with")
+    return next(iter(told.values()), [])
+
+
+def _names_in(path: Path) -> list[str]:
+    if path.suffix in (".yaml", ".yml"):
+        content = yaml.safe_load(intake.read_text(path))
+        names = content.get("names") if isinstance(content, dict) else None
+        return [str(name) for name in (names.values() if isinstance(names, dict) else names or [])]
+    lists = path.suffix == ".names" or path.name in ("classes.txt", "_darknet.labels", "predefined_classes.txt")
+    return text_files.read_names(path) if lists else []

@@ -30,7 +30,7 @@ BOXES, IMAGES = "train-annotations-bbox.csv", "train-images-boxable-with-rotatio
 CLASSES, TREE = "class-descriptions-boxable.csv", "bbox_labels_600_hierarchy.json"
 NUMBER = rb",(-?\d*\.?\d+(?:[eE]-?\d+)?)"
 TRANSFER = re.compile(r"https?://\S+(\t[1-9]\d*(\t[A-Za-z0-9+/]{22}==)?)?")
-BOX = re.compile(rb"([\w-]+,\w*,(/\w+/\w+),[\d.]+" + 4 * NUMBER + rb"(?:,(?:-1|0|1)){5})((?:,[^,]*)*)")
+BOX = re.compile(rb"([^,]+,[^,]*,(/\w+/\w+),[\d.]+" + 4 * NUMBER + rb"(?:,(?:-1|0|1)){5})((?:,[^,]*)*)")
 
 
 def sources() -> pd.DataFrame:
@@ -113,7 +113,7 @@ def filter_boxes(csv: streams.Csv, mids: str | Iterable[str], **options: float) 
     if not mids or not all(mid.startswith("/") for mid in mids):
         raise ValueError(f"mids: received {mids}; allowed: class ids such as '/m/019jd' (see find_class)")
     wanted = {mid.encode() for mid in mids}
-    text = re.compile(b",(?:" + b"|".join(map(re.escape, wanted)) + b"),")
+    text = re.compile(b',"?(?:' + b"|".join(map(re.escape, wanted)) + b')"?,')
     lines, found = streams.collect(
         csv, BOX_COLUMNS, partial(streams.lines_with, text), partial(_parse_box, wanted), options
     )
@@ -144,7 +144,7 @@ def filter_images(csv: streams.Csv, ids: Iterable[str], **options: float) -> pd.
 
 def _parse_box(wanted: set[bytes], width: int, line: bytes) -> bytes | None:
     """The 13 columns of a line of `width` columns; None where it is of another class."""
-    match = BOX.fullmatch(line)
+    match = BOX.fullmatch(line.replace(b'"', b"") if b'"' in line else line)  # no field of these has a comma
     if match is None or match[7].count(b",") != width - len(BOX_COLUMNS):
         raise streams.Refused("malformed")
     if match[2] not in wanted:  # the text stands in another column

@@ -185,13 +185,29 @@ def _values(feature: Any, kind: str) -> Any:
     return getattr(feature, f"{kind}_list").value
 
 
+def _label_list(context: Any) -> Sequence[int]:
+    """The values of `labels`; none in the official test set, which has no such key.
+
+    Raises:
+        BadRecord: the labels stand under another key, or are no whole numbers.
+    """
+    if "labels" not in context:
+        if other := sorted(key for key in context if "label" in key.lower() and key not in SEGMENTS):
+            raise BadRecord(f"no labels, but {', '.join(other)}; expected the key labels, int64")
+        return []
+    kind = context["labels"].WhichOneof("kind")
+    if kind not in ("int64_list", None):
+        raise BadRecord(f"labels are {kind.removesuffix('_list')}; expected int64, numbers of classes")
+    return _values(context["labels"], "int64")
+
+
 def _decode_context(context: Any, classes: int) -> dict[str, Any]:
     """The id and the labels of one record."""
     key = next((key for key in IDS if key in context), None)
     name = None if key is None else next(iter(_values(context[key], "bytes")), None)
     if name is None:
         raise BadRecord(f"no {' or '.join(IDS)}; it has: {', '.join(sorted(context)) or 'nothing'}")
-    indices = np.array(_values(context["labels"], "int64") if "labels" in context else [], np.int64)
+    indices = np.array(_label_list(context), np.int64)
     if wrong := indices[(indices < 0) | (indices >= classes)].tolist():
         raise BadRecord(f"label {wrong[0]} is out of range: 0 to {classes - 1}")
     labels = np.zeros(classes, np.uint8)

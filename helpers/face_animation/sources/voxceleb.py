@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import parallel, video
+from helpers import intake, parallel, video
 from helpers.face_animation import data
 from helpers.face_animation.sources import local
 from helpers.workspace import disk
@@ -22,7 +22,6 @@ from helpers.workspace import disk
 METADATA = "vox-metadata.csv"
 COLUMNS = ["video_id", "start", "end", "bbox", "fps", "width", "height", "partition", "person_id"]
 BOX = ["left", "top", "right", "bottom"]
-SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 
 
 def read_metadata(path: str | os.PathLike) -> pd.DataFrame:
@@ -191,7 +190,9 @@ def _finish(frames: Path, target: Path, rate: float, form: str) -> None:
 def find_videos(folder: str | os.PathLike, ids: Iterable[str]) -> dict[str, Path]:
     """The user's own copies, `<video_id>.<suffix>` anywhere below `folder`, by the ids that have one."""
     wanted = set(ids)
-    files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES and path.stem in wanted)
+    root = Path(folder)
+    files = [root / path for path, skipped in intake.entries(root) if not skipped and path.stem in wanted]
+    files = [path for path in sorted(files) if intake.is_kind(path, intake.VIDEO)]
     return {path.stem: path for path in reversed(files)}
 
 

@@ -46,7 +46,7 @@ def find_clips(root: str | os.PathLike | intake.Walk, layout: str) -> pd.DataFra
         ValueError: no clip, clips at different depths, or folders that do not fit the layout.
     """
     found = intake.found_in(root, intake.VIDEO)
-    files = found.files
+    files = list(found.files)
     if not files:
         raise ValueError(
             f"no clip below {found.root.name}; expected films in folders named by words{found.first_reason()}"

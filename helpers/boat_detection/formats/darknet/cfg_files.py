@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from helpers import intake
 from helpers.boat_detection.formats.darknet import layer_kinds
 from helpers.boat_detection.formats.darknet.sections import Section, convert, parse_sections
 
@@ -106,4 +107,4 @@ def read_cfg(cfg: str | os.PathLike | Cfg) -> Cfg:
     path = Path(cfg)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path.name} in {path.parent}; expected a Darknet .cfg file or a parsed Cfg")
-    return parse_cfg(path.read_text(encoding="utf-8", errors="replace"), path.name)
+    return parse_cfg(intake.read_text(path, expected="a Darknet .cfg file"), path.name)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from helpers import intake
 from helpers.workspace import disk
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+PICTURES = intake.SUFFIXES[intake.PICTURE].split()
 IGNORE = -2  # class of an area where nothing is asked: neither a boat nor background
 BOX = ("class", "centre x", "centre y", "width", "height")
 SLACK = 1e-4  # of the picture: what rounding may add to a value that should be 1
@@ -123,8 +124,8 @@ def read_list(path: str | os.PathLike) -> list[str]:
     found, problems = [], []
     for number, line in _numbered_lines(path):
         found.append(line.strip())
-        if not found[-1].lower().endswith(IMAGE_SUFFIXES):
-            reason = f"{found[-1][:60]!r} names no picture; expected a path that ends in {', '.join(IMAGE_SUFFIXES)}"
+        if Path(found[-1]).suffix.lower().removeprefix(".") not in PICTURES:
+            reason = f"{found[-1][:60]!r} names no picture; expected a path that ends in .{', .'.join(PICTURES)}"
             problems.append({"file": Path(path).name, "line": number, "reason": reason})
     _raise(problems)
     return found
@@ -141,7 +142,7 @@ def read_names(path: str | os.PathLike) -> list[str]:
     Raises:
         ValueError: no name, an empty line between names, or a name twice.
     """
-    names = [line.strip() for line in _text(path).rstrip().split("\n")]
+    names = [line.strip() for line in intake.read_text(path, expected="names of classes").rstrip().split("\n")]
     problems = []
     for number, name in enumerate(names, 1):
         reason = "no name" if not name else f"{name} is the name of line {names.index(name) + 1} too"
@@ -195,14 +196,13 @@ def write_data(path: str | os.PathLike, *, classes: int, names: str | os.PathLik
     )
 
 
-def _text(path: str | os.PathLike) -> str:
-    # What is no UTF-8 is replaced, so that the line where it stands can be named.
-    return Path(path).read_text(encoding="utf-8-sig", errors="replace")
-
-
 def _numbered_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:
     """Lines that hold something, with their numbers from 1."""
-    return ((number, line) for number, line in enumerate(_text(path).split("\n"), 1) if line.strip())
+    return (
+        (number, line)
+        for number, line in enumerate(intake.read_text(path, errors="replace").split("\n"), 1)
+        if line.strip()
+    )
 
 
 def _write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:

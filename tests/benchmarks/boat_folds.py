@@ -1,7 +1,7 @@
 """Cross-validation on a folder of numbered photos with Darknet labels: folds of neighbours beside random splits.
 
 Usage: python tests/benchmarks/boat_folds.py FOLDER [--folds 5] [--ways run random] [--network yolov3-tiny] [--width 0.25]
-       [--size 416] [--iterations 500] [--workspace DIR]
+       [--size 416] [--iterations 500] [--start none] [--rate 2e-3] [--workspace DIR]
 Prints AP50 of every fold as one class and by class (of those with 20 boxes or more), and what stands on two sides. With
 --workspace a killed run goes on where it was, and the logs and pictures' detections stay.
 """
@@ -53,6 +53,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--size", type=int, default=416)
     parser.add_argument("--iterations", type=int, default=500)
+    parser.add_argument("--start", default="none", help="none, backbone or coco (both need --width 1), or a .weights file")
+    parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--workspace")
     return parser.parse_args()
 
@@ -62,9 +64,9 @@ def run(options: argparse.Namespace, way: str, fold: int, workspace: str) -> dic
     config = BoatDetectionConfig(
         source="local", local_folder=options.folder, merge_classes=False, split_by=way, folds=options.folds,
         fold=fold if way == "run" else 0, seed=fold, network=options.network, width=options.width, size=options.size,
-        anchors="kmeans", resize="letterbox", optimizer="adam", learning_rate=2e-3, burn_in=0, schedule="cosine",
+        anchors="kmeans", resize="letterbox", optimizer="adam", learning_rate=options.rate, burn_in=0, schedule="cosine",
         batch_size=8, subdivisions=1, iterations=options.iterations, evaluate_every=options.iterations // 5,
-        batch_norm_momentum=0.9, jitter=0.1, multi_scale=False, allow_cpu=True, save_every=5,
+        start=options.start, batch_norm_momentum=0.9, jitter=0.1, multi_scale=False, allow_cpu=True, save_every=5,
     )  # fmt: skip
     done = {step.name: step(config, workspace) for step in steps.STEPS}
     truth = done["evaluate"].table("truth")

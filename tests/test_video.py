@@ -14,26 +14,13 @@ import numpy as np
 import pytest
 
 from helpers import runtime, video
+from helpers.video import writing
+from tests.films import number_of, numbered
 
 DATA = runtime.repo_root().parent / "shared" / "data"
 HARD = DATA / "ucf101" / "hard"
 VIDEOS = {".avi", ".mp4", ".mov", ".mkv", ".mpg"}
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real clips are not here")
-
-
-def numbered(index: int, height: int = 120, width: int = 160) -> np.ndarray:
-    """A red upper half, and below it the index as eight black or white blocks: both survive compression."""
-    frame = np.zeros((height, width, 3), np.uint8)
-    frame[: height // 2, :, 0] = 255
-    for bit in range(8):
-        frame[height // 2 :, bit * width // 8 : (bit + 1) * width // 8] = 255 * (index >> bit & 1)
-    return frame
-
-
-def number_of(frame: np.ndarray) -> int:
-    height, width = frame.shape[:2]
-    row = frame[height * 3 // 4].mean(axis=-1)
-    return sum(int(row[int((bit + 0.5) * width / 8)] > 127) << bit for bit in range(8))
 
 
 def write_plainly(
@@ -386,7 +373,7 @@ def test_clips_are_half_as_large_as_opencvs_and_as_close(tmp_path):
     picture = cv2.GaussianBlur(noise, (0, 0), 2)
     frames = [np.ascontiguousarray(picture[i : i + 120, i : i + 160]) for i in range(20)]
     video.write_video(tmp_path / "theirs.webm", frames, 10)
-    ours = video._webm(frames, 10, (120, 160), crf=16)
+    ours = writing._webm(frames, 10, (120, 160), crf=16)
     assert len(ours) < (tmp_path / "theirs.webm").stat().st_size / 2
     (tmp_path / "ours.webm").write_bytes(ours)
     read = [read_plainly(tmp_path / name) for name in ("ours.webm", "theirs.webm")]
@@ -410,7 +397,9 @@ def test_ids_are_replaced_only_in_the_header():
     track, other = bytes(range(8)), b"pictures"
     webm = b"\x73\xc5\x88" + track + b"|\x63\xc5\x88" + track + b"|\x73\xc5\x88" + other
     one = bytes(7) + b"\x01"
-    assert video._without_random_ids(webm) == b"\x73\xc5\x88" + one + b"|\x63\xc5\x88" + one + b"|\x73\xc5\x88" + other
+    assert (
+        writing._without_random_ids(webm) == b"\x73\xc5\x88" + one + b"|\x63\xc5\x88" + one + b"|\x73\xc5\x88" + other
+    )
 
 
 def test_tile_fills_rows_and_holds_the_last_frame():

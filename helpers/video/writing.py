@@ -1,161 +1,27 @@
-"""Decode, sample, write and show video.
-
-Every frame that comes out or goes in is RGB uint8 of shape (H, W, 3); OpenCV's BGR stays inside this module. Worker
-processes import this module, so it must never pull in TensorFlow or Keras.
-"""
+"""Video files written, and clips made for a notebook; OpenCV's BGR stays inside this module."""
 
 import base64
 import contextlib
 import html
 import io
-import itertools
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from numbers import Integral
 from pathlib import Path
 
-# FFmpeg prints what it thinks of a broken file from C; read at the first video, and inherited by worker processes.
+# FFmpeg prints what it thinks of a file from C; read at the first video, and inherited by worker processes.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import cv2
 import numpy as np
 
 from helpers import runtime
+from helpers.video.reading import count_frames
 
 CODECS = {".avi": ("XVID", "MJPG"), ".mp4": ("mp4v",), ".webm": ("VP80",)}  # the first that opens is taken
 _OPENING = threading.Lock()  # two threads that silence at once could leave it silent for good
-
-
-def read_frames(
-    path: str | os.PathLike, step: int = 1, size: int | Sequence[int] | None = None
-) -> Iterator[np.ndarray]:
-    """Decode every `step`-th frame of a video, upright, one at a time.
-
-    The checks and the first frame happen now, the rest while iterating. The file is closed when the iterator ends, is
-    closed or is dropped. A truncated file gives the frames that decode.
-
-    Args:
-        path: a video file of any format FFmpeg reads.
-        step: 1 gives every frame, 10 gives frames 0, 10, 20, ...; frames between are decoded but never converted.
-        size: None keeps the size; an int or (height, width) in pixels is resized to, bilinear, aspect ratio not kept.
-
-    Returns:
-        Iterator of (H, W, 3) RGB uint8 arrays; three equal channels for a grey video.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a folder, a picture, not a video, no frame decodes, or bad `step` or `size`.
-    """
-    if not isinstance(step, Integral) or isinstance(step, bool) or step < 1:
-        raise ValueError(f"step must be an integer of at least 1. Received: step={step!r}")
-    return _started(_wanted_only(scan_frames(path, lambda index: index % step == 0, size=size)))
-
-
-def scan_frames(
-    path: str | os.PathLike,
-    wanted: Callable[[int], bool],
-    *,
-    size: int | Sequence[int] | None = None,
-    header: dict | None = None,
-) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Go through all frames of a video and convert those that are wanted; `read_frames` for any choice of frames.
-
-    Args:
-        path: a video file.
-        wanted: from the number of a frame, counted from 0, to whether its picture is needed.
-        size: as in `read_frames`.
-        header: a dict that gets what `header_info` tells, without opening the file a second time.
-
-    Returns:
-        Iterator of (number, (H, W, 3) RGB uint8 or None if not wanted), up to the last frame that decodes.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`, when called.
-    """
-    return _started(_scan(path, wanted, _height_width(size), header))
-
-
-def _started(frames: Generator) -> Generator:
-    """Go to the empty first yield: the checks run now, and close() will reach the clean-up (else it would not)."""
-    next(frames)
-    return frames
-
-
-def _scan(
-    path: str | os.PathLike, wanted: Callable[[int], bool], shape: tuple[int, int] | None, header: dict | None
-) -> Generator:
-    capture = _open(path)
-    try:
-        if header is not None:
-            header.update(_read_header(capture))
-        if not capture.grab():
-            raise ValueError(_no_video(path))
-        yield
-        for index in itertools.count():
-            picture = None
-            if wanted(index):
-                decoded, picture = capture.retrieve()
-                if not decoded:
-                    return
-                if shape is not None:
-                    picture = cv2.resize(picture, shape[::-1])  # OpenCV wants (width, height)
-                picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-            yield index, picture
-            if not capture.grab():
-                return
-    finally:
-        capture.release()
-
-
-def _wanted_only(frames: Generator) -> Generator:
-    with contextlib.closing(frames):
-        yield
-        yield from (frame for _, frame in frames if frame is not None)
-
-
-def count_frames(path: str | os.PathLike) -> int:
-    """Count the frames that decode; the header's number is only a claim (a cut file keeps it).
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`.
-    """
-    capture = _open(path)
-    count = sum(1 for _ in iter(capture.grab, False))  # decodes, and skips the conversion to BGR
-    capture.release()
-    if not count:
-        raise ValueError(_no_video(path))
-    return count
-
-
-def header_info(path: str | os.PathLike) -> dict:
-    """What the file says of itself, nothing decoded: never a basis for counting.
-
-    Returns:
-        `frames` (claimed, may be wrong or negative), `fps`, `width` and `height` in pixels (of the upright picture),
-        `rotation` in degrees, `fourcc`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`.
-    """
-    capture = _open(path)
-    info = _read_header(capture)
-    capture.release()
-    return info
-
-
-def _read_header(capture: cv2.VideoCapture) -> dict:
-    code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-    return {
-        "frames": int(capture.get(cv2.CAP_PROP_FRAME_COUNT)),
-        "fps": capture.get(cv2.CAP_PROP_FPS),
-        "width": int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-        "height": int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-        "rotation": int(capture.get(cv2.CAP_PROP_ORIENTATION_META)),
-        "fourcc": code.to_bytes(4, "little").decode("latin-1").rstrip("\0"),
-    }
 
 
 def write_video(
@@ -274,41 +140,6 @@ def show_clip(frames: Iterable[np.ndarray], **options):
     import IPython.display
 
     return IPython.display.HTML(clip_html(frames, **options))
-
-
-def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    sides = (size, size) if isinstance(size, Integral) else tuple(size) if isinstance(size, Sequence) else ()
-    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
-        raise ValueError(f"size must be a positive int or (height, width) in pixels. Received: size={size!r}")
-    return int(sides[0]), int(sides[1])
-
-
-def _open(path: str | os.PathLike) -> cv2.VideoCapture:
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no video at {str(path)!r}: check the name, or run the step that makes it")
-    if not path.is_file():
-        raise ValueError(f"{str(path)!r} is a folder, expected one video file: pass the files in it one by one")
-    name = str(path.absolute())  # FFmpeg takes what stands before a colon in a relative name for a protocol
-    with _silent_opencv():
-        if cv2.haveImageReader(name) and cv2.imcount(name) <= 1:  # FFmpeg would call it a video of one frame
-            raise ValueError(f"{str(path)!r} is a picture, expected a video: read it with cv2.imread")
-        # Only FFmpeg: other backends read numbered pictures and cameras. One thread: files run in parallel instead.
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    if not capture.isOpened():
-        raise ValueError(_no_video(path))
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-    return capture
-
-
-def _no_video(path: str | os.PathLike) -> str:
-    size = Path(path).stat().st_size
-    return (
-        f"not one frame of {str(path)!r} ({size} bytes) decodes: it is no video, is cut off, or its codec is unknown "
-        "to this OpenCV; download it again, or convert it with ffmpeg"
-    )
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from helpers.workspace import StepResult, disk
 
 __all__ = ["crop_lips", "find_face_points"]  # that others call here; their rooms are `lips` and `faces`
 SWAPPED = -0.03  # a clip less red than this has red and blue exchanged; real mouths have 0.09 to 0.6
-MEASURES = ("frames", "fps", "found", "share", "longest_gap", "eye_distance", "tilt", "jitter", "redness")
+MEASURES = ("frames", "fps", "found", "share", "longest_gap", "eye_distance", "tilt", "jitter", "redness", "note")
 MODES = ("resample", "pad", "center")
 RATE = 25.0  # frames per second at which "pad" and "center" look
 
@@ -36,8 +36,8 @@ def prepare_clip(
 ) -> dict:  # fmt: skip
     """Cut the lips out of one clip and cache them as `<folder>/<path>.npz`; a clip that is there is not read again.
 
-    The file holds `frames` (T, height, width, channels) uint8 at the clip's own rate, `found` (T,) bool, `fps`, and `points`
-    (T, 5, 2) float32 as tracked (no rows where nothing was looked for). To change `len_video` costs no detection.
+    The file holds `frames` (T, height, width, channels) uint8, their `times` (T,) in seconds, `found` (T,) bool, `fps`, and
+    `points` (T, 5, 2) float32 as tracked (no rows where nothing was looked for). To change `len_video` costs no detection.
 
     Args:
         row: of the manifest table: path, start, end; `points` (T, 5, 2) of the whole file, where they are known already.
@@ -47,7 +47,8 @@ def prepare_clip(
         model_path: see `faces.find_face_points`.
 
     Returns:
-        cache (file name), and the measures: frames (decoded), fps, what `faces.statistics` tells, redness.
+        cache (file name), and the measures: frames (decoded), fps, what `faces.statistics` tells, redness, and note: "" or what
+        is odd about the file's times (see `video.Timing`) and about the faces (see `faces.follow_face`).
 
     Raises:
         ValueError, FileNotFoundError: nothing decodes, or too few frames with a face; names the file and the numbers.
@@ -58,15 +59,16 @@ def prepare_clip(
         clip = _Clip(row, Path(root), cut.swap_channels)
         points = row.get("points")
         if points is not None:
-            points = np.asarray(points, np.float32)[clip.first : clip.last]
+            points = np.asarray(points, np.float32)[clip.numbers[clip.numbers < len(points)]]
         try:
             arrays, measures = cut_lips(clip, cut, points=points, model_path=model_path)
         except ValueError as error:
             text = str(error)
             raise ValueError(text if str(row["path"]) in text else f"{row['path']}: {text}") from error
-        measures |= {"fps": clip.fps}
+        measures |= {"fps": clip.fps, "note": "; ".join(filter(None, (clip.timing.note, measures["note"])))}
+        arrays |= {"fps": clip.fps, "times": clip.timing.times[clip.numbers]}
         with disk.atomic_write(target) as file:
-            np.savez(file, **arrays, fps=clip.fps, measures=json.dumps({key: measures[key] for key in MEASURES}))
+            np.savez(file, **arrays, measures=json.dumps({key: measures[key] for key in MEASURES}))
     with np.load(target) as stored:
         return {"cache": name, **json.loads(str(stored["measures"]))}
 
@@ -96,7 +98,7 @@ def prepare_all(
     done = parallel(work, rows, jobs=jobs, label="cutting lips")
     stop_at_disk_errors(done, "clips")
     done = done.reindex(columns=["cache", *MEASURES, "error"])
-    done["cache"] = done["cache"].fillna("")
+    done = done.fillna({"cache": "", "note": ""})
     done["error"] = done["error"].str.replace(f"{Path(root)}{os.sep}", "", regex=False)  # a notebook shows the table
     return table.assign(**{name: done[name].to_numpy() for name in done})
 
@@ -140,15 +142,15 @@ def load_clips(
         clip = read_clip(folder, name)
         if clip["frames"].shape[1:] != first.shape[1:]:
             raise ValueError(f"{name} holds frames of {clip['frames'].shape[1:]}, {names[0]} of {first.shape[1:]}")
-        picked = pick_frames(len(clip["frames"]), length, fps=float(clip["fps"]), mode=mode)
+        picked = pick_frames(len(clip["frames"]), length, fps=float(clip["fps"]), mode=mode, times=clip["times"])
         clips[place] = clip["frames"][picked]
     return clips
 
 
 def read_clip(folder: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
-    """One cached clip: frames, found, points, fps."""
+    """One cached clip: frames, times, found, points, fps."""
     with np.load(Path(folder) / name) as stored:
-        return {key: stored[key] for key in ("frames", "found", "points", "fps")}
+        return {key: stored[key] for key in ("frames", "times", "found", "points", "fps")}
 
 
 def read_word(row: Mapping, root: str | os.PathLike, *, size: int | Sequence[int] | None = None) -> list[np.ndarray]:
@@ -173,17 +175,17 @@ class _Clip:
 
     def __init__(self, row: Mapping, root: Path, swapped: bool, size: int | Sequence[int] | None = None) -> None:
         self.path, self.swapped, self.size = root / str(row["path"]), swapped, size
-        told = video.header_info(self.path)["fps"]
-        self.fps = round(told, 3) if 1 <= told <= 1000 else RATE  # NaN fails too
-        self.first, self.last = frame_span(_seconds(row, "start"), _seconds(row, "end"), self.fps)
+        self.timing = video.read_timing(self.path)
+        self.fps = round(self.timing.fps, 3)
+        self.numbers = frames_within(self.timing, _seconds(row, "start"), _seconds(row, "end"))
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        wanted = self.last if self.last is not None else float("inf")
-        for number, frame in video.scan_frames(self.path, lambda index: self.first <= index < wanted, size=self.size):
-            if number >= wanted:
-                return
+        wanted = set(self.numbers.tolist())
+        for number, frame in video.scan_frames(self.path, lambda number: number in wanted, size=self.size):
             if frame is not None:
                 yield frame[..., ::-1].copy() if self.swapped else frame
+            if number >= max(wanted, default=0):
+                return
 
 
 def _cache_name(row: Mapping) -> str:
@@ -197,8 +199,11 @@ def _seconds(row: Mapping, key: str) -> float:
     return np.nan if value in ("", None) else float(value)
 
 
-def pick_frames(count: int, length: int, *, fps: float = RATE, mode: str = "resample") -> np.ndarray:
-    """Numbers of the frames to take, so that the same film at 25, 30 and 60 frames per second gives the same pictures.
+def pick_frames(
+    count: int, length: int, *, fps: float = RATE, mode: str = "resample", times: np.ndarray | None = None
+) -> np.ndarray:
+    """Numbers of the frames to take, so that the same film at 25, 30, 60 or a changing number of frames per second gives the same
+    pictures: those that are seen at certain moments.
 
     Args:
         count: frames that the clip has.
@@ -207,6 +212,7 @@ def pick_frames(count: int, length: int, *, fps: float = RATE, mode: str = "resa
         mode: "resample" spreads them evenly from the first to the last frame, so that every word fills the clip; "pad" keeps
             the tempo: frames at 25 per second from the beginning, the last repeated, or what is too long cut off; "center"
             does so around the middle of the clip, as LRW is cut, with the first frame repeated as well.
+        times: (count,) seconds at which the frames begin to show; by default evenly apart, by `fps`.
 
     Returns:
         (length,) int64, from 0 to count - 1.
@@ -219,17 +225,21 @@ def pick_frames(count: int, length: int, *, fps: float = RATE, mode: str = "resa
             f"received {count} frames, length {length}, fps {fps}, mode {mode!r}; allowed: at least 1 frame, length 1, fps above "
             f"0 and one of {', '.join(MODES)}"
         )
+    times = np.arange(count) / fps if times is None else times - times[0]
+    edges = np.append(times, times[-1] + 1 / fps)  # a frame is seen until the next one begins
     if mode == "resample":
-        return np.round(np.linspace(0, count - 1, length)).astype(np.int64)
+        first, last = edges[:2].mean(), edges[-2:].mean()
+        scale = (count - 1) / (last - first) if count > 1 else 0.0  # evenly apart, the edges are at -0.5, 0.5, 1.5, ...
+        places = np.interp(np.linspace(0, count - 1, length), ((edges - first) * scale).round(6), np.arange(count + 1))
+        return np.clip(np.round(places - 0.5), 0, count - 1).astype(np.int64)
     steps = np.arange(length, dtype=np.float64)
     if mode == "center":
-        steps += (round(count * RATE / fps) - length) // 2
-    middles = (steps + 0.5) / RATE  # seconds
-    return np.clip(np.floor(middles * fps + 1e-9), 0, count - 1).astype(np.int64)
+        steps += (round(round(edges[-1] * RATE, 6)) - length) // 2  # rounded twice: a half is a half
+    return video.Timing(times, fps).shown((steps + 0.5) / RATE)
 
 
-def frame_span(start: float, end: float, fps: float) -> tuple[int, int | None]:
-    """First frame and the one after the last whose middle lies in [start, end) seconds; NaN means the clip's own limits."""
-    first = 0 if np.isnan(start) else max(0, int(np.ceil(start * fps - 0.5 - 1e-6)))
-    last = None if np.isnan(end) else max(first, int(np.ceil(end * fps - 0.5 - 1e-6)))
-    return first, last
+def frames_within(timing: video.Timing, start: float, end: float) -> np.ndarray:
+    """Numbers of the frames whose middle lies in [start, end) seconds: (N,) int64; NaN means the clip's own limits."""
+    middles = timing.times + 0.5 / timing.fps + 1e-6
+    low, high = np.nan_to_num(start, nan=-np.inf), np.nan_to_num(end, nan=np.inf)
+    return np.flatnonzero((middles >= low) & (middles < high))

@@ -16,19 +16,30 @@ from helpers.lip_reading.config import LipReadingConfig
 POINTS = ("right_eye", "left_eye", "nose", "right_mouth", "left_mouth")  # YuNet's order; right is the person's right
 LONG_SIDE = 320  # pixels: larger pictures are shrunk to it, which finds the same faces in a tenth of the time
 SCORE = 0.7
+LIKE = 0.6  # of the followed face's width: such a face can be taken for it
 SMOOTHING = 5  # frames of the running median
 POINTER = b"version https://git-lfs"
 
 
 def find_face_points(frame: np.ndarray, model_path: str | os.PathLike | None = None) -> np.ndarray | None:
-    """Eyes, nose and corners of the mouth of the widest face.
+    """Eyes, nose and corners of the mouth of the widest face; takes and raises what `find_faces` does.
+
+    Returns:
+        (5, 2) float32 x, y in pixels in the order of `POINTS`, or None if there is no face.
+    """
+    found = find_faces(frame, model_path)
+    return found[np.argmax(_widths(found)), 2:] if len(found) else None
+
+
+def find_faces(frame: np.ndarray, model_path: str | os.PathLike | None = None) -> np.ndarray:
+    """All faces of a picture.
 
     Args:
         frame: (H, W, 3) RGB uint8.
         model_path: the ONNX file of YuNet; by default the one that `fetch_model` keeps, which is downloaded if need be.
 
     Returns:
-        (5, 2) float32 x, y in pixels in the order of `POINTS`, or None if there is no face.
+        (N, 7, 2) float32 x, y in pixels: two corners of each face's box, then its points in the order of `POINTS`.
 
     Raises:
         ValueError: not an RGB uint8 picture, or a file that is no detector (a Git LFS pointer is named as such).
@@ -45,10 +56,73 @@ def find_face_points(frame: np.ndarray, model_path: str | os.PathLike | None = N
     detector.setInputSize(size)
     faces = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
     if faces is None:
-        return None
-    widest = faces[np.argmax(faces[:, 2])]  # x, y, width, height, five points, score
-    points = widest[4:14].reshape(5, 2) + 0.5  # a pixel's middle stays its middle
+        return np.zeros((0, 7, 2), np.float32)
+    faces[:, 2:4] += faces[:, :2]  # x, y, width, height, five points, score
+    points = faces[:, :14].reshape(-1, 7, 2) + 0.5  # a pixel's middle stays its middle
     return (points * np.array(frame.shape[1::-1]) / size - 0.5).astype(np.float32)
+
+
+def follow_face(found: Iterable[np.ndarray]) -> tuple[np.ndarray, str]:
+    """Follow one face through a clip: the one that is largest, summed over the frames. Where it is not seen, another is taken
+    only if the two are never seen at once, since then it can be the same one elsewhere.
+
+    Args:
+        found: of T frames, what `find_faces` gives.
+
+    Returns:
+        (T, 5, 2) float32 points, NaN where the face is not; and "" or a note that there is another of like size.
+    """
+    paths: list[dict[int, np.ndarray]] = []  # of each face: number of a frame -> the face there
+    count = 0
+    for count, faces in enumerate(found, 1):
+        for path, face in _linked(paths, faces):
+            path[count - 1] = face
+    points = np.full((count, 5, 2), np.nan, np.float32)
+    paths.sort(key=lambda path: -_widths(np.stack([*path.values()])).sum())
+    followed: dict[int, np.ndarray] = {}
+    for path in paths:
+        if not followed.keys() & path.keys():
+            followed |= path
+    for number, face in followed.items():
+        points[number] = face[2:]
+    return points, _others(paths)
+
+
+def _linked(paths: list[dict[int, np.ndarray]], faces: np.ndarray) -> list[tuple[dict, np.ndarray]]:
+    """Each face with the path whose last face lies nearest, closer than the face is wide; the others begin new paths."""
+    last = [[*path.values()][-1] for path in paths]
+    near = sorted(
+        (float(np.hypot(*(face[:2] - one[:2]).mean(axis=0)) / _widths(face[None])[0]), place, number)
+        for place, one in enumerate(last)
+        for number, face in enumerate(faces)
+    )
+    linked: dict[int, int] = {}  # face -> path
+    for apart, place, number in near:
+        if apart < 1 and number not in linked and place not in linked.values():
+            linked[number] = place
+    for number in sorted(set(range(len(faces))) - linked.keys()):
+        linked[number] = len(paths)
+        paths.append({})
+    return [(paths[place], faces[number]) for number, place in linked.items()]
+
+
+def _others(paths: list[dict[int, np.ndarray]]) -> str:
+    """A note where another face is as large as the followed one, or nearly, in a tenth of its frames or more."""
+    sizes = [float(np.median(_widths(np.stack([*path.values()])))) for path in paths]
+    like = [
+        path
+        for path, size in zip(paths[1:], sizes[1:], strict=True)
+        if size > LIKE * sizes[0] and len(path.keys() & paths[0].keys()) > 0.1 * len(paths[0])
+    ]
+    return (
+        f"{1 + len(like)} faces of like size in the picture: the one seen largest and longest is followed"
+        if like
+        else ""
+    )
+
+
+def _widths(faces: np.ndarray) -> np.ndarray:
+    return faces[:, 1, 0] - faces[:, 0, 0]
 
 
 def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path | None]:

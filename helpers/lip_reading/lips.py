@@ -50,15 +50,15 @@ def cut_lips(
 
     Returns:
         Arrays `frames` (T, height, width, channels) uint8, `found` (T,) bool, `points` (T, 5, 2) float32 as tracked (no rows where
-        nothing was looked for); and measures: those of `faces.statistics` and redness.
+        nothing was looked for); and measures: those of `faces.statistics`, redness and note ("" or a word on other faces).
 
     Raises:
         ValueError: no frame, or too few frames with a face.
     """
-    size = cut.size_lips.height, cut.size_lips.width
+    size, note = (cut.size_lips.height, cut.size_lips.width), ""
     if cut.lips == "detect":
         if points is None:
-            points = faces.stack_points(faces.find_face_points(frame, model_path) for frame in clip)
+            points, note = faces.follow_face(faces.find_faces(frame, model_path) for frame in clip)
         measures = faces.statistics(points)
         if not measures["found"] or measures["share"] < cut.min_found:
             raise ValueError(
@@ -73,7 +73,7 @@ def cut_lips(
         found = np.ones(len(frames), bool)
         nothing = np.full((len(frames), 5, 2), np.nan)
         measures = faces.statistics(nothing) | {"found": len(frames), "share": 1.0, "longest_gap": 0}
-    measures |= {"redness": round(redness(frames), 4)}
+    measures |= {"redness": round(redness(frames), 4), "note": note}
     frames = to_grey(frames) if cut.channels_lips == 1 else frames
     return {"frames": frames, "found": found, "points": tracked}, measures
 

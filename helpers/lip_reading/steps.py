@@ -74,6 +74,8 @@ def preprocess(config: LipReadingConfig, place: Workspace, folder: Path) -> dict
     warning = data.check_channels(good)
     if warning:
         print(f"warning: {warning}", flush=True)
+    for row in good[good["note"] != ""].head(3).itertuples():
+        print(f"note: {row.path}: {row.note}", flush=True)
     disk.write_table(folder / "clips.csv", done)
     return {
         "detector": detector,

@@ -9,8 +9,9 @@ import pytest
 from helpers import config, parallel, runtime, video
 from helpers.lip_reading import data, faces, lips
 from helpers.lip_reading.config import LipReadingConfig, LipSize
-from helpers.lip_reading.data import frame_span, pick_frames
+from helpers.lip_reading.data import frames_within, pick_frames
 from helpers.lip_reading.mini import scenes
+from tests.films import JITTER, SLOW_THEN_FAST, damaged, film, number_of, numbered
 
 SHARED = runtime.repo_root().parent / "shared/data"
 YUNET = SHARED / "models/face_detection_yunet_2023mar.onnx"
@@ -49,15 +50,48 @@ def test_bad_picks(change):
         pick_frames(**{"count": 5, "length": 3, "fps": 25, "mode": "pad"} | change)
 
 
+def by_number(count, length, fps, mode):
+    """The oracle: what was picked before frames had times, by number alone."""
+    if mode == "resample":
+        return np.round(np.linspace(0, count - 1, length)).astype(int)
+    steps = np.arange(length) + ((round(count * 25 / fps) - length) // 2 if mode == "center" else 0)
+    return np.clip(np.floor((steps + 0.5) / 25 * fps + 1e-9), 0, count - 1).astype(int)
+
+
+@pytest.mark.parametrize("mode", data.MODES)
+@pytest.mark.parametrize("fps", [25, 30, 50, 60])
+def test_at_a_constant_rate_times_pick_as_numbers_do(fps, mode):
+    for count in range(1, 130):
+        for length in (1, 2, 12, 16, 20, 29, 75):
+            told = pick_frames(count, length, fps=fps, mode=mode, times=0.54 + np.arange(count) / fps)
+            assert (told == by_number(count, length, fps, mode)).all(), (count, length)
+            assert (pick_frames(count, length, fps=fps, mode=mode) == told).all()
+
+
+def test_a_changing_rate_gives_the_pictures_of_a_constant_one():
+    steady = SLOW_THEN_FAST.searchsorted(np.arange(50) / 25 + 0.02 + 1e-9, side="right") - 1  # what 25 a second show
+    for length in (50, 29):
+        picked = pick_frames(60, length, fps=50, mode="pad", times=SLOW_THEN_FAST)
+        assert (picked == steady[:length]).all()
+    picked = pick_frames(60, 20, fps=50, mode="resample", times=SLOW_THEN_FAST)
+    seen = np.linspace(0.05, 1.99, 20)
+    assert (picked == SLOW_THEN_FAST.searchsorted(seen, side="right") - 1).all() and picked[9] == 9
+    assert pick_frames(60, 3, fps=50, mode="center", times=SLOW_THEN_FAST).tolist() == [9, 9, 11]
+
+
 @pytest.mark.parametrize(
-    "start, end, fps, span",
+    "start, end, fps, first, end_number",
     [
-        (np.nan, np.nan, 25, (0, None)), (0.0, 0.4, 25, (0, 10)), (33 / 25, 46.25 / 25, 25, (33, 46)),
-        (0.5, np.nan, 30, (15, None)), (0.01, 0.1, 50, (0, 5)), (0.011, 0.1, 50, (1, 5)), (0.5, 0.5, 25, (12, 12)),
+        (np.nan, np.nan, 25, 0, 80), (0.0, 0.4, 25, 0, 10), (33 / 25, 46.25 / 25, 25, 33, 46), (0.5, np.nan, 30, 15, 80),
+        (0.01, 0.1, 50, 0, 5), (0.011, 0.1, 50, 1, 5), (0.5, 0.5, 25, 12, 12),
     ],
 )  # fmt: skip
-def test_spans_of_frames(start, end, fps, span):
-    assert frame_span(start, end, fps) == span
+def test_frames_of_a_span(start, end, fps, first, end_number):
+    timing = video.Timing(np.arange(80) / fps, fps)
+    assert frames_within(timing, start, end).tolist() == list(range(first, end_number))
+    lost = np.delete(np.arange(80), range(5, 9))  # four frames were lost: the others keep their times
+    numbers = frames_within(video.Timing(lost / fps, fps), start, end)
+    assert lost[numbers].tolist() == [number for number in range(first, end_number) if not 5 <= number < 9]
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +178,30 @@ def test_clips_that_cannot_be_used_are_named(rates, tmp_path):
     row = lenient.iloc[0]
     assert (row["error"], row["found"], row["longest_gap"]) == ("", left, count // 2)
     assert not data.read_clip(tmp_path, row["cache"])["found"][0]
+
+
+def test_a_browsers_clip_keeps_its_tempo(tmp_path):
+    film(tmp_path / "a.webm", map(numbered, range(21)), JITTER, codec="libvpx", rate=1000, live=True)
+    done = prepare(tmp_path, tmp_path / "cache", local(lips="cropped", channels_lips=3), paths=["a.webm"])
+    assert done["fps"][0] == pytest.approx(27, abs=0.5) and "header says 1000" in done["note"][0]
+    stored = data.read_clip(tmp_path / "cache", done["cache"][0])
+    np.testing.assert_allclose(stored["times"], JITTER, atol=1e-6)
+    clip = data.load_clips(tmp_path / "cache", done["cache"], length=15, mode="pad")[0]
+    seen = JITTER.searchsorted(np.arange(15) / 25 + 0.02, side="right") - 1
+    assert (clip == stored["frames"][seen]).all() and len(set(seen)) > 12
+
+
+def test_words_behind_a_gap_are_cut_in_time(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 60, (75, 120, 160, 3), dtype=np.uint8)
+    frames = [np.maximum(numbered(index), noise[index]) for index in range(75)]
+    path = film(tmp_path / "a.mpg", frames, np.arange(75) / 25, codec="mpeg1video", tick=25, g=12)
+    word = {"path": "a.mpg", "start": 60 / 25, "end": 68 / 25}
+    whole = [number_of(frame) for frame in data.read_word(word, tmp_path)]
+    damaged(path, count=4000)
+    assert video.count_frames(path) < 70
+    assert [number_of(frame) for frame in data.read_word(word, tmp_path)] == whole == list(range(60, 68))
+    done = data.prepare_all(pd.DataFrame([word]), tmp_path, tmp_path / "cache", local(lips="cropped"), jobs=1)
+    assert done["frames"][0] == 8 and "no picture from" in done["note"][0]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from helpers.lip_reading.mini import scenes
 SHARED = runtime.repo_root().parent / "shared/data"
 YUNET = SHARED / "models/face_detection_yunet_2023mar.onnx"
 LIPS = SHARED / "lips"
+CASES = SHARED.parent / "cases/files"
 needs_data = pytest.mark.skipif(not (YUNET.is_file() and LIPS.is_dir()), reason="needs the real clips and the detector")
 
 
@@ -148,6 +149,68 @@ def test_fixed_windows():
 def test_grey_has_the_weights_of_television():
     colors = np.array([[[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]], np.uint8)
     assert lips.to_grey(colors)[0, 0, :, 0].tolist() == [76, 150, 29]
+
+
+def as_found(*points):
+    """What a detector gives: each face's box, then its points."""
+    corners = [np.array([p.min(axis=0) - 15, p.max(axis=0) + 15]) for p in points]
+    rows = [np.concatenate([box, p]) for box, p in zip(corners, points, strict=True)]
+    return np.array(rows, np.float32).reshape(-1, 7, 2)
+
+
+def two_people(count=30):
+    """Two heads that sway, now the one a little larger, now the other, and found in changing order."""
+    rng = np.random.default_rng(3)
+    left = [face_at(80 + 4 * np.sin(t / 3), 100, eyes=40 + rng.normal()) for t in range(count)]
+    right = [face_at(200 - 4 * np.sin(t / 4), 104, eyes=40 + rng.normal()) for t in range(count)]
+    return left, right, [as_found(*[(a, b), (b, a)][rng.integers(2)]) for a, b in zip(left, right, strict=True)]
+
+
+def test_one_of_two_faces_is_followed_and_the_other_told():
+    left, right, found = two_people()
+    widest = [faces_here[np.argmax(faces_here[:, 1, 0] - faces_here[:, 0, 0]), 2:] for faces_here in found]
+    jumps = np.abs(np.diff(np.stack(widest)[:, 3:, 0].mean(axis=1))) > 50
+    assert jumps.sum() > 5  # the widest of each frame is now the one, now the other
+    points, note = faces.follow_face(iter(found))
+    assert any((points == np.stack(one)).all() for one in (left, right)) and "2 faces of like size" in note
+    longer = [part[[i for i in range(2) if part[i, 2, 0] > 140 or t > 3]] for t, part in enumerate(found)]
+    assert (faces.follow_face(longer)[0] == np.stack(right)).all()  # it is there from the beginning
+
+
+def test_a_face_that_is_lost_is_not_swapped_for_the_other():
+    _, right, found = two_people()
+    for t in range(10, 20):
+        found[t] = as_found(right[t])
+    found[20] = found[20][:0]
+    larger = [
+        as_found(*(face_at(*p[3:].mean(axis=0), eyes=90 if p[2, 0] < 140 else 40) for p in part[:, 2:]))
+        for part in found
+    ]
+    points, _ = faces.follow_face(larger)
+    assert faces.found_mask(points).tolist() == [t < 10 or t > 20 for t in range(30)]
+    assert (points[faces.found_mask(points), 2, 0] < 140).all()
+
+
+def test_a_single_face_is_followed_wherever_it_goes():
+    shown = [face_at(60 + 5 * t if t < 10 else 400 - 5 * t, 100) for t in range(30)]  # leaves, and comes back elsewhere
+    found = [as_found() if 8 < t < 14 else as_found(points) for t, points in enumerate(shown)]
+    small = face_at(20, 30, eyes=12)
+    found = [
+        np.concatenate([part, as_found(small)]) if t % 9 == 0 and len(part) else part for t, part in enumerate(found)
+    ]
+    points, note = faces.follow_face(found)
+    there = [not 8 < t < 14 for t in range(30)]
+    assert faces.found_mask(points).tolist() == there and note == ""
+    assert (points[there] == np.stack(shown)[there]).all()
+    assert faces.follow_face([])[0].shape == (0, 5, 2) and np.isnan(faces.follow_face([as_found()] * 3)[0]).all()
+
+
+@pytest.mark.skipif(not (YUNET.is_file() and CASES.is_dir()), reason="needs the detector and the files of others")
+def test_two_equal_faces_do_not_make_the_mouth_jump():
+    frames = list(video.read_frames(CASES / "two_equal_faces.mp4"))
+    points, note = faces.follow_face(faces.find_faces(frame, YUNET) for frame in frames)
+    mouth = points[:, 3:].mean(axis=1)
+    assert np.isfinite(mouth).all() and np.hypot(*np.diff(mouth, axis=0).T).max() < 10 and "2 faces" in note
 
 
 def test_statistics_by_hand():

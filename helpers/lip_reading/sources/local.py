@@ -125,16 +125,17 @@ def phrase(label: str) -> str:
 
 
 def measure(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int | None = -1) -> pd.DataFrame:
-    """Count the frames of every clip by decoding it, and read its frame rate.
+    """Count the frames of every clip by decoding it, and read their times.
 
     Returns:
-        `table` with `frames`, `fps` and a column `error`, "" or why nothing of the clip decodes.
+        `table` with `frames`, `fps`, `error`, "" or why nothing of the clip decodes, and `note`, "" or what is odd about its times.
     """
     found = parallel(functools.partial(_measure, root=Path(root)), table["path"], jobs=jobs, label="counting frames")
-    found = found.reindex(columns=["frames", "fps", "error"])
+    found = found.reindex(columns=["frames", "fps", "error", "note"]).fillna({"note": ""})
     found["error"] = found["error"].str.replace(f"{Path(root)}{os.sep}", "", regex=False)
     return table.assign(**{name: found[name].to_numpy() for name in found})
 
 
 def _measure(path: str, root: Path) -> dict:
-    return {"frames": video.count_frames(root / path), "fps": round(video.header_info(root / path)["fps"], 3)}
+    timing = video.read_timing(root / path)
+    return {"frames": len(timing.times), "fps": round(timing.fps, 3), "note": timing.note}

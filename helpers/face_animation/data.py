@@ -4,6 +4,7 @@ A clip is a folder of pictures, a video, an animated .gif, or one picture with a
 often called `....mp4` too: what a clip is, is looked up, never guessed from its name. Nothing here needs Keras.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ __all__ = ["sample_groups"]  # its place for others
 NAME = re.compile(r"^(?P<person>[^#]+)#(?P<video>.+)#(?P<start>\d{6})#(?P<end>\d{6})(?:\.\w+)?$")
 FORMS = {intake.VIDEO: "video", intake.PICTURE: "strip"}
 PICTURES = intake.SUFFIXES[intake.PICTURE].split()
-COLUMNS = ["clip", "person", "video", "start", "end", "partition", "path", "form", "frames", "error"]
+COLUMNS = ["clip", "person", "video", "start", "end", "partition", "path", "form", "frames", "error", "note"]
 
 
 def clip_name(person: str, video_id: str, start: int, end: int) -> str:
@@ -70,7 +71,7 @@ def find_clips(root: str | os.PathLike | intake.Walk, *, jobs: int = 1, seed: in
 
     Returns:
         One row a clip, sorted by partition and name: clip, person, video, start, end, partition ("train", "test"), path (from
-        `root`, with /), form, frames, error ("" or why it cannot be read).
+        `root`, with /), form, frames, error ("" or why it cannot be read), note ("" or what is odd about its times).
 
     Raises:
         FileNotFoundError: no folder, only one of the two, or no clip.
@@ -112,31 +113,39 @@ def _side_folders(found: intake.Walk) -> dict[str, str]:
 def _row(root: Path, path: Path, place: Path, sides: dict[str, str]) -> tuple:
     name = "#".join(place.parts)
     partition = intake.split_of(path.parts[0]) if sides else ""
-    return (name, *parse_name(name), partition, path.as_posix(), form_of(root / path), 0, "")
+    return (name, *parse_name(name), partition, path.as_posix(), form_of(root / path), 0, "", "")
 
 
 def count_all(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int) -> pd.DataFrame:
     """A table of clips with frames, decoded and counted, and error where that fails; rows with an error are left as they are."""
     rows = table.index[table["error"] == ""]
     counted = parallel.parallel(partial(_count, root=Path(root)), table.loc[rows, "path"], jobs=jobs, label="counting")
-    counted = counted.reindex(columns=["frames", "error"]).set_axis(rows).fillna({"frames": 0})
+    counted = counted.reindex(columns=["frames", "error", "note"]).set_axis(rows).fillna({"frames": 0, "note": ""})
     return table.assign(
         frames=counted["frames"].astype(int).reindex(table.index, fill_value=0),
         error=counted["error"].reindex(table.index).fillna(table["error"]),
+        note=counted["note"].reindex(table.index, fill_value=""),
     )
 
 
 def count_frames(path: str | os.PathLike) -> int:
     """How many frames a clip really has; videos are decoded."""
+    return len(read_timing(path).times)
+
+
+def read_timing(path: str | os.PathLike) -> video.Timing:
+    """When a clip's frames are shown; folders and strips have 25 a second, as VoxCeleb, and videos are decoded."""
     path = Path(path)
     form = form_of(path)
-    if form == "folder":
-        return len(_pictures(path))
-    return len(_read_strip(path, None)) if form == "strip" else video.count_frames(path)
+    if form not in ("folder", "strip"):
+        return video.read_timing(path)
+    count = len(_pictures(path) if form == "folder" else _read_strip(path, None))
+    return video.Timing(np.arange(count) / video.USUAL_FPS, video.USUAL_FPS)
 
 
 def _count(path: str, root: Path) -> dict:
-    return {"frames": count_frames(root / path)}
+    timing = read_timing(root / path)
+    return {"frames": len(timing.times), "note": timing.note}
 
 
 def read_clip(path: str | os.PathLike, *, frame_shape: tuple[int, int] | None = None) -> np.ndarray:
@@ -175,11 +184,11 @@ def stream(path: str | os.PathLike) -> Iterator[np.ndarray]:
         yield from video.read_frames(path)
 
 
-def frame_rate(path: str | os.PathLike) -> float:
-    """Frames per second as a video's header tells them; 25, as in VoxCeleb, of other clips and where it claims nonsense."""
-    path = Path(path)
-    found = video.header_info(path)["fps"] if path.is_file() and form_of(path) != "strip" else 0.0
-    return found if 1 <= found <= 240 else 25.0  # headers also claim 0 and 90000
+def stream_steadily(path: str | os.PathLike, timing: video.Timing) -> Iterator[np.ndarray]:
+    """The frames of `stream` at constantly `timing.fps` a second: where a frame is seen longer it comes again, gaps stand still."""
+    often = np.bincount(timing.steady(), minlength=len(timing.times))
+    for frame, times in zip(stream(path), often, strict=True):
+        yield from itertools.repeat(frame, times)
 
 
 def read_frames(

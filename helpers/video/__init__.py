@@ -5,10 +5,11 @@ pull in TensorFlow or Keras.
 """
 
 from helpers.video.reading import count_frames, header_info, read_frames, read_timing, scan_frames
-from helpers.video.timing import Timing
+from helpers.video.timing import USUAL_FPS, Timing
 from helpers.video.writing import clip_html, show_clip, tile, write_video
 
 __all__ = [
+    "USUAL_FPS",
     "Timing",
     "clip_html",
     "count_frames",

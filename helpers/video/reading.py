@@ -1,6 +1,7 @@
 """Frames and their times out of a video file, by FFmpeg through PyAV."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
@@ -55,7 +56,8 @@ def scan_frames(
         path: a video file.
         wanted: from the number of a frame, counted from 0, to whether its picture is needed.
         size: as in `read_frames`.
-        header: a dict that gets what `header_info` tells, and `stamps`, a list that grows with the frames, for `Timing.of`.
+        header: a dict that gets what `header_info` tells, and `seconds`, a list with the time of each frame so far (NaN where
+            the file tells none); `Timing.of` makes a whole of it.
 
     Returns:
         Iterator of (number, (H, W, 3) RGB uint8 or None if not wanted), up to the last frame that decodes.
@@ -121,7 +123,7 @@ def _scan(
         yield
         index = 0
         while frame is not None:
-            header["stamps"].append(frame.pts)
+            header["seconds"].append(math.nan if frame.pts is None else frame.pts * header["tick"] - header["zero"])
             yield index, _picture(frame, reformatter, shape) if wanted(index) else None
             frame, index = next(frames, None), index + 1
 
@@ -198,11 +200,17 @@ def _read_header(container: "av.container.InputContainer", frame: "av.VideoFrame
         "height": height,
         "rotation": 90 * turn,
         "fourcc": stream.codec_context.codec_tag.rstrip("\0"),
-        "stamps": [],
-        "start": (container.start_time or 0) / av.time_base,
+        "seconds": [],  # of each frame so far
         "tick": float(frame.time_base),
-        "format": container.format.name,
+        "zero": _zero(container, frame, fps),
     }
+
+
+def _zero(container: "av.container.InputContainer", frame: "av.VideoFrame", fps: float) -> float:
+    """What players call 0: the start of the earliest stream. AVI stores no times of showing, so that its pictures seem to come
+    a few frames late where later frames were stored before them."""
+    start, first = (container.start_time or 0) / av.time_base, frame.time or 0.0
+    return first if container.format.name == "avi" and (first - start) * fps < 3.5 else start
 
 
 def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:

@@ -27,25 +27,22 @@ class Timing:
     def of(cls, header: dict) -> "Timing":
         """From what `scan_frames` left in `header` after the last frame."""
         claimed = header["fps"] if 1 <= header["fps"] <= 1000 else 0.0
-        stamps = np.array([np.nan if stamp is None else stamp * header["tick"] for stamp in header["stamps"]])
-        if np.isnan(stamps).all():
+        told = np.array(header["seconds"])
+        known = np.flatnonzero(~np.isnan(told))
+        if not len(known):
             fps = claimed or USUAL_FPS
-            return cls(np.arange(len(stamps)) / fps, fps, f"no timestamps: taken for {fps:g} frames a second")
-        known = ~np.isnan(stamps)
-        stamps = np.interp(np.arange(len(stamps)), np.flatnonzero(known), stamps[known])
-        times = np.sort(stamps) - _start(header, stamps.min(), claimed)
+            return cls(np.arange(len(told)) / fps, fps, f"no timestamps: taken for {fps:g} frames a second")
+        times = np.sort(np.interp(np.arange(len(told)), known, told[known]))
         return cls(times, *_judge(times, claimed, float(np.clip(header["tick"], ROUNDING, 10 * ROUNDING))))
 
     def shown(self, moments: np.ndarray) -> np.ndarray:
         """Numbers of the frames that are seen at some moments (seconds): int64, the first before the start, the last after it."""
         return np.maximum(np.searchsorted(self.times, np.asarray(moments) + ROUNDING, side="right") - 1, 0)
 
-
-def _start(header: dict, first: float, fps: float) -> float:
-    """What players call 0: the start of the earliest stream. AVI stores no times of showing, so that its pictures seem to come
-    a few frames late where later frames were stored before them."""
-    late = first - header["start"]
-    return first if header["format"] == "avi" and late * fps < 3.5 else header["start"]
+    def steady(self) -> np.ndarray:
+        """Numbers of the frames that make a film of constantly `fps` frames a second: some twice, some not, or 0, 1, 2, ..."""
+        count = round((self.times[-1] - self.times[0]) * self.fps) + 1
+        return self.shown(self.times[0] + (np.arange(count) + 0.5) / self.fps)
 
 
 def _judge(times: np.ndarray, claimed: float, tick: float) -> tuple[float, str]:

@@ -7,6 +7,8 @@ from PIL import Image
 
 from helpers import intake, video
 from helpers.face_animation import data, splits
+from helpers.face_animation.sources import local
+from tests.films import SLOW_THEN_FAST, film, number_of, numbered
 
 NAMES = [f"id{person}#v{person}#{start:06d}#{start + 9:06d}.mp4" for person in range(6) for start in range(person + 2)]
 
@@ -128,6 +130,23 @@ def test_a_folder_without_sides_is_split_by_person(tmp_path):
     assert (sides == 1).all() and set(table["partition"]) == {"train", "test"}
     train, test = splits.split_names([f"me#{n}.mp4" for n in range(10)])
     assert (len(train), len(test)) == (8, 2) and not set(train) & set(test)
+
+
+def test_a_film_of_changing_rate_is_prepared_in_time(tmp_path):
+    film(tmp_path / "a.mp4", map(numbered, range(60)), SLOW_THEN_FAST)
+    timing = data.read_timing(tmp_path / "a.mp4")
+    seen = [number_of(frame) for frame in data.stream_steadily(tmp_path / "a.mp4", timing)]
+    moments = (np.arange(100) + 0.5) / 50
+    assert timing.fps == pytest.approx(50) and seen == (SLOW_THEN_FAST.searchsorted(moments, side="right") - 1).tolist()
+    options = {"root": str(tmp_path), "folder": str(tmp_path / "out"), "size": (120, 160)}
+    assert local.prepare_clip("a.mp4", form="mp4", **options) == {"frames": 100}
+    made = video.read_timing(tmp_path / "out" / "a.mp4")
+    assert made.times[-1] == pytest.approx(timing.times[-1], abs=0.02) and made.note == ""
+    (tmp_path / "even").mkdir()
+    video.write_video(tmp_path / "even" / "a.mp4", [numbered(index) for index in range(9)], 29.97)
+    assert data.read_timing(tmp_path / "even" / "a.mp4").steady().tolist() == list(range(9))
+    table = data.find_clips(tmp_path / "even")
+    assert table.loc[0, ["frames", "note"]].tolist() == [9, ""]
 
 
 def test_resize_is_bilinear_after_a_gaussian():

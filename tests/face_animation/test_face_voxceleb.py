@@ -7,6 +7,7 @@ from helpers import runtime, video
 from helpers.face_animation import data
 from helpers.face_animation.sources import voxceleb
 from helpers.fetch import manifests
+from tests.films import SLOW_THEN_FAST, film, numbered
 
 GENUINE = runtime.repo_root().parent / "shared" / "data" / "faces" / "vox-metadata.csv"
 HEADER = "video_id,start,end,bbox,fps,width,height,partition,person_id"
@@ -98,7 +99,7 @@ def test_manifests_load():
     ],
 )
 def test_frames_of_a_clip_by_the_rate(rate, expected):
-    assert [n for n in range(60) if voxceleb.in_clip(n, 10, 20, rate)] == list(expected)
+    assert [n for n in range(60) if voxceleb.in_clip(n / rate, 10, 20)] == list(expected)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +147,14 @@ def test_crops_as_a_folder_of_pictures(tmp_path, read):
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["train"]  # no temporary folder
     again = voxceleb.crop_video(tmp_path / "gone.mp4", rows[:2], tmp_path / "out", size=(16, 24), form="png")
     assert [row["state"] for row in again] == ["there"]
+
+
+def test_clips_are_cut_by_time(tmp_path, read):
+    film(tmp_path / "vid_-1.mp4", map(numbered, range(60)), SLOW_THEN_FAST)
+    found = voxceleb.crop_video(
+        tmp_path / "vid_-1.mp4", rows_of(read, ROW), tmp_path / "out", size=(16, 24), form="png"
+    )
+    assert found[0]["frames"] == 4  # from 0.4 to 0.8 s, of which frames 4 to 7 each show 0.1 s
 
 
 def test_crops_as_videos_in_parallel_and_lists_what_is_gone(tmp_path, read):

@@ -213,7 +213,7 @@ def animate_file(
         out: video to write, see `video.write_video`.
         animator: of the networks.
         relative, adapt_scale, start, progress: as in `animate`.
-        fps: None keeps those of the driving video, 25 for a folder or strip.
+        fps: None keeps those of the driving video, 25 for a folder or strip; where its rate varies, the usual one, in time.
         beside: write source, driving clip and animation side by side.
 
     Returns:
@@ -225,7 +225,8 @@ def animate_file(
     still = data.form_of(source) == "strip"
     picture = pictures.read_picture(source) if still else next(iter(data.stream(source)))
     options = {"relative": relative, "adapt_scale": adapt_scale, "start": start, "progress": progress}
-    frames = animator.frames(picture, data.stream(driving), **options)
+    timing = data.read_timing(driving)
+    frames = animator.frames(picture, data.stream_steadily(driving, timing), **options)
     if beside:
-        frames = visualiser.side_by_side(picture, data.stream(driving), frames)
-    return video.write_video(out, frames, fps or data.frame_rate(driving))
+        frames = visualiser.side_by_side(picture, data.stream_steadily(driving, timing), frames)
+    return video.write_video(out, frames, fps or timing.fps)

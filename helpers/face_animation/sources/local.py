@@ -31,9 +31,9 @@ def write_folder(path: str | os.PathLike, frames: Iterable[np.ndarray]) -> int:
     return count
 
 
-def _resized(path: Path, size: tuple[int, int], cut: Cut | None) -> Iterator[np.ndarray]:
+def _resized(frames: Iterable[np.ndarray], path: Path, size: tuple[int, int], cut: Cut | None) -> Iterator[np.ndarray]:
     count = 0
-    for frame in data.stream(path):
+    for frame in frames:
         count += 1
         yield data.resize(_part(frame, cut, path) if cut else frame, size)
     if count < 2:
@@ -57,11 +57,12 @@ def prepare_clip(
     """
     source, target = Path(root) / path, Path(folder) / target_of(path)
     if not target.exists():
-        frames = _resized(source, size, cut)
         if form == "png":
-            write_folder(target, frames)
+            write_folder(target, _resized(data.stream(source), source, size, cut))
         else:
-            video.write_video(target, frames, data.frame_rate(source))
+            timing = data.read_timing(source)
+            frames = _resized(data.stream_steadily(source, timing), source, size, cut)
+            video.write_video(target, frames, timing.fps)
     return {"frames": data.count_frames(target)}
 
 

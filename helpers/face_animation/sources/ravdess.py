@@ -119,7 +119,7 @@ def _row(path: Path, root: Path, actor: int, partition: str) -> dict:
     person = person_of(actor)
     row = {"clip": f"{person}#{path.name}", "person": person, "video": path.stem, "start": -1, "end": -1}
     row |= {"partition": partition, "path": path.relative_to(root).as_posix(), "form": data.form_of(path) or ""}
-    row |= {"frames": 0, "error": "", **dict.fromkeys(TOLD, "")}
+    row |= {"frames": 0, **dict.fromkeys(("error", "note", *TOLD), "")}
     try:
         words = parse_name(path.name)
         if int(words["actor"]) != actor:

@@ -97,9 +97,9 @@ def clean(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["partition"] == "test") | ~shared].reset_index(drop=True)
 
 
-def in_clip(number: int, start: int, end: int, rate: float, reference: float = 25) -> bool:
-    """Whether frame `number` of a video of `rate` frames per second is in the clip [start, end) at the reference rate."""
-    return start * rate <= number * reference < end * rate
+def in_clip(seconds: float, start: int, end: int, reference: float = 25) -> bool:
+    """Whether a frame that begins to show at `seconds` is in the clip of frames [start, end) at the reference rate."""
+    return start <= seconds * reference + 1e-4 < end
 
 
 def scale_box(box: Sequence[int], reference: tuple[int, int], actual: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -151,22 +151,19 @@ def crop_video(
 
 def _cut(path: Path, rows: list[dict], folder: Path, size: tuple[int, int]) -> tuple[list[int], float]:
     """Write the frames of each row to `folder/<index>`; how many, and the video's rate."""
-    rate = video.header_info(path)["fps"]
-    if not 0 < rate < 1000:
-        raise ValueError(f"{path.name} says it has {rate} frames per second: convert it with ffmpeg first")
-    last = max(row["end"] * rate / row["fps"] for row in rows)
-    counts = [0] * len(rows)
+    last = max(row["end"] / row["fps"] for row in rows)
+    counts, header = [0] * len(rows), {}
 
-    def inside(number: int) -> list[int]:
-        return [i for i, row in enumerate(rows) if in_clip(number, row["start"], row["end"], rate, row["fps"])]
+    def inside() -> list[int]:
+        return [i for i, row in enumerate(rows) if in_clip(header["seconds"][-1], row["start"], row["end"], row["fps"])]
 
-    for number, frame in video.scan_frames(path, lambda number: bool(inside(number))):
-        for index in inside(number) if frame is not None else ():
+    for _, frame in video.scan_frames(path, lambda _: bool(inside()), header=header):
+        for index in inside() if frame is not None else ():
             _write(folder / str(index) / f"{counts[index]:07d}.png", frame, rows[index], size)
             counts[index] += 1
-        if number >= last:
+        if header["seconds"][-1] >= last:
             break
-    return counts, rate
+    return counts, video.Timing.of(header).fps
 
 
 def _write(path: Path, frame: np.ndarray, row: dict, size: tuple[int, int]) -> None:
@@ -206,7 +203,7 @@ def list_clips(metadata: pd.DataFrame, videos: str | os.PathLike) -> pd.DataFram
     rows = metadata.drop_duplicates("clip").sort_values(["partition", "clip"])
     paths = rows["video_id"].map({name: path.relative_to(videos).as_posix() for name, path in found.items()})
     table = rows.rename(columns={"person_id": "person", "video_id": "video"}).assign(
-        path=paths.fillna(""), form="video", error=np.where(paths.isna(), "gone: no file of this video", "")
+        path=paths.fillna(""), form="video", note="", error=np.where(paths.isna(), "gone: no file of this video", "")
     )
     return table[data.COLUMNS].reset_index(drop=True)
 

@@ -116,7 +116,7 @@ def extract_pairs(
     """
     clip, out_dir = Path(clip), Path(out_dir)
     shutil.rmtree(out_dir, ignore_errors=True)
-    counts = pairing.cut_pairs(clip, out_dir, step, negative_every, gap, size, quality)
+    counts, _ = pairing.cut_pairs(clip, out_dir, step, negative_every, gap, size, quality)
     match = NAME.match(clip.name)
     group, number = (int(match["group"]), int(match["clip"])) if match else (-1, -1)
     name = match["label"] if match else clip.parent.name

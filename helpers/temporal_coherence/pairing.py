@@ -46,8 +46,8 @@ def window_pairs(
 
 def cut_pairs(
     clip: Path, out_dir: Path, step: int, negative_every: int, gap: int, size: int, quality: int
-) -> tuple[int, ...]:
-    """Write the frames of one clip's pairs; (queries, decoded frames, frames that the header claims)."""
+) -> tuple[tuple[int, int, int], str]:
+    """Write the frames of one clip's pairs; (queries, decoded frames, frames that the header claims), note of `video.Timing`."""
 
     def wanted(i: int) -> bool:  # the others are decoded only
         return i % step == 0 or (i >= gap and (i - gap) % step == 0 and (i - gap) // step % negative_every != 0)
@@ -74,7 +74,7 @@ def cut_pairs(
         except OSError as error:  # another process was faster, with the same frames
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-    return k, decoded, header["frames"]
+    return (k, decoded, header["frames"]), video.Timing.of(header).note
 
 
 def pair_columns(
@@ -102,21 +102,22 @@ def preprocess_clip(row: dict, root: Path, folder: Path, options: dict) -> dict:
     """Cut one clip of the table of clips into `folder/frames/<Class>/<clip>/`; a clip that is done is not touched again.
 
     Returns:
-        The row with `decoded_frames`, `header_frames`, `pairs`. The clip's own table stands beside its folder as JSON.
+        The row with `decoded_frames`, `header_frames`, `pairs`, and `note`: "" or what is odd about the clip's times. The clip's
+        own table stands beside its folder as JSON.
     """
     name = frames_name(row["video"])
     out_dir = Path(folder) / name
     done = out_dir.with_name(out_dir.name + ".json")
     if not (done.is_file() and out_dir.is_dir()):
         with disk.explain_disk_errors(out_dir):
-            counts = cut_pairs(Path(root) / row["video"], out_dir, **options)
+            counts, note = cut_pairs(Path(root) / row["video"], out_dir, **options)
         if not counts[0]:
             raise ValueError(f"{row['video']}: too short for a pair of frames")
         columns = pair_columns(row, f"{name}/", *counts, options["step"], options["negative_every"])
-        disk.write_json(done, columns)
+        disk.write_json(done, columns | {"note": note})
     pairs = json.loads(done.read_text(encoding="utf-8"))
     frames = {name: pairs[name][0] for name in ("decoded_frames", "header_frames")}
-    return row | frames | {"pairs": len(pairs["k"])}
+    return row | frames | {"pairs": len(pairs["k"]), "note": pairs.get("note", "")}
 
 
 def frames_name(name: str) -> str:

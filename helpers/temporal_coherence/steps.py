@@ -66,6 +66,7 @@ def preprocess(config: TemporalCoherenceConfig, place: Workspace, folder: Path) 
     counts = ["decoded_frames", "header_frames", "pairs"]
     clips[counts] = done.reindex(columns=counts).fillna(0).astype(int).to_numpy()
     clips["error"] = done["error"]
+    clips["note"] = done.reindex(columns=["note"])["note"].fillna("")
     parallel.stop_at_disk_errors(done, "clips")
     good = parallel.usable(clips, "clips")
     pairing.remove_leftovers(folder)

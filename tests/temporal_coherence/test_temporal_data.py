@@ -11,6 +11,7 @@ from helpers import intake, pictures, runtime, video
 from helpers.temporal_coherence import data, pairing
 from helpers.temporal_coherence.config import SPORTS
 from helpers.temporal_coherence.sources import ucf101
+from tests.films import damaged, film
 
 SHARED = runtime.repo_root().parent / "shared" / "data" / "ucf101"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="real clips are not here")
@@ -235,7 +236,7 @@ def test_preprocess_clip_is_done_once(clip, tmp_path):
     row = {"class": "Rowing", "label": 4, "group": 8, "clip": 1, "video": "Rowing/v_Rowing_g08_c01.avi"}
     options = {"step": 10, "negative_every": 5, "gap": 1, "size": 32, "quality": 95}
     done = pairing.preprocess_clip(row, clip.parents[1], tmp_path, options)
-    assert done == {**row, "decoded_frames": 37, "header_frames": 37, "pairs": 4}
+    assert done == {**row, "decoded_frames": 37, "header_frames": 37, "pairs": 4, "note": ""}
     frame = tmp_path / "frames/Rowing/v_Rowing_g08_c01/query_frame_00000.jpg"
     before = frame.stat().st_mtime_ns
     assert pairing.preprocess_clip(row, tmp_path / "gone", tmp_path, options) == done
@@ -246,3 +247,15 @@ def test_preprocess_clip_is_done_once(clip, tmp_path):
     assert (
         pairs["path_query"][0] == "frames/Rowing/v_Rowing_g08_c01/query_frame_00000.jpg" and (pairs["label"] == 4).all()
     )
+
+
+def test_a_gap_in_the_film_is_told_with_the_clip(tmp_path):
+    rng = np.random.default_rng(0)
+    frames = (np.full((96, 128, 3), 3 * n, np.uint8) + rng.integers(0, 90, (96, 128, 3), np.uint8) for n in range(50))
+    path = film(tmp_path / "holiday.mpg", frames, np.arange(50) / 25, codec="mpeg1video", tick=25, g=10)
+    damaged(path, count=3000)
+    row = {"class": "A", "label": 0, "group": 1, "clip": 1, "video": path.name}
+    options = {"step": 10, "negative_every": 5, "gap": 1, "size": 32, "quality": 95}
+    for _ in range(2):  # the second time from what the first left
+        done = pairing.preprocess_clip(row, tmp_path, tmp_path / "out", options)
+        assert done["decoded_frames"] < 50 and done["note"].startswith("no picture from")

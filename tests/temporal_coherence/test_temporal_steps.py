@@ -85,9 +85,9 @@ def test_folders_have_the_names_of_the_steps(place):
     "step, table, columns",
     [
         ("build_dataset", "clips", "class label group clip video"),
-        ("preprocess", "clips", "class label group clip video decoded_frames header_frames pairs error"),
+        ("preprocess", "clips", "class label group clip video decoded_frames header_frames pairs error note"),
         ("preprocess", "pairs", " ".join(pairing.PAIR_COLUMNS)),
-        ("split", "clips", "class label group clip video decoded_frames header_frames pairs error split"),
+        ("split", "clips", "class label group clip video decoded_frames header_frames pairs error note split"),
         ("split", "pairs", " ".join(pairing.PAIR_COLUMNS)),
         ("evaluate", "plane", "class label group video path_query cluster x y"),
         ("evaluate", "finetuning", "start labelled_clips share clip_accuracy training_loss"),

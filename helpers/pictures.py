@@ -5,10 +5,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
+
+ORIENTATION = 0x0112  # of EXIF: 1 is upright, 2 to 8 are turned or mirrored
 
 
-def read_picture(path: str | os.PathLike) -> np.ndarray:
-    """A picture as (H, W, 3) RGB uint8, upright; alpha is dropped, grey becomes three equal channels.
+def read_picture(path: str | os.PathLike, *, upright: bool = True) -> np.ndarray:
+    """A picture as (H, W, 3) RGB uint8; alpha is dropped, grey becomes three equal channels.
+
+    Args:
+        path: the file.
+        upright: turn it as the camera's note (EXIF) says; False leaves the pixels as they are stored.
 
     Raises:
         FileNotFoundError: no such file.
@@ -16,9 +23,19 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     """
     # OpenCV's own reading takes no names outside ASCII everywhere.
     content = np.frombuffer(Path(path).read_bytes(), np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(content, flags) if content.size else None
     if image is None:
         raise ValueError(
-            f"{str(path)!r} is no readable picture ({content.size} bytes): remove it, and run what made it again"
+            f"{Path(path).name} is no picture that can be read ({content.size} bytes): remove it, or run what made it again"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def is_noted_turned(path: str | os.PathLike) -> bool:
+    """Whether a picture's file says that its pixels are to be turned or mirrored; True too where Pillow cannot tell."""
+    try:
+        with Image.open(path) as picture:
+            return picture.getexif().get(ORIENTATION, 1) != 1
+    except (OSError, SyntaxError, ValueError):  # Pillow refuses some files that OpenCV decodes
+        return True

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from helpers import pictures
 from helpers.boat_detection.augment import resizing
 from helpers.boat_detection.formats.darknet import text_files
 from helpers.boat_detection.sources import cleaning
@@ -27,20 +28,7 @@ DAMAGE = re.compile(rb"Corrupt JPEG data: (?!\d{1,2} extraneous)[^\r\n]*|Prematu
 FOLDERS = ("images", "labels")  # AlexeyAB's Darknet looks for a label beside its picture, pjreddie's in labels/
 QUALITY = 95
 _LISTENING = threading.Lock()
-
-
-def read_image(path: str | os.PathLike) -> np.ndarray:
-    """Read a picture as (H, W, 3) RGB uint8. Its pixels stay as stored: a camera's note to turn them does not move boxes.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it cannot be decoded; names the file.
-    """
-    content = np.fromfile(path, np.uint8)  # OpenCV's own reading takes no names outside ASCII everywhere
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if len(content) else None
-    if image is None:
-        raise ValueError(f"{Path(path).name} is no picture that can be read ({len(content)} bytes); remove it")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+read_image = pictures.read_picture  # upright
 
 
 def check_image(path: str | os.PathLike) -> dict[str, int]:
@@ -79,8 +67,10 @@ def _listen() -> Iterator[IO[bytes]]:
             os.close(saved)
 
 
-def prepare_picture(row: Mapping, *, root: Path, folder: Path, upright: bool, max_side: int | None) -> dict[str, int]:
-    """Check a picture and leave it in `folder/images`: as it is, or turned upright and shrunk.
+def prepare_picture(
+    row: Mapping, *, root: Path, folder: Path, upright: bool, max_side: int | None, follow_note: bool
+) -> dict[str, int]:
+    """Check a picture and leave it in `folder/images`: as it is, or turned upright and shrunk; never with a note to turn it.
 
     Args:
         row: image, path (from `root`), rotation.
@@ -88,6 +78,8 @@ def prepare_picture(row: Mapping, *, root: Path, folder: Path, upright: bool, ma
         folder: of the step.
         upright: turn it by `rotation` degrees.
         max_side: longest side in pixels; None keeps all.
+        follow_note: turn it first as the camera's note (EXIF) says, as the programs do in which people draw boxes; Open Images'
+            boxes belong to the pixels as they are stored.
 
     Returns:
         width and height of what was left.
@@ -101,11 +93,12 @@ def prepare_picture(row: Mapping, *, root: Path, folder: Path, upright: bool, ma
     shrink = max_side is not None and max(found["height"], found["width"]) > max_side
     target = folder / "images" / f"{row['image']}.jpg"
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not (turn or shrink or source.suffix.lower() not in (".jpg", ".jpeg")):
+    is_jpeg = source.suffix.lower() in (".jpg", ".jpeg")
+    if is_jpeg and not (turn or shrink or pictures.is_noted_turned(source)):
         with disk.atomic_write(target) as file:
             file.write(source.read_bytes())
         return {"width": found["width"], "height": found["height"]}
-    image = cleaning.upright(read_image(source), turn)
+    image = cleaning.upright(pictures.read_picture(source, upright=follow_note), turn)
     if shrink:
         scale = max_side / max(image.shape[:2])
         size = [max(1, round(side * scale)) for side in image.shape[1::-1]]

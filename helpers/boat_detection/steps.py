@@ -52,7 +52,7 @@ def preprocess(config: BoatDetectionConfig, place: Workspace, folder: Path) -> d
     """Check every picture, apply the policy to the boxes, and write Darknet's label files."""
     built = build_dataset.load(config, place)
     pictures = built.table("pictures").query("outcome == 'ok'").reset_index(drop=True)
-    options = {"upright": config.upright, "max_side": config.max_side}
+    options = {"upright": config.upright, "max_side": config.max_side, "follow_note": config.source == "local"}
     work = functools.partial(data.prepare_picture, root=built.source_root, folder=folder, **options)
     done = parallel.parallel(work, pictures.to_dict("records"), label="checking pictures")
     parallel.stop_at_disk_errors(done, "pictures")

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image, ImageOps
 
-from helpers import intake, parallel, runtime
+from helpers import intake, parallel, pictures, runtime
 
 runtime.quiet_start()
 
@@ -81,12 +82,6 @@ def with_segment(content, payload):
     return content[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + content[2:]
 
 
-def turned(content):
-    """With a camera's note that the picture is to be turned by 90 degrees."""
-    note = b"Exif\0\0II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
-    return with_segment(content, note)
-
-
 @pytest.mark.parametrize("name", ["a.jpg", "b.PNG", "größe.bmp", "grey.png", "alpha.png"])
 def test_pictures_are_read_as_rgb(tmp_path, name):
     image = draw(3)[0]
@@ -99,12 +94,27 @@ def test_pictures_are_read_as_rgb(tmp_path, name):
     assert data.check_image(tmp_path / name) == {"height": 64, "width": 96, "bytes": content.nbytes}
 
 
-def test_a_note_to_turn_the_picture_does_not_move_its_boxes(tmp_path):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(turned(jpeg()))
-    assert cv2.imread(str(path)).shape == (320, 240, 3)  # the note is understood by who looks for it
-    assert data.read_image(path).shape == (240, 320, 3)
-    assert data.check_image(path)["width"] == 320
+@pytest.mark.parametrize("max_side", [None, 100])
+@pytest.mark.parametrize("note", range(1, 9))
+def test_a_phones_photo_is_left_upright_without_its_note(tmp_path, note, max_side):
+    image = np.full((240, 320, 3), 90, np.uint8)
+    image[60:120, 20:100] = (255, 0, 0)
+    exif = Image.Exif()
+    exif[0x0112] = note
+    Image.fromarray(image).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    with Image.open(tmp_path / "a.jpg") as picture:
+        upright = np.asarray(ImageOps.exif_transpose(picture)) / 255  # the oracle
+    row = {"image": "a", "path": "a.jpg", "rotation": 0}
+    for follow_note, expected in ((True, upright), (False, image / 255)):
+        options = {"upright": True, "max_side": max_side, "follow_note": follow_note}
+        size = data.prepare_picture(row, root=tmp_path, folder=tmp_path / "out", **options)
+        left = tmp_path / "out/images/a.jpg"
+        found = cv2.imread(str(left), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)[..., ::-1] / 255
+        assert found.shape[:2] == (size["height"], size["width"])
+        assert np.abs(red(found) - red(expected)).max() < 0.02
+        assert not pictures.is_noted_turned(left)
+    if note == 1 and max_side is None:
+        assert left.read_bytes() == (tmp_path / "a.jpg").read_bytes()
 
 
 BROKEN = {
@@ -373,8 +383,8 @@ def test_a_batch_depends_on_seed_and_step_alone(images, variant):
         for ours, theirs in zip(other.batch(step), expected[step], strict=True):
             assert np.array_equal(ours, theirs)
     fed = training.prefetch(other.batch, 4, workers=3)
-    for step, (pictures, y_true) in zip(range(4, 9), fed, strict=False):
-        assert np.array_equal(pictures, expected[step][0]) and np.array_equal(y_true, expected[step][1])
+    for step, (x, y_true) in zip(range(4, 9), fed, strict=False):
+        assert np.array_equal(x, expected[step][0]) and np.array_equal(y_true, expected[step][1])
     fed.close()
     changed = build_batches(images, seed=6, **options)
     assert not np.array_equal(changed.batch(1)[1], expected[1][1])

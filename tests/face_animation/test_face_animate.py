@@ -290,7 +290,7 @@ def test_bad_networks(networks):
 def test_bad_files(animator, tmp_path):
     text = tmp_path / "source.png"
     text.write_text("no picture")
-    with pytest.raises(ValueError, match="no readable picture"):
+    with pytest.raises(ValueError, match="no picture that can be read"):
         animate.animate_file(text, text, tmp_path / "out.mp4", animator)
     with pytest.raises(FileNotFoundError):
         animate.animate_file(tmp_path / "gone.png", text, tmp_path / "out.mp4", animator)

@@ -77,7 +77,7 @@ def test_pictures_of_a_folder_in_order_of_time(tmp_path):
     with pytest.raises(ValueError, match="different sizes"):
         data.read_clip(tmp_path / "clip")
     (tmp_path / "clip" / "frame-12.png").write_bytes(b"")
-    with pytest.raises(ValueError, match="no readable picture"):
+    with pytest.raises(ValueError, match="no picture that can be read"):
         data.read_clip(tmp_path / "clip")
 
 

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from helpers.face_animation.formats.torch_files.reader import CheckpointError, load_torch
+from helpers.face_animation.formats.torch_files import names
+from helpers.face_animation.formats.torch_files.reader import load_torch
+from helpers.face_animation.formats.torch_files.values import CheckpointError
 
 __all__ = ["CheckpointError", "load_torch", "to_keras"]
 
@@ -25,7 +27,8 @@ def to_keras(
     counts. Kernels (out, in, h, w) become (h, w, in, out).
 
     Args:
-        state: of `load_torch`, with the entries kp_detector and generator (and discriminator where one is passed).
+        state: of `load_torch`, with the entries kp_detector and generator (and discriminator where one is passed), side by side, in
+            it or deeper, such as under "state_dict"; as dicts, or as beginnings of the tensors' names.
         kp_detector, generator, discriminator: built Keras models of the same variant and size.
 
     Returns:
@@ -37,13 +40,16 @@ def to_keras(
             infinite or undefined numbers.
     """
     models = {"kp_detector": kp_detector, "generator": generator, "discriminator": discriminator}
+    models = {name: model for name, model in models.items() if model is not None}
+    prefixes: set[str] = set()
+    parts = names.find_parts(names.strip_prefixes(state, prefixes), models, prefixes)
+    names.tell(prefixes)
+    if parts is None:
+        missing = ", ".join(name for name in models if name not in state) or "weights"
+        raise KeyError(f"{missing}: not in the checkpoint; it has: {', '.join(map(str, state))}")
     plans, report, problems = [], {}, []
     for name, model in models.items():
-        if model is None:
-            continue
-        if name not in state:
-            raise KeyError(f"{name}: not in the checkpoint; it has: {', '.join(map(str, state))}")
-        plan, skipped, wrong = _plan(state[name], model.weights)
+        plan, skipped, wrong = _plan(parts[name], model.weights)
         plans += plan
         report[name] = {"assigned": len(plan), "skipped": skipped}
         problems += [f"{name}: {problem}" for problem in wrong]
@@ -56,6 +62,9 @@ def to_keras(
 
 
 def _plan(tensors: dict[str, np.ndarray], variables: list) -> tuple[list, list[str], list[str]]:
+    tensors = {
+        key: array for key, array in tensors.items() if isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
+    }
     skipped = [key for key in tensors if key.endswith(RECOMPUTED)]
     left = {key: array for key, array in tensors.items() if key not in skipped}
     prefixes = {prefix.replace(".", "_"): prefix for prefix in {key.rpartition(".")[0] for key in left}}

@@ -1,83 +1,52 @@
-"""The pickles inside PyTorch's files, read as data: a stack machine for the few operations that weights need.
+"""The pickles inside PyTorch's files, read as data: a stack machine for what stands in checkpoints.
 
-Python's own unpickler calls whatever function a file names. This one calls nothing: a name is looked up in a short list, a
-tensor becomes a note of where its numbers lie, and everything else is refused by name. Standard library only.
+Python's own unpickler calls whatever function a file names. This one calls nothing of a file: a tensor becomes a note of where
+its numbers lie, an object of an unknown class an empty `Unknown`, and a file that would run anything is refused by name.
 """
 
 import dataclasses
-import io
 import pickletools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
-MAX_PICKLE = 16 << 20  # bytes; that of a checkpoint with Adam's state has about 0.3 MB
-MAX_OPERATIONS = 1_000_000  # a genuine one needs about 60 000
+from helpers.face_animation.formats.torch_files import calls
+from helpers.face_animation.formats.torch_files.values import CheckpointError, Name, Unknown, expect, put
 
-DTYPES = {"Float": "<f4", "Double": "<f8", "Half": "<f2", "Int": "<i4", "Long": "<i8"}
-
-
-class CheckpointError(ValueError):
-    """The file is no checkpoint of weights, is damaged, or asks for what no weights need."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Name:
-    """A function or class that a pickle mentions; never looked up in Python."""
-
-    text: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Storage:
-    """A row of `count` numbers of one type somewhere in the file, under `key`."""
-
-    dtype: str
-    key: str
-    count: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """A view on a storage; `offset` and `strides` in elements."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-ORDERED_DICT = Name("collections.OrderedDict")
-REBUILD = Name("torch._utils._rebuild_tensor_v2")
-STORAGES = {Name(f"torch.{kind}Storage"): dtype for kind, dtype in DTYPES.items()}
-ALLOWED = {ORDERED_DICT, REBUILD, *STORAGES}
+MAX_OPERATIONS = 1_000_000  # a genuine checkpoint with Adam's state needs about 60 000
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"}
-_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": lambda: Unknown("builtins.set")}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
 
 
-def read_pickle(stream: io.BytesIO) -> Any:
+def read_pickle(stream: BinaryIO, refer: Callable[[Any], Any] | None = None) -> Any:
     """Read one pickle and leave `stream` behind it.
 
     Args:
-        stream: in memory, so that a length claimed in the file can never be allocated.
+        stream: in memory or mapped, so that a length claimed in the file can never be allocated.
+        refer: gives the object that the file stores elsewhere, from the number or tuple that stands for it.
 
     Returns:
-        Dicts, lists, tuples, numbers and text, with `Tensor` for tensors.
+        Dicts, lists, tuples, numbers, text and bytes; `Name`, `Unknown`, and what `refer` and `calls` make.
 
     Raises:
-        CheckpointError: a name or an operation that weights do not need, or a damaged or oversized pickle.
+        CheckpointError: a file that would run something, or a damaged or oversized pickle.
     """
     try:
-        return _run(stream)
+        return _run(stream, refer)
     except CheckpointError:
         raise
-    except (ValueError, IndexError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"the pickle is damaged or cut off ({error!s:.100}); download the file again") from error
 
 
-def _run(stream: io.BytesIO) -> Any:
-    machine = _Machine()
+def _run(stream: BinaryIO, refer: Callable[[Any], Any] | None) -> Any:
+    machine = _Machine(refer)
     for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
         if count > MAX_OPERATIONS:
             raise CheckpointError(f"the pickle has more than {MAX_OPERATIONS} operations; weights need far fewer")
@@ -87,11 +56,12 @@ def _run(stream: io.BytesIO) -> Any:
     raise ValueError("no end")
 
 
+@dataclasses.dataclass
 class _Machine:
-    def __init__(self) -> None:
-        self.stack: list = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
+    refer: Callable[[Any], Any] | None
+    stack: list = dataclasses.field(default_factory=list)
+    marks: list[int] = dataclasses.field(default_factory=list)
+    memo: dict[int, Any] = dataclasses.field(default_factory=dict)
 
     def do(self, operation: str, argument: Any) -> None:
         stack = self.stack
@@ -103,9 +73,9 @@ class _Machine:
             stack.append(_EMPTY[operation]())
         elif operation in _TUPLES:
             stack.append(tuple(self._take(_TUPLES[operation])))
-        elif operation in ("BINPUT", "LONG_BINPUT"):
+        elif operation in ("PUT", "BINPUT", "LONG_BINPUT"):
             self.memo[argument] = stack[-1]
-        elif operation in ("BINGET", "LONG_BINGET"):
+        elif operation in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(self.memo[argument])
         elif handler := getattr(self, f"_do_{operation.lower()}", None):
             handler(argument)
@@ -125,19 +95,53 @@ class _Machine:
     def _do_proto(self, version: int) -> None:
         """Nothing to do: the operations decide what is read."""
 
+    _do_frame = _do_proto
+
+    def _do_memoize(self, _: None) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
     def _do_mark(self, _: None) -> None:
         self.marks.append(len(self.stack))
+
+    def _do_pop(self, _: None) -> None:
+        if self.marks and self.marks[-1] == len(self.stack):
+            self.marks.pop()
+        else:
+            self._take(1)
+
+    def _do_pop_mark(self, _: None) -> None:
+        self._since_mark()
+
+    def _do_dup(self, _: None) -> None:
+        self.stack.append(self.stack[-1])
 
     def _do_tuple(self, _: None) -> None:
         self.stack.append(tuple(self._since_mark()))
 
+    def _do_list(self, _: None) -> None:
+        self.stack.append(self._since_mark())
+
+    def _do_dict(self, _: None) -> None:
+        items = self._since_mark()
+        self.stack.append({})
+        self._set(items)
+
+    def _do_frozenset(self, _: None) -> None:
+        self._since_mark()
+        self.stack.append(Unknown("builtins.frozenset"))
+
     def _do_append(self, _: None) -> None:
-        (value,) = self._take(1)
-        _expect(self.stack[-1], list).append(value)
+        self._extend(self._take(1))
 
     def _do_appends(self, _: None) -> None:
-        values = self._since_mark()
-        _expect(self.stack[-1], list).extend(values)
+        self._extend(self._since_mark())
+
+    _do_additems = _do_appends
+
+    def _extend(self, values: list) -> None:
+        target = expect(self.stack[-1], list, Unknown)
+        if type(target) is list:
+            target.extend(values)
 
     def _do_setitem(self, _: None) -> None:
         self._set(self._take(2))
@@ -146,62 +150,45 @@ class _Machine:
         self._set(self._since_mark())
 
     def _set(self, items: list) -> None:
-        target = _expect(self.stack[-1], dict)
+        target = expect(self.stack[-1], dict, Unknown)
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_expect(key, str, int)] = value  # not tuples: hashing deep ones overflows the stack of C
+            put(target, key, value)
 
     def _do_build(self, _: None) -> None:
-        self._take(1)  # an OrderedDict's attribute `_metadata`, of no use here
-        _expect(self.stack[-1], dict)
+        (state,) = self._take(1)
+        if isinstance(self.stack[-1], Name):
+            raise calls.refusal(self.stack[-1])  # would change the class or function itself
+        if type(self.stack[-1]) is Unknown:
+            calls.build(self.stack[-1], state)
 
     def _do_global(self, names: str) -> None:
-        name = Name(names.replace(" ", "."))
-        if name not in ALLOWED:
-            allowed = ", ".join(sorted(good.text for good in ALLOWED))
-            raise CheckpointError(
-                f"the pickle wants {name.text[:200]!r}, which no weights need (allowed: {allowed}). Nothing of it was run. "
-                "Do not open this file with torch.load either; get the checkpoint from its authors"
-            )
-        self.stack.append(name)
+        self.stack.append(calls.name(names.replace(" ", ".")))
+
+    def _do_stack_global(self, _: None) -> None:
+        module, attribute = (expect(part, str) for part in self._take(2))
+        self.stack.append(calls.name(f"{module}.{attribute}"))
+
+    def _do_persid(self, identity: Any) -> None:
+        if self.refer is None:
+            raise CheckpointError("the pickle refers to a storage where none can be")
+        self.stack.append(self.refer(identity))
 
     def _do_binpersid(self, _: None) -> None:
-        kind, name, key, _device, count, *views = _expect(self._take(1)[0], tuple)
-        if kind != "storage" or name not in STORAGES or len(views) > 1 or any(views):
-            raise CheckpointError(f"the pickle refers to {str(kind)[:50]!r} of an unknown form: expected a storage")
-        self.stack.append(Storage(STORAGES[name], _expect(key, str), _natural(count)))
+        self._do_persid(*self._take(1))
 
     def _do_reduce(self, _: None) -> None:
         called, arguments = self._take(2)
-        if called == ORDERED_DICT and arguments == ():
-            self.stack.append({})
-        elif called == REBUILD and isinstance(arguments, tuple):
-            self.stack.append(_tensor(*arguments[:4]))
-        else:
-            raise CheckpointError(f"the pickle calls {str(called)[:200]!r} in a way that no weights need")
+        self.stack.append(calls.call(called, expect(arguments, tuple)))
 
+    def _do_newobj(self, _: None) -> None:
+        self.stack.append(calls.new(*self._take(2)))
 
-def _tensor(storage: Storage, offset: int, shape: tuple, strides: tuple) -> Tensor:
-    """A view that lies within its storage and has no more elements than it."""
-    shape, strides = tuple(map(_natural, shape)), tuple(map(_natural, strides))
-    count = _expect(storage, Storage).count
-    elements = 1
-    for size in shape:
-        elements *= size
-    last = _natural(offset) + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if len(shape) > 8 or elements > count or (last >= count if elements else max(shape) > 1 << 30):
-        raise CheckpointError(
-            f"a tensor of shape {shape}, strides {strides}, from number {offset} on does not fit its storage of {count} numbers"
-        )
-    return Tensor(storage, offset, shape, strides)
+    def _do_newobj_ex(self, _: None) -> None:
+        self.stack.append(calls.new(*self._take(3)[:2]))
 
+    def _do_inst(self, names: str) -> None:
+        self.stack.append(calls.call(calls.name(names.replace(" ", ".")), tuple(self._since_mark())))
 
-def _expect(value: Any, *kinds: type) -> Any:
-    if type(value) not in kinds:
-        raise TypeError(f"{type(value).__name__} where {kinds[0].__name__} belongs")
-    return value
-
-
-def _natural(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 48:
-        raise ValueError(f"{value!s:.50} where a count belongs")
-    return value
+    def _do_obj(self, _: None) -> None:
+        called, *arguments = self._since_mark()
+        self.stack.append(calls.call(called, tuple(arguments)))

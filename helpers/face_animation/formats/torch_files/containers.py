@@ -1,0 +1,205 @@
+"""The four containers that PyTorch's weights come in: each gives the object that was saved and the bytes of its storages.
+
+The zip of 1.6 and later (`<name>/data.pkl` and one member a storage), the older row of pickles (magic, protocol, system, object,
+keys) with the storages behind, the tar of before 0.2, and safetensors. In spite of names such as `.pth.tar` few are tar archives.
+"""
+
+import dataclasses
+import functools
+import io
+import json
+import math
+import mmap
+import tarfile
+import zipfile
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from helpers.face_animation.formats.torch_files import values
+from helpers.face_animation.formats.torch_files.unpickle import read_pickle
+from helpers.face_animation.formats.torch_files.values import CheckpointError, Storage, Window, expect, natural
+
+MAGIC = 0x1950A86A20F9469CFC6C
+PROTOCOL = 1001
+SAFETENSORS = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": values.BFLOAT16, "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+
+Read = Callable[[Storage], bytes]
+Opened = tuple[Any, Read]  # the object that was saved, with `Tensor` for tensors, and what reads a storage's bytes
+
+
+def open_file(file: BinaryIO) -> Opened:
+    """The container that the first bytes of `file` tell.
+
+    Raises:
+        CheckpointError: none of them, cut off or damaged; also zipfile's, tarfile's and json's own errors.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    start = file.read(512)
+    file.seek(0)
+    if start[:4] == b"PK\3\4":
+        return _open_zip(file, size)
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
+        return _open_safetensors(file, size)
+    if start[257:262] == b"ustar":
+        return _open_tar(file)
+    return _open_legacy(file, start, size)
+
+
+def _open_zip(file: BinaryIO, size: int) -> Opened:
+    archive = zipfile.ZipFile(file)
+    members = archive.namelist()
+    found = [name for name in members if name.split("/")[1:] == ["data.pkl"]]
+    if len(found) != 1 or len(members) != len(set(members)):
+        raise CheckpointError(f"expected one member <name>/data.pkl, found {len(found)}: not a file of torch.save")
+    prefix = found[0].removesuffix("data.pkl")
+    if f"{prefix}byteorder" in members and _member(archive, f"{prefix}byteorder", 6) != b"little":
+        raise CheckpointError("its numbers are big-endian: save it again on a common machine")
+    storages: dict[str, Storage] = {}
+    root = read_pickle(
+        io.BytesIO(_member(archive, found[0], size)), functools.partial(values.find_storage, found=storages)
+    )
+
+    def read(storage: Storage) -> bytes:
+        data = _member(archive, f"{prefix}data/{storage.key}", storage.bytes)
+        if len(data) != storage.bytes:
+            raise CheckpointError(f"storage {storage.key!r} has {len(data)} bytes instead of {storage.bytes}")
+        return data
+
+    return root, read
+
+
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """One member's bytes; torch compresses nothing, so what is compressed may be a bomb."""
+    try:
+        info = archive.getinfo(name)
+    except KeyError:
+        raise CheckpointError(f"member {name!r} is missing: the file was cut off, or is no checkpoint") from None
+    if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1 or info.compress_size != info.file_size:
+        raise CheckpointError(f"member {name!r} is compressed or encrypted, which torch.save never does")
+    if info.file_size > limit:
+        raise CheckpointError(f"member {name!r} has {info.file_size} bytes, at most {limit} are expected")
+    return archive.read(info)
+
+
+def _reader(file: BinaryIO, places: dict[str, int]) -> Read:
+    def read(storage: Storage) -> bytes:
+        file.seek(places[storage.key])
+        return file.read(storage.bytes)
+
+    return read
+
+
+def _open_legacy(file: BinaryIO, start: bytes, size: int) -> Opened:
+    if start[:1] != b"\x80":
+        raise _refusal(start)
+    storages: dict[str, Storage] = {}
+    with _mapped(file) as stream:
+        try:
+            magic = read_pickle(stream)
+        except CheckpointError:
+            magic = None
+        if magic != MAGIC or read_pickle(stream) != PROTOCOL:
+            raise _refusal(start)
+        system = read_pickle(stream)
+        root = read_pickle(stream, functools.partial(values.find_storage, found=storages))
+        keys = read_pickle(stream)
+        position = stream.tell()
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise CheckpointError("its numbers are big-endian: save it again on a common machine")
+    if not isinstance(keys, list) or not all(type(key) is str for key in keys) or len(set(keys)) != len(keys):
+        raise CheckpointError("its list of storages is damaged")
+    if set(storages) != set(keys):
+        raise CheckpointError("its list of storages is not that of its tensors")
+    return root, _reader(file, _places(file, position, size, [storages[key] for key in keys]))
+
+
+def _refusal(start: bytes) -> CheckpointError:
+    """What a file is that is no checkpoint, from its first bytes: the one place that says so."""
+    return CheckpointError(f"not a file of torch.save: it begins with {start[:16]!r}; download it again")
+
+
+def _mapped(file: BinaryIO) -> mmap.mmap:
+    """The file as a stream that cannot be asked for more bytes than there are."""
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _places(file: BinaryIO, position: int, size: int, storages: list[Storage]) -> dict[str, int]:
+    """Where each storage's numbers begin: a row of element count (int64) and numbers, up to the very end of the file."""
+    places = {}
+    for storage in storages:
+        file.seek(min(position, size))
+        claimed = int.from_bytes(file.read(8), "little", signed=True)
+        end = position + 8 + storage.bytes
+        if end > size:
+            raise CheckpointError(f"cut off inside storage {storage.key!r}: {size} bytes, expected {end} or more")
+        if claimed != storage.count:
+            raise CheckpointError(f"storage {storage.key!r} has {claimed} numbers, its tensors expect {storage.count}")
+        places[storage.key], position = position + 8, end
+    if position != size:
+        raise CheckpointError(f"{size - position} bytes follow the last storage, where the file should end")
+    return places
+
+
+def _open_tar(file: BinaryIO) -> Opened:
+    with _mapped(file) as stream:
+        with tarfile.open(fileobj=stream, mode="r:") as archive:
+            begins = {info.name: info.offset_data for info in archive if info.isreg()}
+        if missing := sorted({"storages", "tensors", "pickle"} - set(begins)):
+            raise CheckpointError(
+                f"a tar archive without {', '.join(missing)}, so no checkpoint: unpack it, and name the file in it"
+            )
+        stream.seek(begins["storages"])
+        objects, places = _tar_storages(stream)
+        stream.seek(begins["tensors"])
+        for _ in range(natural(read_pickle(stream))):
+            number, storage, _kind = expect(read_pickle(stream), tuple)
+            dimensions = int.from_bytes(stream.read(8)[:4], "little")
+            numbers = np.frombuffer(stream.read(8 * (2 * dimensions + 1)), "<i8").tolist()
+            shape, strides = tuple(numbers[:dimensions]), tuple(numbers[dimensions:-1])
+            objects[natural(number)] = values.make_tensor(objects[natural(storage)], numbers[-1], shape, strides)
+        stream.seek(begins["pickle"])
+        root = read_pickle(
+            stream, lambda key: key[0] if isinstance(key, tuple) else objects[int(expect(key, str, int))]
+        )
+    return root, _reader(file, places)
+
+
+def _tar_storages(stream: BinaryIO) -> tuple[dict[int, Any], dict[str, int]]:
+    """Storages and their parts by their number, and where the numbers of each begin."""
+    objects: dict[int, Any] = {}
+    places = {}
+    for _ in range(natural(read_pickle(stream))):
+        number, _device, kind = expect(read_pickle(stream), tuple)
+        storage = Storage(values.STORAGES[expect(kind, values.Name).text], str(natural(number)), 0)
+        storage = dataclasses.replace(storage, count=natural(int.from_bytes(stream.read(8), "little")))
+        objects[number], places[storage.key] = storage, stream.tell()
+        stream.seek(stream.tell() + storage.bytes)
+    for number, root, start, count in expect(read_pickle(stream), list):
+        objects[natural(number)] = Window(objects[natural(root)], natural(start), natural(count))
+    return objects, places
+
+
+def _open_safetensors(file: BinaryIO, size: int) -> Opened:
+    begin = 8 + int.from_bytes(file.read(8), "little")
+    root, places = {}, {}
+    for name, entry in json.loads(file.read(begin - 8)).items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in SAFETENSORS:
+            raise CheckpointError(
+                f"tensor {name:.60} is of the type {entry['dtype']!s:.20}, allowed: {', '.join(SAFETENSORS)}"
+            )
+        shape = tuple(map(natural, entry["shape"]))
+        storage = Storage(SAFETENSORS[entry["dtype"]], name, math.prod(shape))
+        first, last = map(natural, entry["data_offsets"])
+        if last - first != storage.bytes or begin + last > size:
+            raise CheckpointError(f"tensor {name:.60} does not fit the file: cut off or damaged")
+        strides = tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
+        root[name], places[name] = values.make_tensor(storage, 0, shape, strides), begin + first
+    return root, _reader(file, places)

@@ -1,0 +1,132 @@
+"""What the pickles of PyTorch's files are made of, once they are read as data."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+BFLOAT16 = "bfloat16"  # NumPy has none: its 16 bits are the upper half of a float32
+DTYPES = {
+    "Float": "<f4", "Double": "<f8", "Half": "<f2", "BFloat16": BFLOAT16, "Int": "<i4", "Long": "<i8", "Short": "<i2",
+    "Char": "i1", "Byte": "u1", "Bool": "?", "ComplexFloat": "<c8", "ComplexDouble": "<c16",
+    "QInt8": "i1", "QUInt8": "u1", "QInt32": "<i4", "Untyped": "u1",
+}  # fmt: skip
+
+
+class CheckpointError(ValueError):
+    """The file is no checkpoint of weights, is damaged, or would run something."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Name:
+    """A function or class that a pickle mentions; never looked up in Python."""
+
+    text: str
+
+
+class Unknown(dict):
+    """An object that is no weights: its class's name, the items that were set on it, and the NumPy value if it is one."""
+
+    def __init__(self, name: str, value: Any = None) -> None:
+        super().__init__()
+        self.name, self.value = name, value
+
+
+@dataclasses.dataclass(frozen=True)
+class Storage:
+    """A row of `count` numbers of one type somewhere in the file, under `key`."""
+
+    dtype: str
+    key: str
+    count: int
+
+    @property
+    def bytes(self) -> int:
+        """Length in the file."""
+        return self.count * (2 if self.dtype == BFLOAT16 else np.dtype(self.dtype).itemsize)
+
+    def numbers(self, data: bytes) -> np.ndarray:
+        """`data` as an array (count,), of float32 where the file has bfloat16."""
+        if self.dtype == BFLOAT16:
+            return (np.frombuffer(data, "<u2").astype("<u4") << 16).view("<f4")
+        return np.frombuffer(data, self.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A view on a storage; `offset` and `strides` in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A part of a storage that old PyTorch saved as a storage of its own."""
+
+    storage: Storage
+    start: int
+    count: int
+
+
+STORAGES = {f"{module}.{kind}Storage": dtype for kind, dtype in DTYPES.items() for module in ("torch", "torch.storage")}
+
+
+def make_tensor(storage: Storage | Window, offset: int, shape: tuple, strides: tuple, *_: Any) -> Tensor:
+    """A view that lies within its storage and has no more elements than it."""
+    start = natural(offset)
+    if isinstance(storage, Window):
+        start, count, storage = start + storage.start, storage.start + storage.count, storage.storage
+    else:
+        count = expect(storage, Storage).count
+    shape, strides = tuple(map(natural, shape)), tuple(map(natural, strides))
+    elements = 1
+    for size in shape:
+        elements *= size
+    last = start + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if len(shape) > 8 or elements > count or (last >= count if elements else max(shape) > 1 << 30):
+        raise CheckpointError(
+            f"a tensor of shape {shape}, strides {strides}, from number {offset} on does not fit its storage of {count} numbers"
+        )
+    return Tensor(storage, start, shape, strides)
+
+
+def find_storage(identity: Any, found: dict[str, Storage]) -> Storage | Window | Name:
+    """The storage that a pickle refers to, noted in `found`; of the class of a module, which old files name too, the class."""
+    kind, name, *rest = expect(identity, tuple)
+    if kind == "module":
+        return expect(name, Name)
+    key, _device, count, *views = rest
+    if kind != "storage" or expect(name, Name).text not in STORAGES or len(views) > 1:
+        raise CheckpointError("the pickle refers to something of an unknown form: expected a storage")
+    storage = Storage(STORAGES[name.text], expect(key, str), natural(count))
+    if len(key) > 100 or found.setdefault(key, storage) != storage:
+        raise CheckpointError(f"storage {key[:100]!r} is claimed with two types or sizes")
+    if not any(views):
+        return storage
+    _, start, count = views[0]
+    if natural(start) + natural(count) > storage.count:
+        raise CheckpointError(f"a part of storage {key!r} does not fit its storage of {storage.count} numbers")
+    return Window(storage, start, count)
+
+
+def put(target: dict, key: Any, value: Any) -> None:
+    """Set an item; other keys than text and whole numbers belong to no weights (and hashing deep tuples overflows C's stack)."""
+    if type(key) is str or (type(key) is int and abs(key) < 1 << 64):
+        target[key] = value
+
+
+def expect(value: Any, *kinds: type) -> Any:
+    """`value`, which must be of one of these types exactly."""
+    if type(value) not in kinds:
+        raise TypeError(f"{type(value).__name__} where {kinds[0].__name__} belongs")
+    return value
+
+
+def natural(value: Any) -> int:
+    """`value`, which must be a count."""
+    if type(value) is not int or not 0 <= value < 1 << 48:
+        raise ValueError(f"{value if type(value) is float else type(value).__name__} where a count belongs")
+    return value

@@ -45,6 +45,15 @@ ALEXEYAB = (
     "Loaded: 0.200000 seconds - performance bottleneck on CPU or Disk HDD/SSD\n"
     "\x1b[2J\x1b[1;1H 1200: 0.941000, 1.120000 avg loss, 0.001000 rate, 3.700000 seconds, 76800 images, 9.800000 hours left\n"
 )
+HANK_AI = (  # as src-lib/detector.cpp and yolo_layer.cpp of version 5 print them, in colour and with a title; --verbose
+    "v3 ciou loss, Normalizer: (iou: 0.07, obj: 1.00, cls: 1.00) Region 30 Avg (IOU: 0.633100), count: 7, class_loss: 0.412000, "
+    "iou_loss: 0.254000, total_loss: 0.666000\n"
+    "\x1b]2;1200/6000: loss=0.4 map=0.61 best=0.63 time=7 seconds\x07"
+    "\x1b[1;37m1200\x1b[0m: loss=\x1b[1;36m0.444\x1b[0m, avg loss=\x1b[1;36m0.329\x1b[0m, last=\x1b[0;34m61.20%\x1b[0m, "
+    "best=63.10%, mAP=1300, rate=0.00002600, load 64=12.3 milliseconds, train=64.4 milliseconds, 76800 images, "
+    "time remaining=7 seconds\n"
+)
+HANK_AI_2 = "1200: loss=0.444, avg loss=0.329, rate=0.000026, 1.250 seconds, 76800 images, time remaining=7 seconds\n"
 DIALECTS = {  # text, the iteration, the regions
     "pjreddie": (
         PJREDDIE,
@@ -67,6 +76,12 @@ DIALECTS = {  # text, the iteration, the regions
             [1200, 106, 0, 1, NAN, NAN, 0.000104, 0, 0.000104],
         ],
     ),
+    "hank-ai": (
+        HANK_AI,
+        [1200, 0.444, 0.329, 2.6e-5, 0.0644, 76800],
+        [[1200, 30, 0.6331, 7, NAN, NAN, 0.412, 0.254, 0.666]],
+    ),
+    "hank-ai 2": (HANK_AI_2, [1200, 0.444, 0.329, 2.6e-5, 1.25, 76800], []),
 }
 
 
@@ -77,7 +92,7 @@ def write(path, text, encoding="utf-8"):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 def test_dialects(dialect, ending, encoding, tmp_path):
     text, iteration, regions = DIALECTS[dialect]
     iterations, found = logs.parse_log(write(tmp_path / "a.log", text.replace("\n", ending), encoding))
@@ -85,6 +100,18 @@ def test_dialects(dialect, ending, encoding, tmp_path):
     expected = pd.DataFrame(regions, columns=REGION_COLUMNS).astype({"iteration": float, "count": float, "iou": float})
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
     assert found["head"].dtype.kind == "i" and found["iou"].dtype.kind == "f"
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize(
+    "before", ["2024-03-01 12:00:01.123 ", "[12:00:01] ", "Nov 29 09:25:21 host darknet[77]: ", "0.5 ", "12:"]
+)
+def test_text_before_each_line(dialect, before, tmp_path):
+    text, iteration, regions = DIALECTS[dialect]
+    text = "".join(before + line for line in text.splitlines(keepends=True))
+    iterations, found = logs.parse_log(write(tmp_path / "a.log", text))
+    assert iterations.values.tolist() == [pytest.approx(iteration)]
+    np.testing.assert_equal(found.values.tolist(), regions)
 
 
 def test_regions_belong_to_the_iteration_after_them(tmp_path):
@@ -109,6 +136,13 @@ def test_regions_belong_to_the_iteration_after_them(tmp_path):
         ("-inf", -math.inf),
         ("1.5e-07", 1.5e-7),
         ("+3", 3),
+        ("-1.#IND00", NAN),
+        ("1.#QNAN0", NAN),
+        ("1.#SNAN0", NAN),
+        ("1.#INF00", math.inf),
+        ("-1.#INF00", -math.inf),
+        ("1.#INF", math.inf),
+        ("-1.#J", NAN),
     ],
 )
 def test_numbers(text, value, tmp_path):
@@ -117,6 +151,43 @@ def test_numbers(text, value, tmp_path):
     )
     row = logs.parse_log(path).iterations.iloc[0]
     np.testing.assert_equal([row["loss"], row["avg_loss"], row["rate"]], [value, value, 1e-3])
+
+
+def test_regions_of_visual_studio(tmp_path):
+    """As of pjreddie/darknet on Windows: a head without an object, and one that blew up."""
+    text = PJREDDIE.replace("-nan", "-1.#IND00").replace("IOU: 0.412300", "IOU: 1.#INF00")
+    regions = logs.parse_log(write(tmp_path / "a.log", text)).regions
+    np.testing.assert_equal(regions["iou"].tolist(), [math.inf, NAN])
+    np.testing.assert_equal(regions["obj"].tolist(), [0.3015, NAN])
+
+
+def test_the_last_run_counts(tmp_path):
+    """Killed in iteration 1004 and taken up from the weights of 1000, with other losses."""
+    text = ""
+    for run, last in ((1, 1003), (2, 1002)):
+        text += "Learning Rate: 0.001, Momentum: 0.9, Decay: 0.0005\n"
+        for iteration in range(1001, last + 1):
+            text += logs.format_region(82, [run / 10, 2, NAN, NAN, 1, 2, 3]) + "\n"
+            text += logs.format_iteration(iteration, run, run, 0.1, 1.0, 64 * iteration) + "\n"
+            text += MAP.format(ap=50, map=run / 10, percent=10 * run)
+        text += logs.format_region(94, [run / 10, 2, NAN, NAN, 1, 2, 3]) + "\n"
+    iterations, regions = logs.parse_log(write(tmp_path / "a.log", text))
+    assert iterations[["iteration", "loss"]].values.tolist() == [[1001, 2], [1002, 2]]
+    np.testing.assert_equal(regions[["iteration", "iou"]].values.tolist(), [[1001, 0.2], [1002, 0.2], [NAN, 0.2]])
+    points, classes = logs.parse_map(tmp_path / "a.log")
+    assert points[["iteration", "map"]].values.tolist() == [[1001, 0.2], [1002, 0.2]]
+    assert classes["iteration"].tolist() == [1001, 1001, 1002, 1002]
+
+
+def test_several_records_on_a_line(tmp_path):
+    """Threads that print at once: lines lose their ends, none its values."""
+    first, second = (logs.format_region(head, [head / 100, 2, NAN, NAN, 1, 2, head]) for head in (82, 94))
+    iteration = logs.format_iteration(7, 1.0, 2.0, 0.1, 1.0, 448)
+    log = logs.parse_log(write(tmp_path / "a.log", f"{first}{second}{iteration}{first}\n{second}\n"))
+    assert log.iterations["iteration"].tolist() == [7]
+    np.testing.assert_equal(log.regions["iteration"].tolist(), [7, 7, NAN, NAN])
+    assert log.regions["head"].tolist() == [82, 94, 82, 94]
+    assert log.regions["total_loss"].tolist() == [82, 94, 82, 94] and log.regions["obj"].isna().all()
 
 
 def test_lines_that_only_look_alike(tmp_path):
@@ -137,8 +208,12 @@ def test_iterations_alone(tmp_path):
 
 
 def test_files_that_are_no_logs(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.log: no line of a training.*2>&1"):
-        logs.parse_log(write(tmp_path / "a.log", "hello\n"))
+    for text, found in (
+        ("\nhello\n", "2 lines, the first with text 'hello'"), ("\n\n", "2 lines without text"), ("", "an empty file"),
+        ("<html><body>", "a web page"), ("\x1f\x8b\x08", "a gzip file"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"a\.log: no line of a training in it, but {found}.*2>&1"):
+            logs.parse_log(write(tmp_path / "a.log", text, "latin1"))
     with pytest.raises(FileNotFoundError, match=r"b\.log"):
         logs.parse_log(tmp_path / "b.log")
 
@@ -230,6 +305,32 @@ def test_evaluations_during_a_training(tmp_path):
     log = logs.parse_map(write(tmp_path / "a.log", text + " Last accuracy mAP@0.50 = 26.50 %, best = 26.50 % \n"))
     assert log.points[["iteration", "map"]].values.tolist() == [[1000, 0.265], [1200, 0.265]]
     assert log.classes["iteration"].tolist() == [1000, 1000, 1200, 1200]
+
+
+def test_evaluations_of_hank_ai(tmp_path):
+    """The table of src-lib/darknet_format_and_colour.cpp and the lines of detector_map.cpp; all in percent, here from 0 to 1."""
+    text = HANK_AI + (
+        "  Id Name                       AP      TP      FP      FN      GT       F1   AvgIoU\n"
+        "  -- -------------------- -------- ------- ------- ------- ------- -------- --------\n"
+        "   0 boat                  71.2000     812     143     285    1097  79.0000  66.1000\n"
+        "   1 jet ski                3.0000       1       0       0       1   0.0000   0.0000\n\n"
+        "-> for conf_thresh=0.25, precision=0.85, recall=0.74, F1 score=0.79\n"
+        "-> for conf_thresh=0.25, TP=813, FP=143, FN=285, average IoU=66.10%\n"
+        "-> IoU threshold=50.00%, used area-under-curve for each unique recall\n"
+        "-> mean average precision (mAP@0.50)=\x1b[0;34m61.20%\x1b[0m\n"
+        "Last accuracy mAP@0.5=61.20%, best=61.20% at iteration #1200.\n"
+    )
+    points, classes = logs.parse_map(write(tmp_path / "a.log", text))
+    assert points.iloc[0].to_dict() == pytest.approx(
+        {
+            "iteration": 1200, "map": 0.612, "iou": 0.5, "conf_thresh": 0.25, "precision": 0.85, "recall": 0.74, "f1": 0.79,
+            "tp": 813, "fp": 143, "fn": 285, "average_iou": 0.661,
+        }
+    )  # fmt: skip
+    assert classes.to_dict("list") == {
+        "iteration": [1200, 1200], "class_id": [0, 1], "name": ["boat", "jet ski"], "ap": pytest.approx([0.712, 0.03]),
+        "tp": [812, 1], "fp": [143, 0],
+    }  # fmt: skip
 
 
 def test_log_without_evaluations(tmp_path):

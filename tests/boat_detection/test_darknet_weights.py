@@ -4,6 +4,7 @@ from helpers import runtime
 
 runtime.quiet_start()
 
+import pickle
 import struct
 
 import keras
@@ -114,6 +115,33 @@ def test_header_versions(version, kind, seen, tiny, network, tmp_path):
     assert darknet.load_weights(network, write(tmp_path / "a.weights", tiny[1], start)) == (13, seen)
 
 
+@pytest.mark.parametrize("head", ["strict", "drop", [0]])
+@pytest.mark.parametrize(
+    ("version", "kind", "seen"), [((0, 1, 0), "<Q", 2**33), ((0, 2, 5), "<I", 12), ((0, 0, 0), "<Q", 7)]
+)
+def test_the_length_tells_the_header(version, kind, seen, head, tiny, network, tmp_path):
+    """Programs that write the images seen in 4 or 8 bytes whatever version they write before."""
+    start = struct.pack("<3i", *version) + struct.pack(kind, seen)
+    assert darknet.load_weights(network, write(tmp_path / "a.weights", tiny[1], start), head)[1] == seen
+    np.testing.assert_array_equal(numpy_of(network.get_layer("bn_0").beta), tiny[1][:1])
+    assert weights_file.cut_weights(tmp_path / "a.weights", tmp_path / "b.weights", 4, cfg=tiny[0]) == 2
+    assert (tmp_path / "b.weights").read_bytes()[20:] == tiny[1][: tiny[2][4]].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x1f\x8b\x08\0" + bytes(40), "a gzip file"), (b"version https://git-lfs.github.com/spec/v1\n", "git-LFS pointer"),
+        (b"<html>" + bytes(range(65, 90)), "a web page"), (pickle.dumps(1 << 80, protocol=2) + bytes(30), "a pickle"),
+        (b"PK\3\4" + bytes(40), "zip archive"), (b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5 file"), (b"", "an empty file"),
+    ],
+)  # fmt: skip
+def test_other_files_are_named_for_what_they_are(content, words, network, tmp_path):
+    (tmp_path / "a.weights").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^a\.weights: no Darknet header .* it is .*{words}"):
+        darknet.load_weights(network, tmp_path / "a.weights")
+
+
 def spoil(values, starts, *, layer=0, place=0, value=np.nan):
     values = values.copy()
     values[starts[layer] + place] = value
@@ -129,7 +157,10 @@ BAD = {
     ),
     "cut in the middle": (lambda v, s: header() + v[: s[12] + 5].tobytes(), ["ends inside layer 12", "5 values"]),
     "a value too many": (lambda v, s: header() + v.tobytes() + bytes(4), ["1 values are left"]),
-    "old header for new": (lambda v, s: header((0, 1, 0)) + v.tobytes(), ["1 values are left"]),
+    "an old header and a value too many": (
+        lambda v, s: header((0, 1, 0))[:16] + np.float32(1).tobytes() + v.tobytes(),
+        ["1 values are left"],
+    ),
     "nan": (lambda v, s: header() + spoil(v, s, layer=13, place=40).tobytes(), ["layer 13", "1 of", "not finite"]),
     "inf": (lambda v, s: header() + spoil(v, s, layer=22, value=np.inf).tobytes(), ["layer 22", "not finite"]),
     "variance": (lambda v, s: header() + spoil(v, s, place=3, value=-1e-3).tobytes(), ["negative variance", "layer 0"]),

@@ -118,7 +118,7 @@ class TrainLog(keras.callbacks.Callback):
         text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         for line in text.split("\n")[:-1]:  # what stands after the last end of a line is torn
             pending.append(line)
-            number = logs.ITERATION.match(line)
+            number = logs.ITERATION.search(line)
             if number and int(number[1]) <= iteration:
                 kept, pending, self.average = kept + pending, [], float(number[3])
         pending = [line for line in pending if logs.REGION.search(line)][: rest * len(self.cfg.yolo)]
@@ -143,7 +143,7 @@ class TrainLog(keras.callbacks.Callback):
         seconds, self.clock, self.totals = now - self.clock, now, []
         left = max(0, self.cfg.net.get("max_batches", 0) - iteration) * seconds / 3600
         line = logs.format_iteration(iteration, loss, average, self.rate, seconds, self.seen, hours_left=left)
-        self.average = float(logs.ITERATION.match(line)[3])
+        self.average = float(logs.ITERATION.search(line)[3])
         return line
 
     def _save(self, which: str) -> None:

@@ -1,9 +1,11 @@
-"""Darknet's training logs: three dialects read into tables, and the lines that today's AlexeyAB/darknet prints, written.
+"""Darknet's training logs: their dialects read into tables, and the lines that AlexeyAB/darknet prints, written.
 
 A log is what `darknet detector train ... 2>&1 | tee train.log` leaves: one Region line per head and mini-batch, then one line per
-iteration. AlexeyAB's program prints the Region lines to stderr, so a log without `2>&1` has none.
+iteration. AlexeyAB's program prints the Region lines to stderr, so a log without `2>&1` has none; Hank.ai's prints them only
+where it is told to be verbose.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,30 +15,45 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from helpers import intake
+
 ITERATION_COLUMNS = ["iteration", "loss", "avg_loss", "rate", "seconds", "images"]
 REGION_COLUMNS = ["iteration", "head", "iou", "count", "obj", "no_obj", "class_loss", "iou_loss", "total_loss"]
 POINT_COLUMNS = ["iteration", "map", "iou", "conf_thresh", "precision", "recall", "f1", "tp", "fp", "fn", "average_iou"]
 CLASS_COLUMNS = ["iteration", "class_id", "name", "ap", "tp", "fp"]
 
-NUMBER = r"([-+]?(?:nan(?:\(\w*\))?|inf(?:inity)?|\d+(?:\.\d*)?(?:e[-+]?\d+)?|\.\d+))"  # -nan(ind) on Windows
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x07")
+# -nan(ind) is Windows's; -1.#IND00, 1.#INF00, 1.#QNAN0 that of before 2015
+NUMBER = r"([-+]?(?:nan(?:\(\w*\))?|inf(?:inity)?|1\.#[A-Z]+\d*|\d+(?:\.\d*)?(?:e[-+]?\d+)?|\.\d+))"
+ESCAPES = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-9;?]*[A-Za-z]|\x07"
+)  # titles of windows, colours, bells
 
 
 def _pattern(text: str) -> re.Pattern:
-    """A pattern where # stands for a number and a blank for any number of blanks."""
-    return re.compile(text.replace("#", NUMBER).replace(" ", r"\s*"), re.IGNORECASE)
+    """A pattern where # stands for a number, & for a whole one, and a blank for any number of blanks."""
+    text = text.replace("#", NUMBER).replace("&", r"(\d{1,18})").replace(" ", r"\s*")
+    return re.compile(text, re.IGNORECASE)
 
 
-ITERATION = _pattern(r"^ (\d+) : # , # avg(?: loss)? , # rate , # seconds , (\d+) images")
-REGION = _pattern(r"Region (\d+) Avg \(? IOU : #")
+START = r"(?<![\d.])"  # whatever stands before it on the line, such as a time
+ITERATION = _pattern(START + "& : # , # avg(?: loss)? , # rate , # seconds , & images")
+ITERATION_HANK_AI = _pattern(
+    START + r"& : loss = # , avg loss = # ,.*?rate = # ,.*?(?:train = )?(?:# ([a-z]+)|unknown) , & images"
+)
+REGION = _pattern(r"(?:v\d \(?[^()]{0,80}\([^()]{0,80}\) )?Region (\d{1,9}) Avg \(? IOU : #")
 REGION_VALUES = {"count": _pattern("count : #"), "obj": _pattern(", Obj : #"), "no_obj": _pattern("No Obj : #")}
-REGION_VALUES |= {name: _pattern(f"{name} = #") for name in ("class_loss", "iou_loss", "total_loss")}
-MAP = _pattern(r"mean[_\s]average[_\s]precision \(mAP@(\d*\.?\d+)\) = #")
+REGION_VALUES |= {name: _pattern(f"{name} [=:] #") for name in ("class_loss", "iou_loss", "total_loss")}
+BEGIN = _pattern("Learning Rate : # , Momentum : #")  # printed where a training starts, or goes on
+SECONDS = {
+    "nan": 1e-9, "mic": 1e-6, "mil": 1e-3, "sec": 1, "min": 60, "hou": 3600, "day": 86400, "wee": 604800,
+}  # fmt: skip
+MAP = _pattern(r"mean[_\s]average[_\s]precision \(mAP@(\d*\.?\d+)\) = # (%?)")
 POINT_VALUES = [
-    (_pattern("for conf_thresh = # , precision = # , recall = # , F1-score = #"), "conf_thresh precision recall f1"),
+    (_pattern("for conf_thresh = # , precision = # , recall = # , F1[- ]score = #"), "conf_thresh precision recall f1"),
     (_pattern("conf_thresh = # , TP = # , FP = # , FN = # , average IoU = #"), "conf_thresh tp fp fn average_iou"),
 ]
-CLASS = _pattern(r"class_id = (\d+) , name = (.*?) , ap = # %(?:.*?\(TP = (\d+) , FP = (\d+))?")
+CLASS = _pattern(r"class_id = & , name = (.*?) , ap = # %(?:.*?\(TP = & , FP = &)?")
+CLASS_HEADER = re.compile(r"^\s*Id\s+Name\s+(?=AP|AvgPrecision)(.*)")  # of Hank.ai's table
 
 
 class TrainingLog(NamedTuple):
@@ -59,14 +76,18 @@ def read_lines(path: str | os.PathLike) -> Iterator[str]:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path.name} in {path.parent}; expected the output of a training")
     with path.open("rb") as file:
-        wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
-    with path.open(encoding="utf-16" if wide else "utf-8", errors="replace") as file:
+        start = file.read(2)
+    wide = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}.get(start)  # with its mark
+    wide = wide or ("utf-16-le" if start[1:] == b"\0" else "utf-16-be" if start[:1] == b"\0" else "utf-8-sig")
+    with path.open(encoding=wide, errors="replace") as file:
         for line in file:
             yield ESCAPES.sub("", line)
 
 
 def parse_log(path: str | os.PathLike) -> TrainingLog:
-    """Read the log of a training by pjreddie/darknet, AlexeyAB/darknet of 2019 and 2020 or of today, or by this package.
+    """Read the log of a training by pjreddie/darknet, AlexeyAB/darknet of 2019 and later, hank-ai/darknet, or by this package.
+
+    Where a training was taken up from an earlier iteration, what it had printed from there on counts no more.
 
     Returns:
         iterations: `ITERATION_COLUMNS`, one row per iteration line.
@@ -80,34 +101,71 @@ def parse_log(path: str | os.PathLike) -> TrainingLog:
     """
     iterations: list[list] = []
     regions: list[dict] = []
-    pending = 0  # rows at the end of `regions` without an iteration
+    pending: list[dict] = []  # of the iteration that has not ended
+    lines, first = 0, ""
     for line in read_lines(path):
-        if found := REGION.search(line):
-            regions.append(_region(line, found))
-            pending += 1
-        elif found := ITERATION.match(line):
-            number, *values, images = found.groups()
-            iterations.append([int(number), *map(_number, values), int(images)])
-            for row in regions[len(regions) - pending :]:
-                row["iteration"] = int(number)
-            pending = 0
+        lines, first = lines + 1, first or line.strip()
+        if BEGIN.search(line):
+            pending = []
+        for kind, found, rest in _events(line):
+            if kind is REGION:
+                pending.append(_region(found, rest))
+                continue
+            row = _iteration(found)
+            while iterations and iterations[-1][0] >= row[0]:
+                iterations.pop()
+            while regions and regions[-1]["iteration"] >= row[0]:
+                regions.pop()
+            iterations.append(row)
+            regions += [{**region, "iteration": row[0]} for region in pending]
+            pending = []
+    regions += pending
     if not iterations and not regions:
-        raise ValueError(
-            f"{Path(path).name}: no line of a training in it; expected the output of darknet detector train 2>&1"
-        )
+        raise _no_log(Path(path), lines, first)
     table = pd.DataFrame(regions, columns=REGION_COLUMNS)
     table = table.astype({column: "int64" if column == "head" else "float64" for column in REGION_COLUMNS})
     return TrainingLog(_table(iterations, ITERATION_COLUMNS, whole=("iteration", "images")), table)
 
 
+def _no_log(path: Path, lines: int, first: str) -> ValueError:
+    kind = intake.describe(path)
+    if kind in ("", "a text"):
+        kind = f"{lines} lines, the first with text {first[:60]!r}" if first else f"{lines} lines without text"
+    return ValueError(
+        f"{path.name}: no line of a training in it, but {kind}; expected the output of darknet detector train 2>&1"
+    )
+
+
+def _events(line: str) -> list[tuple[re.Pattern, re.Match, str]]:
+    """The iterations and regions of a line in their order, each with the text up to the next: threads may share a line."""
+    if "avg" not in line.lower():
+        return []  # quicker than three patterns
+    found = [(kind, match) for kind in (REGION, ITERATION, ITERATION_HANK_AI) for match in kind.finditer(line)]
+    found.sort(key=lambda event: event[1].start())
+    ends = [match.start() for _, match in found] + [len(line)]
+    return [(kind, match, line[match.end() : end]) for (kind, match), end in zip(found, ends[1:], strict=True)]
+
+
+def _iteration(found: re.Match) -> list:
+    """`ITERATION_COLUMNS` of a line of either dialect."""
+    if found.re is ITERATION:
+        number, *values, images = found.groups()
+        return [int(number), *map(_number, values), int(images)]
+    number, loss, average, rate, duration, unit, images = found.groups()
+    seconds = _number(duration) * SECONDS.get(unit[:3].lower(), math.nan) if duration else math.nan
+    return [int(number), *map(_number, (loss, average, rate)), seconds, int(images)]
+
+
 def _number(text: str) -> float:
+    if "#" in text:
+        return math.copysign(math.inf, float(text.partition(".")[0])) if "#INF" in text.upper() else math.nan
     return float(text.split("(")[0])
 
 
-def _region(line: str, found: re.Match) -> dict:
+def _region(found: re.Match, rest: str) -> dict:
     row = {"iteration": np.nan, "head": int(found[1]), "iou": _number(found[2])}
     for name, pattern in REGION_VALUES.items():
-        value = pattern.search(line, found.end())
+        value = pattern.search(rest)
         row[name] = _number(value[1]) if value else np.nan
     return row
 
@@ -130,15 +188,22 @@ def parse_map(path: str | os.PathLike) -> MapLog:
     """
     points: list[dict] = []
     classes: list[list] = []
-    iteration, point = np.nan, {}
+    iteration, point, header = np.nan, {}, None
     for line in read_lines(path):
-        if found := ITERATION.match(line):
-            iteration, point = int(found[1]), {}
+        if found := ITERATION.search(line) or ITERATION_HANK_AI.search(line):
+            iteration, point, header = _iteration(found)[0], {}, None
+            points = [row for row in points if not row["iteration"] >= iteration]
+            classes = [row for row in classes if not row[0] >= iteration]
         elif found := CLASS.search(line):
             identity, name, ap, *counts = found.groups()
             classes.append([iteration, int(identity), name, _number(ap) / 100, *(float(n or "nan") for n in counts)])
+        elif found := CLASS_HEADER.match(line):
+            header = found[1].split()
+        elif header and (row := _class_row(line, header)):
+            classes.append([iteration, *row])
         elif found := MAP.search(line):
-            if point.get("map") != (value := _number(found[2])):  # a training prints the same number a second time
+            value = _number(found[2]) / (100 if found[3] else 1)
+            if point.get("map") != value:  # a training prints the same number a second time
                 point |= {"iteration": iteration, "iou": float(found[1]), "map": value}
                 points.append(point)
             point = {"map": value}
@@ -149,6 +214,21 @@ def parse_map(path: str | os.PathLike) -> MapLog:
                     point |= dict(zip(names.split(), map(_number, found.groups()), strict=True))
     table = _table(points, POINT_COLUMNS)
     return MapLog(table.assign(average_iou=table["average_iou"] / 100), _table(classes, CLASS_COLUMNS, ("class_id",)))
+
+
+def _class_row(line: str, header: list[str]) -> list | None:
+    """Number, name, average precision from 0 to 1, hits and false alarms of a row of Hank.ai's table; None of another line."""
+    first, *words = line.split() or [""]
+    numbers = words[len(words) - len(header) :]
+    if (
+        not first.isdecimal()
+        or len(words) < len(header)
+        or not all(re.fullmatch(NUMBER, word, re.I) for word in numbers)
+    ):
+        return None
+    values = dict(zip(header, map(_number, numbers), strict=True))
+    name = " ".join(words[: len(words) - len(header)])
+    return [int(first), name, next(iter(values.values())) / 100, values.get("TP", math.nan), values.get("FP", math.nan)]
 
 
 def iou_by_iteration(regions: pd.DataFrame) -> pd.Series:

@@ -108,7 +108,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike, head: str | Sequen
         raise ValueError(f'head must be "strict", "drop" or a list of class numbers. Received: head={head!r}')
     head = head if isinstance(head, str) else list(head)
     convs, name = convolutions(model), Path(path).name
-    seen, values = read_file(path)
+    seen, values = read_file(path, lambda count: _fits(convs, count, head))
     classes = None if head == "strict" else _file_classes(convs, len(values), name)
     found = _cut(convs, values, classes, name)
     for conv, arrays in found:
@@ -121,6 +121,15 @@ def load_weights(model: keras.Model, path: str | os.PathLike, head: str | Sequen
         for variable, array in zip(conv.variables(), arrays, strict=True):
             variable.assign(_to_keras(conv.conv, array) if array.ndim == 4 else array)
     return len(found), seen
+
+
+def _fits(convs: list[Convolution], count: int, head: str | list[int]) -> bool:
+    """Whether a file with `count` values ends after a layer."""
+    try:
+        classes = None if head == "strict" else _file_classes(convs, count, "")
+    except ValueError:
+        return False
+    return count in np.cumsum([conv.floats(classes) for conv in convs])
 
 
 def _file_classes(convs: list[Convolution], count: int, name: str) -> int | None:

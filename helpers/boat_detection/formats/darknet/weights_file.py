@@ -1,51 +1,67 @@
 """Darknet's .weights files without a network: header, values, and the cut that makes a backbone of a detector.
 
-A header (three int32 of version, then the images seen so far as uint64, before version 0.2 as uint32), then the float32 of
-each convolution in the order of the .cfg: beta, gamma, mean, variance, kernel with batch normalisation, else bias, kernel.
+A header (three int32 of version, then the images seen so far as uint64, before version 0.2 as uint32, and some programs write
+another than their version says), then the float32 of each convolution in the order of the .cfg: beta, gamma, mean, variance,
+kernel with batch normalisation, else bias, kernel.
 Nothing in a file says which network it belongs to; its length must.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from helpers import intake
 from helpers.boat_detection.formats.darknet import cfg_files, networks
 from helpers.workspace import disk
 
 VERSION = (0, 2, 5)  # what AlexeyAB's Darknet writes
 
 
-def read_file(path: str | os.PathLike) -> tuple[int, np.ndarray]:
+def read_file(path: str | os.PathLike, fits: Callable[[int], bool] | None = None) -> tuple[int, np.ndarray]:
     """Header and values of a file.
+
+    Args:
+        path: the file.
+        fits: whether a number of values ends where a layer ends; without it the version alone tells how long the header is.
 
     Returns:
         Images seen, and all values as a memory map, float32 (count,).
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no header, a web page, or a length that is no whole number of values.
+        ValueError: no header, with what the file is instead, or a length that is no whole number of values.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path.name} in {path.parent}; expected a Darknet .weights file")
     with path.open("rb") as file:
         start = file.read(20)
-    if start.lstrip()[:1] == b"<":
-        raise ValueError(f"{path.name}: a web page, no weights; the download was redirected, fetch the file again")
-    header = 0
-    if len(start) >= 12:
-        major, minor, _ = np.frombuffer(start[:12], "<i4").tolist()
-        header = 20 if 10 * major + minor >= 2 and major < 1000 and minor < 1000 else 16
-    if not header or len(start) < header or min(major, minor) < 0:
-        raise ValueError(
-            f"{path.name}: no Darknet header (three int32, then the images seen) in its first {len(start)} bytes"
-        )
+    header = _header_length(start)
+    if header is None or len(start) < header:
+        why = f"no Darknet header (three int32, then the images seen) in its first {len(start)} bytes"
+        kind = intake.describe(path)
+        raise ValueError(f"{path.name}: {why}{f', it is {kind}' if kind else ''}; expected a Darknet .weights file")
+    size = path.stat().st_size
+    if fits is not None and not fits((size - header) // 4) and fits((size - 36 + header) // 4):
+        # As an upper half of `seen` the word at 16 is small, as a weight it is not: so a lost value is no shorter header.
+        header = 20 if int.from_bytes(start[16:20], "little") < 1 << 12 else 16
     seen = int(np.frombuffer(start[12:header], "<u8" if header == 20 else "<u4")[0])
-    size = path.stat().st_size - header
+    size -= header
     if size % 4 or not size:
         raise ValueError(f"{path.name}: truncated: {size} bytes after the header, expected a multiple of 4 above 0")
     return seen, np.memmap(path, "<f4", "r", offset=header)
+
+
+def _header_length(start: bytes) -> int | None:
+    """As the version says; None where there is none."""
+    if len(start) < 12:
+        return None
+    major, minor, _ = np.frombuffer(start[:12], "<i4").tolist()
+    if not (0 <= major < 10_000 and 0 <= minor < 10_000):
+        return None
+    return 20 if 10 * major + minor >= 2 and major < 1000 and minor < 1000 else 16
 
 
 def make_header(seen: int = 0) -> bytes:
@@ -77,8 +93,9 @@ def cut_weights(
         ValueError: `src` is shorter than that, or holds values that are not finite.
     """
     plan = cfg_files.parse_cfg(networks.yolov3_cfg(80)) if cfg is None else cfg_files.read_cfg(cfg)
+    ends = set(np.cumsum([layer.floats for layer in plan.layers]).tolist())
     kept = [layer.floats for layer in plan.layers if layer.index < layers and layer.floats]
-    _, values = read_file(src)
+    _, values = read_file(src, ends.__contains__)
     name, count = Path(src).name, sum(kept)
     if not kept or len(values) < count:
         raise ValueError(

@@ -172,8 +172,13 @@ def build_loss(cfg: Cfg, dialect: str, **options: Any) -> losses.YoloLoss:
         cfg: parsed.
         dialect: as of `YoloLoss`.
         options: of `YoloLoss`; they win over the file.
+
+    Raises:
+        ValueError: a head has `new_coords`: such networks can be used, not trained.
     """
     first = cfg.yolo[0]
+    if any(head.new_coords for head in cfg.yolo):
+        raise ValueError(f"{cfg.source}: new_coords=1 is read to find boats, not to train; expected new_coords=0")
     values = {
         "ignore_thresh": first.ignore_thresh,
         "iou_normalizer": first.options.get("iou_normalizer"),

@@ -249,6 +249,26 @@ def test_stretched_centres_and_huge_sizes():
     assert numpy_of(boxes)[0, 0, [0, 2]].mean() == pytest.approx((0.75 * 1.2 - 0.1) / 2)
 
 
+def test_new_coordinates_of_scaled_yolov4():
+    """Against Darknet's loops: forward_yolo_layer scales what the sigmoid before it gave, get_yolo_box squares the sizes."""
+    text = "[net]\n" + END.replace("linear", "logistic").format(14, "8,16, 4,2", 2) + "scale_x_y=2.0\nnew_coords=1\n"
+    cfg = cfg_files.parse_cfg(text)
+    network = darknet.build_from_cfg(cfg)
+    (head,) = darknet.heads(network, images(3, 5))
+    values = numpy_of(head).reshape(2, 3, 5, 2, 7)
+    assert values.min() > 0 and values.max() < 1
+    boxes, objectness, classes = map(numpy_of, darknet.decode([head], cfg, (48, 80)))
+    for number, (b, j, i, n) in enumerate(np.ndindex(2, 3, 5, 2)):
+        x = values[b, j, i, n]
+        centre = (i + 2 * x[0] - 0.5) / 5, (j + 2 * x[1] - 0.5) / 3
+        size = x[2] * x[2] * 4 * (8, 4)[n] / 80, x[3] * x[3] * 4 * (16, 2)[n] / 48
+        expected = [centre[0] - size[0] / 2, centre[1] - size[1] / 2, centre[0] + size[0] / 2, centre[1] + size[1] / 2]
+        np.testing.assert_allclose(boxes[b, number % 30], expected, atol=1e-6)
+        np.testing.assert_allclose([objectness[b, number % 30], *classes[b, number % 30]], x[4:], atol=1e-7)
+    with pytest.raises(ValueError, match="new_coords=1"):
+        model.build_loss(cfg, "alexeyab")
+
+
 def test_heads_that_do_not_fit_the_file():
     first = np.zeros((1, 1, 2, 14), "float32")
     with pytest.raises(ValueError, match=r"2 tensors.*Received: 1"):

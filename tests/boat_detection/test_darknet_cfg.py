@@ -176,7 +176,7 @@ BAD = {  # what is wrong: text after [net], words of the message, line
     "weighted shortcut": (CONV + "[shortcut]\nfrom=0\nweights_type=per_channel\n", ["weights_type", "none"], 10),
     "empty window": (CONV + "[maxpool]\nsize=2\nstride=2\npadding=3\n", ["padding=3", "at most 2"], 11),
     "dropout": (CONV + "[dropout]\nprobability=1\n", ["probability=1", "below 1"], 9),
-    "new coordinates": (CONV + YOLO + "new_coords=1\n", ["[yolo]", "new_coords=1", "new_coords=0"], 11),
+    "new coordinates": (CONV + YOLO + "new_coords=x\n", ["[yolo]", "new_coords=x", "an integer"], 11),
     "filters before yolo": (CONV + YOLO + "mask=0,0\n", ["[yolo]", "filters=12", "received 6"], 8),
     "no convolution before yolo": (CONV + "[dropout]\n" + YOLO, ["[convolutional]", "right before"], 9),
     "yolo first": (YOLO, ["[yolo]", "right before", "received 3"], 5),

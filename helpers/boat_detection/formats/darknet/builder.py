@@ -61,6 +61,8 @@ def heads(model: keras.Model, images: Tensor) -> list:
 def decode(heads: list, cfg: str | os.PathLike | Cfg, input_size: int | tuple[int, int]) -> tuple:
     """Boxes, objectness and class probabilities of raw heads: Redmon and Farhadi, "YOLOv3", 2018, section 2.1.
 
+    With `new_coords`: Wang et al., "Scaled-YOLOv4", 2021, in the form of Darknet's yolo_layer.
+
     Args:
         heads: one (B, h, w, anchors (5 + classes)) per `[yolo]` section, in the order of the file.
         cfg: the file or what was read from it.
@@ -101,10 +103,13 @@ def _decode_head(head: Tensor, spec: cfg_files.Head, size: tuple[int, int]) -> t
         [[w / size[1], h / size[0]] for w, h in (spec.anchors[i] for i in spec.mask)], "float32"
     )
     stretch = spec.scale_x_y
-    centre = (ops.sigmoid(x[..., 0:2]) * stretch - (stretch - 1) / 2 + grid) / cells
-    half = ops.exp(ops.minimum(x[..., 2:4], LARGEST_EXPONENT)) * priors / 2
+    if spec.new_coords:  # x went through a sigmoid already
+        place, sizes, sure = x[..., 0:2], ops.square(2 * x[..., 2:4]), x[..., 4:]
+    else:
+        sizes = ops.exp(ops.minimum(x[..., 2:4], LARGEST_EXPONENT))
+        place, sure = ops.sigmoid(x[..., 0:2]), ops.sigmoid(x[..., 4:])
+    centre, half = (place * stretch - (stretch - 1) / 2 + grid) / cells, sizes * priors / 2
     boxes = ops.concatenate([centre - half, centre + half], axis=-1)
-    sure = ops.sigmoid(x[..., 4:])
     count = height * width * anchors
     return (
         ops.reshape(boxes, (-1, count, 4)),

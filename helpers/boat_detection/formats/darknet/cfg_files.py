@@ -23,6 +23,7 @@ class Head:
         classes: number of classes.
         ignore_thresh: IoU above which a prediction without an object of its own is left alone.
         scale_x_y: stretches the sigmoid of the centre; 1 in yolov3.
+        new_coords: the layer before ends with a sigmoid of its own, and sizes are squares, as in scaled YOLOv4.
         stride: pixels per cell; a Fraction where it is no whole number, None if unknown.
         options: all options of the section, converted, for the loss.
     """
@@ -33,6 +34,7 @@ class Head:
     classes: int
     ignore_thresh: float
     scale_x_y: float
+    new_coords: bool
     stride: int | Fraction | None
     options: dict[str, Any]
 

@@ -23,7 +23,7 @@ OPTIONS = {
     "shortcut": {"from", "activation"},
     "route": {"layers", "groups", "group_id"},
     "yolo": {
-        *("mask", "anchors", "classes", "num", "scale_x_y", "jitter", "resize", "random", "max", "map"),
+        *("mask", "anchors", "classes", "num", "scale_x_y", "new_coords", "jitter", "resize", "random", "max", "map"),
         *("ignore_thresh", "truth_thresh", "iou_thresh", "iou_thresh_kind", "iou_loss", "iou_normalizer"),
         *("obj_normalizer", "cls_normalizer", "delta_normalizer", "max_delta", "label_smooth_eps", "focal_loss"),
         *("objectness_smooth", "counters_per_class", "nms_kind", "beta_nms", "show_details", "thresh", "nms_threshold"),
@@ -43,7 +43,6 @@ OFF = {
     "upsample": {"scale": "1"},
     "dropout": {"dropblock": "0"},
     "shortcut": {"weights_type": "none", "weights_normalization": "none"},
-    "yolo": {"new_coords": "0"},
 }
 
 
@@ -232,6 +231,7 @@ def _yolo(section: Section, context: _Context) -> Layer:
     if not all(0 <= index < len(pairs) for index in mask):
         raise section.error(f"must be numbers from 0 to {len(pairs) - 1}, one for each anchor of this head", "mask")
     numbers = {key: section.number(key, default) for key, default in (("ignore_thresh", 0.5), ("scale_x_y", 1.0))}
+    numbers["new_coords"] = bool(section.integer("new_coords", 0))
     layer = context.simple(section, "yolo", anchors=pairs, mask=mask, classes=classes, **numbers)
     wanted = len(mask) * (5 + classes)
     if not context.layers or context.layers[-1].kind != "convolutional" or layer.channels != wanted:

@@ -115,7 +115,13 @@ def _read(path: Path) -> dict:
         raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeyLoader)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not text in UTF-8: {error}") from error
-    except yaml.YAMLError as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        LookupError,
+        RecursionError,
+    ) as error:  # values such as dates are Python's
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -166,7 +172,7 @@ def _check(value: Any, hint: Any, field: dataclasses.Field, key: str, problems: 
         if converted is not None:
             _limit(converted, field.metadata)
         return converted
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         reason = f" ({error})" if str(error) else ""
         problems.append(f"{key}: received {_show(value)}{reason}; allowed: {_allowed(hint, field)}")
         return None
@@ -227,7 +233,10 @@ def _allowed(hint: Any, field: dataclasses.Field) -> str:
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes out no number of more than 4 300 digits
+        text = "a number too long to show"
     text = text if len(text) <= 60 else text[:57] + "..."
     return f"{text} ({type(value).__name__})"
 

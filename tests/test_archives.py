@@ -82,6 +82,12 @@ def test_extract_gives_back_what_went_in(tmp_path, kind, wanted):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([archive.name, "out"])
 
 
+def moved_directory(content):
+    """A zip that says its directory begins 5 bytes later, so that its first member begins before the file."""
+    place = int.from_bytes(content[-6:-2], "little")
+    return content[:-6] + (place + 5).to_bytes(4, "little") + content[-2:]
+
+
 BAD_NAMES = ["../evil", "a/../../evil", "/tmp/evil", "C:/evil", "..\\evil", "a\nb"]
 
 
@@ -112,12 +118,15 @@ def test_no_member_leaves_the_folder(tmp_path, make, name):
         (lambda p: p.write_bytes(zip_of(p, GOOD.items()).read_bytes()[:-30]) and p, "no zip"),
         (lambda p: p.write_bytes(tar_of(p, GOOD.items(), "w:gz").read_bytes()[:-60]) and p, "broken"),
         (lambda p: p.write_bytes(tar_of(p, GOOD.items()).read_bytes()[:3000]) and p, "broken"),
+        (lambda p: p.write_bytes(moved_directory(zip_of(p, GOOD.items()).read_bytes())) and p, "outside the archive"),
+        (lambda p: zip_of(p, [("", b"x")]), "broken|refused"),
     ],
 )
 def test_hostile_and_broken_archives_leave_nothing(tmp_path, make, words):
     archive = make(tmp_path / "data.bin")
-    with pytest.raises(archives.ArchiveError, match=words):
+    with pytest.raises(archives.ArchiveError, match=words) as caught:
         archives.extract(archive, tmp_path / "out", max_bytes=10_000)
+    assert archive.name in str(caught.value)
     assert nothing_left(tmp_path, archive)
 
 

@@ -4,8 +4,10 @@
 """
 
 import contextlib
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import stat
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 Wanted = Callable[[str], bool] | Collection[str] | None
 
 CHUNK = 1 << 20
+BROKEN = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error),
+    *(EOFError, NotImplementedError, ValueError, OverflowError, IndexError),
+)
 RAR_MAGIC = b"Rar!\x1a\x07"
 # How each program writes all members to its output, one after the other, in order of trust in its rar (libarchive knows no
 # solid archives, and a 7z of Debian knows no rar at all).
@@ -128,7 +134,9 @@ def extract(
     with disk.explain_disk_errors(folder), _scratch(folder.with_name(folder.name + ".unpacking")) as scratch:
         try:
             paths = _unpacker(archive)(archive, scratch, members, max_bytes)
-        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
+        except ArchiveError as error:
+            raise (error if archive.name in str(error) else ArchiveError(f"{archive.name}: {error}")) from error
+        except BROKEN as error:
             raise ArchiveError(f"{archive.name} is broken ({error}): remove it and fetch it again") from error
         except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
             raise ArchiveError(f"{archive.name}: two members claim {Path(error.filename).name!r}") from error
@@ -188,6 +196,8 @@ def _check_zip(archive: zipfile.ZipFile, wanted: Wanted) -> list[tuple[zipfile.Z
         _require_plain(info.filename, stat.S_IFMT(info.external_attr >> 16) in (0, stat.S_IFREG))
         if info.flag_bits & 1:
             raise ArchiveError(f"refused member {info.filename!r}: it is encrypted; fetch a copy without a password")
+        if not 0 <= info.header_offset < 1 << 62:
+            raise ArchiveError(f"refused member {info.filename!r}: it lies outside the archive; fetch it again")
     return [(info, path) for info, path in _choose(files, wanted) if path]
 
 

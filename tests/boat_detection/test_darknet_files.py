@@ -187,6 +187,7 @@ def test_data(tmp_path):
         ("classes = one\nnames = a\n", ["line 1: classes = one", "whole number of at least 1"]),
         ("classes = 0\nnames = a\n", ["line 1: classes = 0"]),
         ("classes = ²\nnames = a\n", ["line 1: classes = ²"]),
+        (f"classes = {'9' * 5000}\nnames = a\n", ["c.data, line 1: classes = 999"]),
         ("classes = 1\nnames = a\nclasses = 2\n", ["line 3: classes stands there twice"]),
         ("train = a\n", ["c.data: no classes and no names", "found: train"]),
         ("", ["c.data: no classes and no names", "nothing"]),

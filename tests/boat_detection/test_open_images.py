@@ -94,12 +94,32 @@ def test_class_names_with_and_without_a_header(tmp_path, header):
         ("id,name\nid,name\n", "line 2"),
         ("/m/019jd\n", "line 1"),
         ("/m/019jd,Boat\n\n", "line 2"),
+        ('/m/019jd,"Boat\n', "classes.csv, line 1"),
+        (b"/m/019jd,Boat\n/m/1,\x8c\n", "classes.csv, line 2"),
+        (b"\x1f\x8b\x08", "classes.csv is a gzip file"),
     ],
 )
 def test_what_is_no_list_of_classes_is_refused(tmp_path, text, words):
-    (tmp_path / "classes.csv").write_text(text)
+    (tmp_path / "classes.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=words):
         open_images.read_class_names(tmp_path / "classes.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"LabelName": 1',
+        '{"LabelName": "/m/0", "Part": [{}]}',
+        "[" * 3000,
+        "9" * 5000,
+        '{"LabelName": "/m/0", "Part": 3}',
+        "[]",
+    ],
+)
+def test_a_damaged_tree_is_named(tmp_path, text):
+    (tmp_path / "tree.json").write_text(text)
+    with pytest.raises(ValueError, match=r"^tree\.json: damaged, or no tree of classes"):
+        open_images.subclasses(tmp_path / "tree.json", "/m/0")
 
 
 def test_a_class_is_found_in_any_case_and_near_names_are_told():

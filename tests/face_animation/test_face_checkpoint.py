@@ -4,17 +4,15 @@ import argparse
 import collections
 import datetime
 import io
-import json
 import pathlib
 import pickle
 import sys
-import tarfile
-import types
 import zipfile
 import zlib
 
 import numpy as np
 import pytest
+from torch_writers import FakeTensor, legacy_file, safetensors_file, tar_file, torch_names, zip_file
 
 from helpers import runtime
 
@@ -24,83 +22,11 @@ import keras
 from helpers.face_animation.checkpoint import CheckpointError, load_torch, to_keras
 from helpers.face_animation.formats.torch_files import containers, reader, unpickle, values
 
-KINDS = {
-    "f4": "Float", "f8": "Double", "f2": "Half", "i4": "Int", "i8": "Long", "i2": "Short", "i1": "Char", "u1": "Byte", "b1": "Bool",
-    "c8": "ComplexFloat", "u2": "BFloat16",
-}  # fmt: skip
-
-
-class FakeTensor:
-    """Pickles as torch's tensors do; `base` is the whole storage, `view` an array of it with offset and strides."""
-
-    def __init__(self, base, key, offset=0, shape=None, strides=None):
-        self.base, self.key, self.offset = base, str(key), offset
-        self.shape = base.shape if shape is None else shape
-        whole = tuple(stride // base.itemsize for stride in base.strides)
-        self.strides = whole if strides is None else strides
-
-    def __reduce_ex__(self, _):
-        rebuild = sys.modules["torch._utils"]._rebuild_tensor_v2
-        return rebuild, (FakeStorage(self), self.offset, self.shape, self.strides, False, collections.OrderedDict())
-
-
-class FakeStorage:
-    def __init__(self, tensor):
-        self.base, self.key = tensor.base, tensor.key
-        self.kind = getattr(sys.modules["torch"], KINDS[tensor.base.dtype.str[1:]] + "Storage")
-
-
-class Pickler(pickle.Pickler):
-    def __init__(self, file, extra=(), protocol=2):
-        super().__init__(file, protocol=protocol)
-        self.extra, self.storages = extra, {}
-
-    def persistent_id(self, value):
-        if not isinstance(value, FakeStorage):
-            return None
-        self.storages[value.key] = value.base
-        return ("storage", value.kind, value.key, "cuda:0", value.base.size, *self.extra)
-
 
 @pytest.fixture(autouse=True)
-def torch_names(monkeypatch):
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    for kind in KINDS.values():
-        setattr(torch, f"{kind}Storage", type(f"{kind}Storage", (), {"__module__": "torch"}))
-
-    for name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
-        setattr(utils, name, types.FunctionType((lambda: None).__code__, {}, name))
-        getattr(utils, name).__module__, getattr(utils, name).__qualname__ = "torch._utils", name
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "torch._utils", utils)
-
-
-def pickled(value, extra=(), protocol=2):
-    file = io.BytesIO()
-    pickler = Pickler(file, extra, protocol)
-    pickler.dump(value)
-    return file.getvalue(), pickler.storages
-
-
-def zip_file(path, value, *, prefix="some name", data=None, compress=zipfile.ZIP_STORED, storages=None, protocol=2):
-    stream, found = pickled(value, protocol=protocol)
-    with zipfile.ZipFile(path, "w", compress) as archive:
-        archive.writestr(f"{prefix}/data.pkl", stream if data is None else data)
-        archive.writestr(f"{prefix}/byteorder", "little")
-        for key, array in (found if storages is None else storages).items():
-            archive.writestr(f"{prefix}/data/{key}", array.tobytes())
-        archive.writestr(f"{prefix}/version", "3\n")
-
-
-def legacy_file(path, value, *, data=None, claim=0, tail=b"", little=True, keys=None, protocol=2):
-    stream, storages = pickled(value, extra=(None,), protocol=protocol)
-    system = {"protocol_version": 1001, "little_endian": little, "type_sizes": {"short": 2, "int": 4, "long": 4}}
-    parts = [containers.MAGIC, 1001, system]
-    content = b"".join(pickle.dumps(part, protocol=2) for part in parts) + (stream if data is None else data)
-    content += pickle.dumps(list(storages) if keys is None else keys, protocol=2)
-    for array in storages.values():
-        content += (array.size + claim).to_bytes(8, "little") + array.tobytes()
-    path.write_bytes(content + tail)
+def names_of_torch():
+    with torch_names():
+        yield
 
 
 WRITERS = pytest.mark.parametrize("write", [zip_file, legacy_file])
@@ -303,28 +229,6 @@ def test_a_part_of_a_storage_that_old_versions_saved_as_a_storage(tmp_path):
     assert load_torch(tmp_path / "x")["w"].tolist() == [5, 7]
 
 
-def tar_file(path, *, without=()):
-    """The layout that torch/serialization.py's legacy_load reads."""
-    kind = sys.modules["torch"].FloatStorage
-    dump = lambda value: pickle.dumps(value, protocol=2)  # noqa: E731
-    numbers = np.arange(6, dtype="<f4")
-    storages = (
-        dump(1) + dump((77, "cpu", kind)) + (6).to_bytes(8, "little") + numbers.tobytes() + dump([(78, 77, 2, 4)])
-    )
-    tensors = dump(2)
-    for key, storage, shape, strides, offset in ((5, 77, (2, 3), (1, 2), 0), (6, 78, (3,), (1,), 1)):
-        tensors += dump((key, storage, kind)) + np.array([len(shape), 0], "<i4").tobytes()
-        tensors += np.array([*shape, *strides, offset], "<i8").tobytes()
-    stream = b"\x80\x02}(U\x01aU\x015QU\x01bU\x016Qu."
-    parts = {"sys_info": dump({}), "pickle": stream, "tensors": tensors, "storages": storages}
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for name, content in parts.items():
-            if name not in without:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-
-
 def test_tar_files_of_the_first_versions(tmp_path):
     tar_file(tmp_path / "x.pth.tar")
     found = load_torch(tmp_path / "x.pth.tar")
@@ -332,11 +236,11 @@ def test_tar_files_of_the_first_versions(tmp_path):
     tar_file(tmp_path / "x.pth.tar", without=("tensors",))
     with pytest.raises(CheckpointError, match=r"x\.pth\.tar: a tar archive without tensors"):
         load_torch(tmp_path / "x.pth.tar")
-
-
-def safetensors_file(path, header, data):
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+    tar_file(tmp_path / "x.pth.tar")
+    content = (tmp_path / "x.pth.tar").read_bytes()
+    (tmp_path / "x.pth.tar").write_bytes(content.replace(b"FloatStorage", b"FloutStorage"))
+    with pytest.raises(CheckpointError, match=r"x\.pth\.tar: damaged .*FloutStorage"):
+        load_torch(tmp_path / "x.pth.tar")
 
 
 def test_safetensors(tmp_path):
@@ -357,6 +261,7 @@ def test_safetensors(tmp_path):
         {"dtype": "Q3"},
         {"shape": [-1]},
         {"shape": "x"},
+        {"shape": None},
     ):
         safetensors_file(tmp_path / "x", header | {"generator.a": header["generator.a"] | change}, numbers.tobytes())
         with pytest.raises(CheckpointError, match=r"^x: "):

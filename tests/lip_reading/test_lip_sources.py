@@ -167,6 +167,13 @@ def test_alignments_as_other_programs_write_them(tmp_path, encoding):
     assert grid.read_align(tmp_path / "b.align").equals(grid.read_align(tmp_path / "a.align"))
 
 
+@pytest.mark.parametrize("time", ["²", "9" * 5000, "-1", "1_0"])
+def test_times_that_are_no_numbers_are_told_with_their_line(tmp_path, time):
+    (tmp_path / "a.align").write_text(f"0 5 sil\n{time} 9 bin\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^a\.align, line 2: received"):
+        grid.read_align(tmp_path / "a.align")
+
+
 def test_what_cannot_be_used_is_told(tmp_path):
     root = grid_tree(tmp_path)
     make_tree(root, ["s5/s5/bbax9n.mpg", "s6/s6/nonsense.mpg"])

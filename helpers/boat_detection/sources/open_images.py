@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from helpers import intake
 from helpers.fetch import manifests, streams
 from helpers.workspace import disk
 
@@ -48,16 +49,21 @@ def read_class_names(path: str | os.PathLike) -> dict[str, str]:
     """Class id (MID, such as "/m/019jd") -> name, in the file's order; with a header line (V6, V7) or without (V5).
 
     Raises:
-        ValueError: a line is not an id and a name, or an id comes twice.
+        FileNotFoundError: no such file.
+        ValueError: no text, a line is not an id and a name, or an id comes twice.
     """
     names = {}
-    with Path(path).open(encoding="utf-8-sig", newline="") as file:
-        for number, row in enumerate(reader(file), start=1):
-            if number == 1 and row and not row[0].startswith("/"):
-                continue
-            if len(row) != 2 or not row[0].startswith("/") or row[0] in names:
-                raise ValueError(f"{Path(path).name}, line {number}: found {row}; expected a new id and its name")
-            names[row[0]] = row[1]
+    lines = intake.read_text(path, expected="a table of classes").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = next(reader([line], strict=True), [])
+        except CsvError:
+            row = []
+        if number == 1 and row and not row[0].startswith("/"):
+            continue
+        if len(row) != 2 or not row[0].startswith("/") or row[0] in names:
+            raise ValueError(f"{Path(path).name}, line {number}: found {line[:80]!r}; expected a new id and its name")
+        names[row[0]] = row[1]
     return names
 
 
@@ -77,11 +83,18 @@ def find_class(names: Mapping[str, str], text: str) -> str:
 
 def subclasses(hierarchy: str | os.PathLike, mid: str) -> list[str]:
     """`mid` and all kinds of it (parts are none), in the order of bbox_labels_600_hierarchy.json; ValueError if unknown."""
-    root = json.loads(Path(hierarchy).read_text(encoding="utf-8-sig"))
-    nodes = [node for node in _below(root, "Subcategory", "Part") if node["LabelName"] == mid]
+    text = intake.read_text(hierarchy, expected="the tree of classes")
+    try:
+        root = json.loads(text)
+        nodes = [node for node in _below(root, "Subcategory", "Part") if node["LabelName"] == mid]
+        found = list(dict.fromkeys(kind["LabelName"] for node in nodes for kind in _below(node, "Subcategory")))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{Path(hierarchy).name}: damaged, or no tree of classes ({error!r:.80}); fetch it again"
+        ) from error
     if not nodes:
         raise ValueError(f"{Path(hierarchy).name} has no class {mid!r}; expected an id (see find_class)")
-    return list(dict.fromkeys(kind["LabelName"] for node in nodes for kind in _below(node, "Subcategory")))
+    return found
 
 
 def _below(node: dict, *relations: str) -> Iterator[dict]:
@@ -160,7 +173,7 @@ def _parse_box(wanted: set[bytes], width: int, line: bytes) -> bytes | None:
 def _parse_image(width: int, line: bytes) -> list[str]:
     with contextlib.suppress(UnicodeDecodeError, CsvError):
         row = next(reader([line.decode()], strict=True))
-        if len(row) == width and re.fullmatch(r"\d*,(|nan|(0|90|180|270)(\.0)?)", f"{row[8]},{row[11]}"):
+        if len(row) == width and re.fullmatch(r"[0-9]{0,15},(|nan|(0|90|180|270)(\.0)?)", f"{row[8]},{row[11]}"):
             return row[: len(IMAGE_COLUMNS)]
     raise streams.Refused("malformed")
 

@@ -61,8 +61,9 @@ def read_align(path: str | os.PathLike) -> pd.DataFrame:
         parts = line.split()
         if not parts:
             continue
-        if len(parts) != 3 or not (parts[0].isdigit() and parts[1].isdigit()) or int(parts[1]) < int(parts[0]):
-            raise ValueError(f"{Path(path).name}, line {number}: received {line!r}; allowed: start end word")
+        times = len(parts) == 3 and all(re.fullmatch("[0-9]{1,12}", part) for part in parts[:2])
+        if not times or int(parts[1]) < int(parts[0]):
+            raise ValueError(f"{Path(path).name}, line {number}: received {line[:80]!r}; allowed: start end word")
         if parts[2].lower() not in ("sil", "sp"):
             rows.append((int(parts[0]) / UNIT, int(parts[1]) / UNIT, parts[2].lower()))
     if len(rows) != len(WORDS):

@@ -5,6 +5,7 @@ the picture's size. A file without lines says that the picture shows nothing, wh
 """
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def read_data(path: str | os.PathLike) -> dict[str, str | int]:
             reason = f"{line.strip()[:60]!r}; expected key = value"
         elif key in found:
             reason = f"{key} stands there twice; keep one of them"
-        elif key == "classes" and not (value.isascii() and value.isdigit() and int(value)):
+        elif key == "classes" and not re.fullmatch("0*[1-9][0-9]{0,8}", value):
             reason = f"classes = {value}; expected a whole number of at least 1"
         if reason:
             problems.append({"file": Path(path).name, "line": number, "reason": reason})

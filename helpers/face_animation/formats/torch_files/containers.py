@@ -38,6 +38,13 @@ def open_file(file: BinaryIO) -> Opened:
     Raises:
         CheckpointError: none of them, cut off or damaged; also zipfile's, tarfile's and json's own errors.
     """
+    try:
+        return _open(file)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"damaged or cut off ({error!r:.100}); download it again") from error
+
+
+def _open(file: BinaryIO) -> Opened:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     start = file.read(512)
@@ -84,6 +91,8 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
         raise CheckpointError(f"member {name!r} is compressed or encrypted, which torch.save never does")
     if info.file_size > limit:
         raise CheckpointError(f"member {name!r} has {info.file_size} bytes, at most {limit} are expected")
+    if not 0 <= info.header_offset < 1 << 62:
+        raise CheckpointError(f"member {name!r} lies outside the file: damaged")
     return archive.read(info)
 
 

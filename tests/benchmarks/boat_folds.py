@@ -53,7 +53,9 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--size", type=int, default=416)
     parser.add_argument("--iterations", type=int, default=500)
-    parser.add_argument("--start", default="none", help="none, backbone or coco (both need --width 1), or a .weights file")
+    parser.add_argument(
+        "--start", default="none", help="none, backbone or coco (both need --width 1), or a .weights file"
+    )
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--workspace")
     return parser.parse_args()

@@ -183,3 +183,13 @@ def test_messages_are_read_and_written_as_tensorflow_does(place):
         for kind, value in (("bytes_list", b"x"), ("float_list", 1.0), ("int64_list", 1), ("bytes_list", b"y")):
             getattr(feature, kind).value.append(value)
             assert [(field.name, list(found.value)) for field, found in feature.ListFields()] == [(kind, [value])]
+
+
+def test_a_compressed_file_is_named_for_what_it_is(tmp_path):
+    tfrecord.write_records(tmp_path / "a.tfrecord", [b"payload"] * 3)
+    (tmp_path / "b.tfrecord").write_bytes(gzip.compress((tmp_path / "a.tfrecord").read_bytes()))
+    problems = []
+    assert list(tfrecord.read_records(tmp_path / "b.tfrecord", problems)) == []
+    assert [problem["reason"] for problem in problems] == [
+        "it is a gzip file (unpack it first); expected a TFRecord file, not compressed"
+    ]

@@ -13,6 +13,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
+from helpers import intake
 from helpers.workspace import disk
 
 HEADER, FOOTER = 12, 4  # bytes around a payload
@@ -49,6 +50,9 @@ def read_records(path: str | os.PathLike, problems: list[dict], *, check: bool =
         start = index = 0
         while start < size:
             end = _record_end(data, start)
+            if end is None and not start and intake.sniff(path) not in (intake.RECORDS, intake.UNKNOWN):
+                note(problems, path, 0, f"it is {intake.describe(path)}; expected a TFRecord file, not compressed")
+                return
             if end is None:
                 following = _find_record(data, start + 1)
                 reason = "the length's checksum is wrong" if size - start >= HEADER else "cut off inside the header"

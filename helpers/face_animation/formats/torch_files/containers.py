@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from helpers import intake
 from helpers.face_animation.formats.torch_files import values
 from helpers.face_animation.formats.torch_files.unpickle import read_pickle
 from helpers.face_animation.formats.torch_files.values import CheckpointError, Storage, Window, expect, natural
@@ -106,7 +107,7 @@ def _reader(file: BinaryIO, places: dict[str, int]) -> Read:
 
 def _open_legacy(file: BinaryIO, start: bytes, size: int) -> Opened:
     if start[:1] != b"\x80":
-        raise _refusal(start)
+        raise _refusal(file, start)
     storages: dict[str, Storage] = {}
     with _mapped(file) as stream:
         try:
@@ -114,7 +115,7 @@ def _open_legacy(file: BinaryIO, start: bytes, size: int) -> Opened:
         except CheckpointError:
             magic = None
         if magic != MAGIC or read_pickle(stream) != PROTOCOL:
-            raise _refusal(start)
+            raise _refusal(file, start)
         system = read_pickle(stream)
         root = read_pickle(stream, functools.partial(values.find_storage, found=storages))
         keys = read_pickle(stream)
@@ -128,9 +129,12 @@ def _open_legacy(file: BinaryIO, start: bytes, size: int) -> Opened:
     return root, _reader(file, _places(file, position, size, [storages[key] for key in keys]))
 
 
-def _refusal(start: bytes) -> CheckpointError:
-    """What a file is that is no checkpoint, from its first bytes: the one place that says so."""
-    return CheckpointError(f"not a file of torch.save: it begins with {start[:16]!r}; download it again")
+def _refusal(file: BinaryIO, start: bytes) -> CheckpointError:
+    """What a file is that is no checkpoint: the one place that says so."""
+    kind = intake.describe(file.name)
+    return CheckpointError(
+        f"not a file of torch.save: it {f'is {kind}' if kind else f'begins with {start[:16]!r}'}; download it again"
+    )
 
 
 def _mapped(file: BinaryIO) -> mmap.mmap:

@@ -21,6 +21,9 @@ class CirculantVideoConfig(BaseConfig):
     shard_part: int = option(1, low=1, help="source youtube8m: which part of the shards")
     shard_of: int = option(1000, low=1, help="source youtube8m: into how many parts")
     mirror: str = option("us", choices=("us", "eu", "asia"), help="source youtube8m: which server")
+    keep_records: bool = option(
+        True, help="false: each file of youtube8m is fetched, converted and removed: half the disk"
+    )
 
     feature_names: tuple[str, ...] = option(("rgb", "audio"), help="feature lists of a record")
     feature_sizes: tuple[int, ...] = option((1024, 128), low=1, help="bytes of one frame, per feature")
@@ -70,11 +73,12 @@ class CirculantVideoConfig(BaseConfig):
             for _ in self.seeds
         ]
         scored = len(self.seeds) * sum(estimates.using(network, held, **seen) for network in networks)
+        converting = (train + held) / RATES["convert"] / 2  # seconds; plain arrays are as large again
+        looked_at = min(size, 9 * sum(SHARD.values()))
+        building, preparing = (size, 0.0) if self.keep_records else (looked_at, size - looked_at)
         return {
-            "build_dataset": estimates.fetching(size),
-            "preprocess": Needs(
-                disk=size, minutes=(train + held) / RATES["convert"] / 2 / 60
-            ),  # plain arrays, as large again
+            "build_dataset": estimates.fetching(building),
+            "preprocess": estimates.fetching(preparing, disk=size, seconds=converting),
             "train": estimates.together(*trainings),
             "evaluate": Needs(memory=estimates.LIBRARIES, gpu_memory=trainings[0].gpu_memory, minutes=scored),
         }

@@ -1,5 +1,6 @@
 """YouTube-8M and AudioSet on disk: videos out of TFRecord files, the quantisation of their features, plain arrays."""
 
+import contextlib
 import json
 import os
 import warnings
@@ -12,6 +13,8 @@ import numpy as np
 
 from helpers.circulant_video.config import CirculantVideoConfig as Defaults
 from helpers.circulant_video.formats import examples, tfrecord
+from helpers.circulant_video.sources import youtube8m
+from helpers.fetch import manifests
 from helpers.workspace import disk
 
 Files = str | os.PathLike | Iterable[str | os.PathLike]
@@ -158,10 +161,10 @@ def convert_shard(
         "classes": classes, "max_frames": max_frames,
     }  # fmt: skip
     shard = Path(path).stem if shard is None else shard
+    if found := is_converted(folder, shard, layout):
+        return found
     target = Path(folder) / shard
     done = target.with_name(target.name + ".json")
-    if done.is_file() and (found := json.loads(done.read_text(encoding="utf-8")))["layout"] == layout:
-        return found["shard"]
     done.unlink(missing_ok=True)
     problems: list[dict] = []
     videos = read_frame_level(path, **layout, problems=problems)
@@ -177,8 +180,24 @@ def convert_shard(
 
 
 def convert_row(row: dict, root: Path, folder: Path, layout: dict) -> dict:
-    """`convert_shard` for one row of the table of shards, for `parallel`: a worker needs this module, not Keras."""
-    return row | convert_shard(root / row["path"], folder / "frames", shard=str(row["shard"]), **layout)
+    """`convert_shard` for one row of the table of shards, for `parallel`: a worker needs this module, not Keras.
+
+    A file that is still at the server (`url`) is fetched, converted and removed.
+    """
+    path, name = root / row["path"], str(row["shard"])
+    with contextlib.ExitStack() as stack:
+        if row.get("url") and not path.is_file() and not is_converted(folder / "frames", name, layout):
+            entry = youtube8m.make_entry(path.name, row["url"], row["md5"])
+            path = manifests.fetch(entry, folder / "fetched")
+            stack.callback(path.unlink)
+        return row | convert_shard(path, folder / "frames", shard=name, **layout)
+
+
+def is_converted(folder: str | os.PathLike, shard: str, layout: dict) -> dict | None:
+    """The row that `convert_shard` left for a shard, if it did with the same settings."""
+    note = Path(folder) / f"{shard}.json"
+    found = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    return found["shard"] if found.get("layout") == layout else None
 
 
 def _write_frames(target: Path, videos: Iterable[dict], names: Sequence[str]) -> tuple[list, list, list]:

@@ -14,6 +14,7 @@ from helpers.circulant_video.config import CirculantVideoConfig
 from helpers.circulant_video.mini import dataset
 from helpers.circulant_video.sources import audioset, vocabulary, youtube8m
 from helpers.config import MACHINE
+from helpers.fetch import manifests
 from helpers.training import remote_log
 from helpers.workspace import Workspace, disk
 
@@ -26,19 +27,21 @@ def fingerprint(config: CirculantVideoConfig) -> list | None:
 
 
 @workspace.step(
-    project="circulant_video", reads=("source", "local_folder", "shard_part", "shard_of"), uses=("mirror",),
+    project="circulant_video", reads=("source", "local_folder", "shard_part", "shard_of"), uses=("mirror", "keep_records"),
     fingerprint=fingerprint,
 )  # fmt: skip
 def build_dataset(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the TFRecord files and list them in `shards.csv`."""
-    root = folder / "records"
+    root, later = folder / "records", []
     frame = root / "frame"
     if config.source == "mini":
         dataset.make_dataset(root)
     elif config.source == "youtube8m":
         shard = (config.shard_part, config.shard_of)
         for side in ("train", "validate"):
-            youtube8m.fetch_shards(f"2/frame/{side}", frame, shard=shard, mirror=config.mirror)
+            entries = youtube8m.list_files(f"2/frame/{side}", frame, shard=shard, mirror=config.mirror)
+            youtube8m.fetch_shards(entries if config.keep_records else youtube8m.to_look_at(entries), frame)
+            later += [] if config.keep_records else entries
     elif config.source == "audioset":
         audioset.fetch(frame, cache=place.downloads / "audioset")
     else:
@@ -56,6 +59,8 @@ def build_dataset(config: CirculantVideoConfig, place: Workspace, folder: Path) 
             "bytes": [(frame / path).stat().st_size for path in found.files],
         }
     )
+    if later:
+        shards = _with_addresses(shards, later)
     disk.write_table(folder / "shards.csv", shards)
     disk.write_table(folder / "left_out.csv", found.left_out)
     return {
@@ -64,6 +69,14 @@ def build_dataset(config: CirculantVideoConfig, place: Workspace, folder: Path) 
         "left_out": len(found.left_out),
         "megabytes": round(shards["bytes"].sum() / 1e6, 2),
     }
+
+
+def _with_addresses(shards: pd.DataFrame, entries: list[manifests.File]) -> pd.DataFrame:
+    """The table of shards with those that are still at the server, and where each comes from."""
+    rows = [(entry.name.removesuffix(".tfrecord"), entry.sources[0].url, entry.md5) for entry in entries]
+    shards = shards.merge(pd.DataFrame(rows, columns=["shard", "url", "md5"]), on="shard", how="outer")
+    shards["path"] = shards["path"].fillna("frame/" + shards["shard"] + ".tfrecord")
+    return shards.assign(bytes=shards["bytes"].fillna(0).astype(int))
 
 
 @workspace.step(reads=LAYOUT, after=build_dataset)
@@ -75,6 +88,7 @@ def preprocess(config: CirculantVideoConfig, place: Workspace, folder: Path) -> 
     work = functools.partial(data.convert_row, root=built.source_root, folder=folder, layout=layout)
     done = parallel.parallel(work, shards.to_dict("records"), label="converting shards")
     parallel.stop_at_disk_errors(done, "shards")
+    youtube8m.stop_at_failures(done.loc[done["error"].str.startswith("DownloadError"), "error"].tolist(), len(done))
     good = parallel.usable(done, "shards")
     problems = [problem | {"file": row["path"]} for _, row in good.iterrows() for problem in row["problems"]]
     shards = shards.assign(error=done["error"])

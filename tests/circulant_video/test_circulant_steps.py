@@ -5,16 +5,21 @@ from helpers import runtime
 runtime.quiet_start()
 
 import dataclasses
+import functools
 import gzip
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from helpers import parallel
 from helpers.circulant_video import evaluation, experiments, metrics, model, runs, steps
 from helpers.circulant_video.config import CirculantVideoConfig
 from helpers.circulant_video.formats import examples
 from helpers.circulant_video.mini import dataset
+from helpers.circulant_video.sources import youtube8m
 
 SHARDS = {"train0000": 40, "train0001": 24, "validate3224": 30, "test0000": 10}
 CONFIG = CirculantVideoConfig(
@@ -208,19 +213,69 @@ def test_parameters_are_counted_without_random_states():
     assert sum(v.name.startswith("seed_generator") for v in network.variables) == 1
 
 
-def test_shards_come_from_the_mirror_that_the_config_names(records, tmp_path, monkeypatch):
-    asked = []
+@pytest.fixture
+def mirrored(records, monkeypatch):
+    """Stands for the server's lists; `manifests.fetch` copies the drawn shards. What was listed and fetched, in order."""
+    seen = SimpleNamespace(listed=[], fetched=[])
 
-    def fetch(partition, folder, *, mirror, **options):
-        asked.append((partition, mirror))
+    def list_files(partition, folder, *, shard, mirror):
         folder.mkdir(parents=True, exist_ok=True)
-        name = "train0000" if partition.endswith("train") else "validate3224"
-        shutil.copy(next(records.rglob(f"{name}.tfrecord")), folder)
+        seen.listed.append((partition, mirror))
+        names = ("train0000", "train0001") if partition.endswith("train") else ("validate3224",)
+        return [youtube8m.make_entry(f"{name}.tfrecord", f"https://x.org/a/b/c/{name}", "0" * 32) for name in names]
 
-    monkeypatch.setattr(steps.youtube8m, "fetch_shards", fetch)
+    def fetch(entry, folder, **options):
+        seen.fetched.append(entry.name)
+        folder.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(records / entry.name, folder))
+
+    monkeypatch.setattr(youtube8m, "list_files", list_files)
+    monkeypatch.setattr(youtube8m.manifests, "fetch", fetch)
     monkeypatch.setattr(steps.vocabulary, "fetch_names", lambda *_, **__: None)
+    return seen
+
+
+def test_shards_come_from_the_mirror_that_the_config_names(mirrored, tmp_path):
     for mirror in ("eu", "asia"):
         config = dataclasses.replace(CONFIG, source="youtube8m", mirror=mirror)
-        assert steps.build_dataset(config, tmp_path / mirror)["shards"] == 2
-    assert [name for _, name in asked] == ["eu", "eu", "asia", "asia"]
+        assert steps.build_dataset(config, tmp_path / mirror)["shards"] == 3
+    assert [name for _, name in mirrored.listed] == ["eu", "eu", "asia", "asia"]
     assert steps.build_dataset.digest(config) == steps.build_dataset.digest(dataclasses.replace(config, mirror="us"))
+
+
+def test_files_that_are_converted_as_they_come_give_the_same_arrays_and_leave_no_records(
+    mirrored, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(youtube8m, "to_look_at", lambda entries: entries[:1])
+    monkeypatch.setattr(parallel, "parallel", functools.partial(parallel.parallel, jobs=1))  # where `fetch` is patched
+    prepared = []
+    for keep in (True, False):
+        config = dataclasses.replace(CONFIG, source="youtube8m", keep_records=keep)
+        built = steps.build_dataset(config, tmp_path / str(keep))
+        assert len(list(built.folder.rglob("*.tfrecord"))) == (3 if keep else 2)
+        assert built["shards"] == 3
+        mirrored.fetched.clear()
+        prepared.append(steps.preprocess(config, tmp_path / str(keep)))
+        assert mirrored.fetched == ([] if keep else ["train0001.tfrecord"])
+        assert not list(prepared[-1].folder.rglob("*.tfrecord"))
+    folders = [result.folder / "frames" for result in prepared]
+    names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    assert names[0] == names[1] and len(names[0]) == 9
+    assert all((folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in names[0])
+
+
+def test_a_file_that_cannot_be_had_stops_the_step_and_not_the_next_call(mirrored, tmp_path, monkeypatch):
+    monkeypatch.setattr(youtube8m, "to_look_at", lambda entries: entries[:1])
+    monkeypatch.setattr(parallel, "parallel", functools.partial(parallel.parallel, jobs=1))
+    config = dataclasses.replace(CONFIG, source="youtube8m", keep_records=False)
+    steps.build_dataset(config, tmp_path)
+    genuine = youtube8m.manifests.fetch
+
+    def refuse(entry, folder, **options):
+        raise youtube8m.manifests.DownloadError(f"{entry.name}: HTTP 404")
+
+    monkeypatch.setattr(youtube8m.manifests, "fetch", refuse)
+    with pytest.raises(youtube8m.manifests.DownloadError, match=r"1 of 3 files .* train0001\.tfrecord: HTTP 404"):
+        steps.preprocess(config, tmp_path)
+    monkeypatch.setattr(youtube8m.manifests, "fetch", genuine)
+    assert steps.preprocess(config, tmp_path)["shards"] == 3

@@ -147,9 +147,8 @@ def server(monkeypatch):
 
 
 def fetch(server, folder, **options):
-    return youtube8m.fetch_shards(
-        "2/frame/train", folder, **{"shard": (1, 200), "mirror": "us", "base": server.url, **FAST, **options}
-    )
+    own = {"shard": (1, 200), "mirror": "us", "base": server.url, **FAST, **options}
+    return youtube8m.fetch_shards(youtube8m.list_files("2/frame/train", folder, **own), folder, **FAST)
 
 
 def test_the_selected_shards_come_under_four_digits(server, tmp_path):
@@ -213,7 +212,7 @@ def test_wrong_arguments_and_no_plan(server, tmp_path):
     with pytest.raises(ValueError, match="mirror: received 'moon'; allowed: us, eu, asia"):
         fetch(server, tmp_path, mirror="moon")
     with pytest.raises(ValueError, match=r"partition: received '1/frame/train'; allowed: 2/frame/train"):
-        youtube8m.fetch_shards("1/frame/train", tmp_path, shard=(1, 100), mirror="us")
+        youtube8m.list_files("1/frame/train", tmp_path, shard=(1, 100), mirror="us")
     del server.files[PLAN]
     with pytest.raises(manifests.DownloadError, match=r"frame_train\.json: HTTP 404"):
         fetch(server, tmp_path)

@@ -92,50 +92,78 @@ def read_plan(text: str) -> dict[str, str]:
     return plan
 
 
-def fetch_shards(
+def list_files(
     partition: str, folder: str | os.PathLike, *, shard: tuple[int, int], mirror: str, base: str = BASE,
     **options: float,
-) -> list[Path]:  # fmt: skip
-    """Bring some files of a partition to `folder` under their four-digit names, each checked by its MD5.
-
-    A file that stands there in either form is not asked for again, and an interrupted one continues.
+) -> list[manifests.File]:  # fmt: skip
+    """Some files of a partition, in order, with their four-digit names, addresses and MD5s.
 
     Args:
         partition: such as "2/frame/train" (250 MB a file) or "2/video/train" (5 MB a file).
-        folder: where they go.
+        folder: where the server's list of them stays.
         shard: (part, of), see `select_shards`.
         mirror: "us", "eu" or "asia".
         base: server of the buckets.
         **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
 
-    Returns:
-        All files selected, in order.
-
     Raises:
         ValueError: an unknown partition or mirror, or a part that does not exist.
-        manifests.DownloadError: some could not be had; call again to fetch the rest.
+        manifests.DownloadError: the list could not be had.
     """
     for key, value, allowed in (("partition", partition, PARTITIONS), ("mirror", mirror, MIRRORS)):
         if value not in allowed:
             raise ValueError(f"{key}: received {value!r}; allowed: {', '.join(allowed)}")
     plan = _fetch_plan(partition, Path(folder) / ".fetching", base, options)
+    place = f"{base}/{mirror}.data.yt8m.org/{partition}"
+    return [make_entry(to_digits(name), f"{place}/{name}", plan[name]) for name in select_shards(plan, *shard)]
+
+
+def make_entry(name: str, url: str, md5: str) -> manifests.File:
+    """What is to be fetched, for `manifests.fetch`."""
+    by_hand = f"curl data.yt8m.org/download.py | partition={'/'.join(url.split('/')[-4:-1])} mirror=us python"
+    return manifests.File(name, (manifests.Source(url=url),), md5=md5, by_hand=by_hand)
+
+
+def fetch_shards(entries: Iterable[manifests.File], folder: str | os.PathLike, **options: float) -> list[Path]:
+    """Bring files of `list_files` to `folder`, each checked by its MD5.
+
+    A file that stands there, under its own name or the server's, is not asked for again, and an interrupted one continues.
+
+    Args:
+        entries: the files.
+        folder: where they go.
+        **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
+
+    Returns:
+        All of them, in order.
+
+    Raises:
+        manifests.DownloadError: some could not be had; call again to fetch the rest.
+    """
     paths, failures = [], []
-    for name in runtime.progress(select_shards(plan, *shard), label=partition, unit="file"):
-        there = [path for path in (Path(folder) / name, Path(folder) / to_digits(name)) if path.is_file()]
-        paths.append(there[0] if there else Path(folder) / to_digits(name))
-        if not there:
-            source = manifests.Source(url=f"{base}/{mirror}.data.yt8m.org/{partition}/{name}")
-            by_hand = f"curl data.yt8m.org/download.py | partition={partition} mirror=us python"
+    for entry in runtime.progress(list(entries), label="shards", unit="file"):
+        own = Path(folder) / to_letters(entry.name)
+        paths.append(own if own.is_file() else Path(folder) / entry.name)
+        if not paths[-1].is_file():
             try:
-                entry = manifests.File(paths[-1].name, (source,), md5=plan[name], by_hand=by_hand)
                 manifests.fetch(entry, folder, **options)
             except manifests.DownloadError as error:
-                failures.append(error)
+                failures.append(str(error))
+    stop_at_failures(failures, len(paths))
+    return paths
+
+
+def stop_at_failures(failures: list[str], count: int) -> None:
+    """Raise a DownloadError where some of `count` files could not be had; `failures` say why."""
     if failures:
         raise manifests.DownloadError(
-            f"{len(failures)} of {len(paths)} files could not be fetched; call again to fetch them. The first: {failures[0]}"
+            f"{len(failures)} of {count} files could not be fetched; call again to fetch them. The first: {failures[0]}"
         )
-    return paths
+
+
+def to_look_at(entries: list[manifests.File]) -> list[manifests.File]:
+    """The few files that the notebooks open where all others are converted as they come: the first eight and the last."""
+    return [*entries[:8], *entries[8:][-1:]]
 
 
 def _fetch_plan(partition: str, folder: Path, base: str, options: dict) -> dict[str, str]:

@@ -238,8 +238,8 @@ def _open(path: str | os.PathLike) -> "av.container.InputContainer":
 
 
 def _no_video(path: str | os.PathLike) -> str:
-    size = Path(path).stat().st_size
-    return (
-        f"not one frame of {str(path)!r} ({size} bytes) decodes: it is no video, is cut off, or its codec is unknown "
-        "to this FFmpeg; download it again, or convert it with ffmpeg"
-    )
+    size, kind = Path(path).stat().st_size, intake.describe(path)
+    why = f"it is {kind}; expected a video"
+    if kind in ("", f"a {intake.VIDEO}"):
+        why = "it is no video, is cut off, or its codec is unknown to this FFmpeg; download it again, or convert it with ffmpeg"
+    return f"not one frame of {str(path)!r} ({size} bytes) decodes: {why}"

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from PIL import Image
 
 from helpers import video
 from helpers.face_animation import animate, data, metrics, model
@@ -290,10 +291,22 @@ def test_bad_networks(networks):
 def test_bad_files(animator, tmp_path):
     text = tmp_path / "source.png"
     text.write_text("no picture")
-    with pytest.raises(ValueError, match="no picture that can be read"):
+    with pytest.raises(ValueError, match="it is a text"):
         animate.animate_file(text, text, tmp_path / "out.mp4", animator)
     with pytest.raises(FileNotFoundError):
         animate.animate_file(tmp_path / "gone.png", text, tmp_path / "out.mp4", animator)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "png"])
+def test_a_source_picture_of_any_kind_stands_upright(pair, animator, tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(np.rot90(pair.source)).save(tmp_path / f"a.{suffix}", exif=exif, lossless=True)
+    video.write_video(tmp_path / "driving.avi", pair.driving[:2])
+    animate.animate_file(
+        tmp_path / f"a.{suffix}", tmp_path / "driving.avi", tmp_path / "out.avi", animator, beside=True
+    )
+    assert np.abs(next(video.read_frames(tmp_path / "out.avi"))[:, :64].astype(int) - pair.source).mean() < 12
 
 
 @jax_twin.needs_jax

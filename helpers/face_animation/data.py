@@ -24,6 +24,7 @@ __all__ = ["sample_groups"]  # its place for others
 NAME = re.compile(r"^(?P<person>[^#]+)#(?P<video>.+)#(?P<start>\d{6})#(?P<end>\d{6})(?:\.\w+)?$")
 FORMS = {intake.VIDEO: "video", intake.PICTURE: "strip"}
 PICTURES = intake.SUFFIXES[intake.PICTURE].split()
+LONGEST = 100  # times a film may grow where its frames are seen for longer
 COLUMNS = ["clip", "person", "video", "start", "end", "partition", "path", "form", "frames", "error", "note"]
 
 
@@ -185,7 +186,16 @@ def stream(path: str | os.PathLike) -> Iterator[np.ndarray]:
 
 
 def stream_steadily(path: str | os.PathLike, timing: video.Timing) -> Iterator[np.ndarray]:
-    """The frames of `stream` at constantly `timing.fps` a second: where a frame is seen longer it comes again, gaps stand still."""
+    """The frames of `stream` at constantly `timing.fps` a second: where a frame is seen longer it comes again, gaps stand still.
+
+    Raises:
+        ValueError: the timestamps jump so far that a hundred times as many frames would be needed.
+    """
+    seconds = timing.times[-1] - timing.times[0]
+    if seconds * timing.fps > LONGEST * len(timing.times):
+        raise ValueError(
+            f"{Path(path).name}: {len(timing.times)} frames in {seconds:.0f} s ({timing.note}): convert it with ffmpeg"
+        )
     often = np.bincount(timing.steady(), minlength=len(timing.times))
     for frame, times in zip(stream(path), often, strict=True):
         yield from itertools.repeat(frame, times)

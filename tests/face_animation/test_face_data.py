@@ -149,6 +149,12 @@ def test_a_film_of_changing_rate_is_prepared_in_time(tmp_path):
     assert table.loc[0, ["frames", "note"]].tolist() == [9, ""]
 
 
+def test_timestamps_that_jump_for_hours_are_refused(tmp_path):
+    film(tmp_path / "a.mkv", map(numbered, range(6)), [0, 0.04, 0.08, 0.12, 0.16, 9000])
+    with pytest.raises(ValueError, match=r"a\.mkv: 6 frames in 9000 s"):
+        list(data.stream_steadily(tmp_path / "a.mkv", data.read_timing(tmp_path / "a.mkv")))
+
+
 def test_resize_is_bilinear_after_a_gaussian():
     image = np.random.default_rng(0).integers(0, 256, (60, 45, 3), np.uint8)
     smooth = scipy.ndimage.gaussian_filter(image.astype(float), (1, 0.25, 0), mode="mirror")  # (60/20-1)/2, (45/30-1)/2

@@ -3,6 +3,7 @@
 import argparse
 import collections
 import datetime
+import functools
 import io
 import pathlib
 import pickle
@@ -158,6 +159,10 @@ def beside_weights():
         "saved": datetime.datetime(2020, 1, 2), "classes": {1, 2}, "frozen": frozenset("a"), "complex": 1j, "type": Config,
         "objects": np.array([None, {}], object), "generator": np.random.default_rng(0), "raw": b"\xff",
         "queue": collections.deque(),
+        "optimizer": functools.partial(Config, lr=1),
+        "records": np.zeros(2, "i4,f8"),
+        "day": np.datetime64("2020-01-02"),
+        "nothing": np.str_(""),
     }  # fmt: skip
     return plain, skipped
 

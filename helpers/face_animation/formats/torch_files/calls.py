@@ -32,7 +32,8 @@ REFUSED = re.compile(
     rf"torch\.hub|builtins(?!\.({'|'.join(sorted(TYPES))})$))(\.|$)"
 )
 HARMLESS = {
-    *(f"builtins.{kind}" for kind in TYPES), "collections.deque", "argparse.Namespace", "types.SimpleNamespace",
+    *(f"builtins.{kind}" for kind in TYPES), "collections.deque", "argparse.Namespace", "optparse.Values",
+    "types.SimpleNamespace", "functools.partial",
     *(f"datetime.{kind}" for kind in ("date", "datetime", "time", "timedelta", "timezone")), "decimal.Decimal", "uuid.UUID",
     "fractions.Fraction", *(f"{module}.{kind}{flavour}Path" for module in ("pathlib", "pathlib._local") for kind in ("", "Pure")
       for flavour in ("", "Posix", "Windows")), "torch.device", "torch.serialization._get_layout",
@@ -151,8 +152,8 @@ def _from_buffer(data: Any, dtype: Unknown, shape: tuple, order: str = "C") -> U
 
 
 def _array(data: Any, dtype: Unknown, shape: tuple, order: str = "C") -> np.ndarray | None:
-    """The numbers of NumPy, which stand in the pickle itself; None where they are Python's objects."""
-    if expect(dtype, Unknown).value is None:
+    """The numbers of NumPy, which stand in the pickle itself; None where they are Python's objects, or nothing."""
+    if expect(dtype, Unknown).value is None or not dtype.value.itemsize:
         return None
     data = data.encode("latin1") if isinstance(data, str) else bytes(expect(data, bytes, bytearray))
     shape = tuple(map(natural, expect(shape, tuple)))

@@ -335,9 +335,11 @@ def test_evaluations_of_hank_ai(tmp_path):
 
 def test_the_table_of_hank_ais_versions_2_to_4(tmp_path):
     text = (
-        "  Id Name             AvgPrecision     TP     FN     FP     TN Accuracy ErrorRate Precision Recall Specificity FalsePosRate\n"
-        "  -- ----             ------------ ------ ------ ------ ------ -------- --------- --------- ------ ----------- ------------\n"
-        "   0 jet ski               71.2000    812    285    143      9   0.6573    0.3427    0.8503 0.7402      0.0592       0.9408\n"
+        "  Id Name             AvgPrecision     TP     FN     FP     TN Accuracy ErrorRate Precision Recall "
+        "Specificity FalsePosRate\n"
+        "  -- ----             ------------ ------ ------ ------ ------ -------- --------- --------- ------ ----------- ----\n"
+        "   0 jet ski               71.2000    812    285    143      9   0.6573    0.3427    0.8503 0.7402 "
+        "     0.0592       0.9408\n"
     )
     (row,) = logs.parse_map(write(tmp_path / "a.log", text)).classes.to_dict("records")
     assert row == pytest.approx(

@@ -124,9 +124,11 @@ def case(name: str, target: Target, seed: int, number: int) -> bytes:
 
 def text_targets() -> dict[str, Target]:
     """Darknet's text files, Open Images' tables, GRID's alignments, the configs."""
-    from helpers import config
+    from helpers import config, intake
     from helpers.boat_detection.formats.darknet import cfg_files, logs, networks, text_files
     from helpers.boat_detection.sources import open_images
+    from helpers.circulant_video.sources import vocabulary
+    from helpers.face_animation.sources import voxceleb
     from helpers.lip_reading.sources import grid
 
     cfgs = [networks.yolov3_tiny_cfg(1), networks.yolov3_spp_cfg(2, width=0.1)[-3000:], CFG]
@@ -152,6 +154,9 @@ def text_targets() -> dict[str, Target]:
         "classes": Target(".csv", [b"LabelName,DisplayName\n/m/019jd,Boat\n/m/01,\"a, b\"\n"], open_images.read_class_names),
         "tree": Target(".json", [TREE], lambda path: open_images.subclasses(path, "/m/019jd")),
         "alignments": Target(".align", [ALIGNMENT], grid.read_align),
+        "vocabulary": Target(".csv", [b"Index,KnowledgeGraphId,Name\n1,/m/1,\n0,/m/0,Game\n"], vocabulary.read_vocabulary),
+        "metadata": Target(".csv", [METADATA], voxceleb.read_metadata),
+        "sniff": Target(".bin", [METADATA, b"\x1f\x8b", b"RIFF\0\0\0\0WEBPVP8X", b"PK\3\4", b"GIF89a"], intake.describe),
     }  # fmt: skip
     for project in projects:
         found[f"config {project}"] = Target(
@@ -473,6 +478,10 @@ IMAGES = (
     b'000a1249af2bc5f0,train,https://a/b.jpg,https://a,https://c,https://d,"A, B",T,12345,0123456789012345678901==,,90.0\n'
 )
 TREE = b'{"LabelName": "/m/0", "Subcategory": [{"LabelName": "/m/019jd", "Subcategory": [{"LabelName": "/m/1"}], "Part": []}]}'
+METADATA = (
+    b"video_id,start,end,bbox,fps,width,height,partition,person_id\n"
+    b"WMh3ye5tBsE,3657,3994,624-48-1018-553,25,1280,720,train,id10005\n"
+)
 ALIGNMENT = (
     b"0 12500 sil\n12500 18000 bin\n18000 24000 blue\n24000 30000 at\n30000 36000 f\n36000 42000 two\n42000 50000 now\n"
     b"50000 74500 sp\n"

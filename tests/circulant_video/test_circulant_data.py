@@ -252,11 +252,15 @@ def test_vocabulary_is_put_in_the_order_of_labels(tmp_path):
         ("a,b\n1,2\n", "received columns a, b"),
         ("index,mid,display_name\n0,/m/a,A\n0,/m/b,B\n", "each label from 0 to 1 once"),
         ("index,mid,display_name\n0,/m/a,A\n", "received 1 rows up to label 0"),
+        ("", "an empty file .*no vocabulary"),
+        ("a,b\n1,2,3,4\n5,6,7,8,9\n", "a text, no vocabulary"),
+        ("\x1f\x8b\x08\0\0", "a gzip file"),
+        ("index,\xff\n", "no vocabulary"),
     ],
 )
 def test_what_is_no_vocabulary_is_refused(tmp_path, text, words):
-    (tmp_path / "v.csv").write_text(text)
-    with pytest.raises(ValueError, match=words):
+    (tmp_path / "v.csv").write_bytes(text.encode("latin1"))
+    with pytest.raises(ValueError, match=rf"^v\.csv.*{words}"):
         vocabulary.read_vocabulary(tmp_path / "v.csv", classes=2)
 
 

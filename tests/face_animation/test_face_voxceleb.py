@@ -45,6 +45,14 @@ def test_missing_column(read):
         read(ROW, header=HEADER.replace("bbox", "box"))
 
 
+@pytest.mark.parametrize(
+    ("header", "words"), [(HEADER, "no row"), ("", "an? .* no metadata"), ('"', "a text, no metadata")]
+)
+def test_what_is_no_table_is_named(read, header, words):
+    with pytest.raises(ValueError, match=rf"^table\.csv: {words}"):
+        read(header=header)
+
+
 def test_flaws_and_cleaning(read):
     table = read(
         ROW,

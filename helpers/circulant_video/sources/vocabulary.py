@@ -1,11 +1,14 @@
 """The names of the labels: YouTube-8M's vocabulary and AudioSet's classes."""
 
+import gzip
 import os
 import shutil
+import zlib
 from pathlib import Path
 
 import pandas as pd
 
+from helpers import intake
 from helpers.fetch import manifests
 
 
@@ -23,7 +26,11 @@ def read_vocabulary(path: str | os.PathLike, *, classes: int | None = None) -> p
     Raises:
         ValueError: no such table, a label twice, or not the labels that `classes` asks for.
     """
-    table = pd.read_csv(path, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, keep_default_na=False)
+    except (ValueError, OverflowError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        kind = intake.describe(path) or "a file of no known kind"
+        raise ValueError(f"{Path(path).name}: {kind}, no vocabulary ({error!s:.100}); expected a CSV table") from error
     index, name, entity = (
         next((column for column in options if column in table), None)
         for options in (("Index", "index"), ("Name", "display_name"), ("KnowledgeGraphId", "mid"))

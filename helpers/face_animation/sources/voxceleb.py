@@ -33,9 +33,17 @@ def read_metadata(path: str | os.PathLike) -> pd.DataFrame:
     Raises:
         ValueError: a column is missing, or rows hold what cannot be; one error with the first of them.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        kind = intake.describe(path) or "a file of no known kind"
+        raise ValueError(
+            f"{Path(path).name}: {kind}, no metadata ({error!s:.100}); expected {', '.join(COLUMNS)}"
+        ) from error
     if missing := set(COLUMNS) - set(table.columns):
         raise ValueError(f"{Path(path).name}: no column {', '.join(sorted(missing))}; expected: {', '.join(COLUMNS)}")
+    if table.empty:
+        raise ValueError(f"{Path(path).name}: no row; expected one for each clip")
     table = table[COLUMNS]
     whole = table[["start", "end", "fps", "width", "height"]]
     good = whole.apply(lambda column: column.str.fullmatch(r"\d{1,9}")).all(axis=1)

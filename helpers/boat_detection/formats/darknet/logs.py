@@ -24,9 +24,8 @@ CLASS_COLUMNS = ["iteration", "class_id", "name", "ap", "tp", "fp"]
 
 # -nan(ind) is Windows's; -1.#IND00, 1.#INF00, 1.#QNAN0 that of before 2015
 NUMBER = r"([-+]?(?:nan(?:\(\w*\))?|inf(?:inity)?|1\.#[A-Z]+\d*|\d+(?:\.\d*)?(?:e[-+]?\d+)?|\.\d+))"
-ESCAPES = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-9;?]*[A-Za-z]|\x07"
-)  # titles of windows, colours, bells
+# titles of windows, colours, bells
+ESCAPES = re.compile(r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b\[[0-9;?]*[A-Za-z]|\x07")
 
 
 def _pattern(text: str) -> re.Pattern:
@@ -38,7 +37,7 @@ def _pattern(text: str) -> re.Pattern:
 START = r"(?<![\d.])"  # whatever stands before it on the line, such as a time
 ITERATION = _pattern(START + "& : # , # avg(?: loss)? , # rate , # seconds , & images")
 ITERATION_HANK_AI = _pattern(
-    START + r"& : loss = # , avg loss = # ,.*?rate = # ,.*?(?:train = )?(?:# ([a-z]+)|unknown) , & images"
+    START + r"& : loss = # , avg loss = # ,.{0,200}?rate = # ,.{0,200}?(?:train = )?(?:# ([a-z]+)|unknown) , & images"
 )
 REGION = _pattern(r"(?:v\d \(?[^()]{0,80}\([^()]{0,80}\) )?Region (\d{1,9}) Avg \(? IOU : #")
 REGION_VALUES = {"count": _pattern("count : #"), "obj": _pattern(", Obj : #"), "no_obj": _pattern("No Obj : #")}
@@ -47,12 +46,12 @@ BEGIN = _pattern("Learning Rate : # , Momentum : #")  # printed where a training
 SECONDS = {
     "nan": 1e-9, "mic": 1e-6, "mil": 1e-3, "sec": 1, "min": 60, "hou": 3600, "day": 86400, "wee": 604800,
 }  # fmt: skip
-MAP = _pattern(r"mean[_\s]average[_\s]precision \(mAP@(\d*\.?\d+)\) = # (%?)")
+MAP = _pattern(r"mean[_\s]average[_\s]precision \(mAP@(\d{0,9}\.?\d{1,9})\) = # (%?)")
 POINT_VALUES = [
     (_pattern("for conf_thresh = # , precision = # , recall = # , F1[- ]score = #"), "conf_thresh precision recall f1"),
     (_pattern("conf_thresh = # , TP = # , FP = # , FN = # , average IoU = #"), "conf_thresh tp fp fn average_iou"),
 ]
-CLASS = _pattern(r"class_id = & , name = (.*?) , ap = # %(?:.*?\(TP = & , FP = &)?")
+CLASS = _pattern(r"class_id = & , name = (.{0,200}?) , ap = # %(?:.{0,200}?\(TP = & , FP = &)?")
 CLASS_HEADER = re.compile(r"^\s*Id\s+Name\s+(?=AP|AvgPrecision)(.*)")  # of Hank.ai's table
 
 
@@ -191,9 +190,10 @@ def parse_map(path: str | os.PathLike) -> MapLog:
     iteration, point, header = np.nan, {}, None
     for line in read_lines(path):
         if found := ITERATION.search(line) or ITERATION_HANK_AI.search(line):
-            iteration, point, header = _iteration(found)[0], {}, None
-            points = [row for row in points if not row["iteration"] >= iteration]
-            classes = [row for row in classes if not row[0] >= iteration]
+            before, iteration, point, header = iteration, _iteration(found)[0], {}, None
+            if iteration <= before:  # taken up from there
+                points = [row for row in points if not row["iteration"] >= iteration]
+                classes = [row for row in classes if not row[0] >= iteration]
         elif found := CLASS.search(line):
             identity, name, ap, *counts = found.groups()
             classes.append([iteration, int(identity), name, _number(ap) / 100, *(float(n or "nan") for n in counts)])

@@ -7,10 +7,17 @@ import os
 import sys
 from pathlib import Path
 
+from helpers.course import door
+
+try:
+    door.check(colab=False)
+except door.NotReadyError as not_ready:  # before an import fails that says less
+    sys.exit(f"error: {not_ready}")
+
 from helpers import runtime
 from helpers.course import addresses, notebooks
 from helpers.course.runner import find_notebooks, run
-from helpers.workspace import NOTEBOOKS
+from helpers.workspace import NOTEBOOKS, disk
 
 CONFIGS = ("mini", "t4", "full")
 
@@ -49,10 +56,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--until", type=_step, default=until, metavar="STEP", help="last notebook to run, such as 02 or split"
     )
-    command.add_argument("--workspace", type=Path, metavar="DIR", help="default: workspace/ in the repository")
+    command.add_argument("--workspace", metavar="DIR", help="default: workspace/ in the repository")
     command.add_argument(
         "--keep",
-        type=Path,
         metavar="DIR",
         help="folder that outlives the machine, such as a mounted Drive: finished steps are packed there",
     )
@@ -63,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help="projects side by side; default: 2 on config mini with 2 cores or more, else 1",
     )
     command.add_argument("--save", action="store_true", help="write the executed notebooks in place, for committing")
-    command.add_argument("--html", type=Path, metavar="DIR", help="place of the report; default: WORKSPACE/report")
+    command.add_argument("--html", metavar="DIR", help="place of the report; default: WORKSPACE/report")
     command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
     command.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something differs")
     command.add_argument(
@@ -93,11 +99,11 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
             parser.error(f"there is no config file {config}; allowed: {', '.join(CONFIGS)} or the path of a YAML file")
         config = str(Path(config).resolve())
         _greet(arguments.projects[0], config)
-    workspace = arguments.workspace or Path(os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace")
-    workspace = workspace.expanduser().resolve()
+    chosen = arguments.workspace or os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace"
+    workspace = disk.local_path(chosen, "workspace").resolve()
     if arguments.keep:
-        os.environ["COURSE_KEEP"] = str(arguments.keep.expanduser().resolve())
-    reports = (arguments.html or workspace / "report").expanduser().resolve()
+        os.environ["COURSE_KEEP"] = str(disk.local_path(arguments.keep, "--keep").resolve())
+    reports = disk.local_path(arguments.html or workspace / "report", "--html").resolve()
     jobs = arguments.jobs or (2 if config == "mini" and runtime.cpu_count() > 1 else 1)
     options = {"until": arguments.until, "save": arguments.save, "jobs": min(jobs, len(projects))}
     return run(projects, config, workspace, reports, **options)

@@ -4,6 +4,7 @@ Worker processes import this module, so it must never pull in TensorFlow or Kera
 """
 
 import codecs
+import errno
 import os
 import re
 import zipfile
@@ -299,6 +300,8 @@ def _look_at(root: Path, path: Path, wanted: Collection[str]) -> tuple[str, str]
     try:
         kind = sniff(root / path)
     except OSError as error:
+        if error.errno == errno.EIO:  # the disk's fault, not the file's
+            raise
         return "", f"cannot be read: {error.strerror or error}"
     if kind in wanted:
         return kind, ""

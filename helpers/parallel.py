@@ -3,6 +3,8 @@
 Worker processes import this module, so it must never pull in TensorFlow or Keras.
 """
 
+import errno
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 
@@ -10,6 +12,12 @@ import joblib
 import pandas as pd
 
 from helpers import runtime
+from helpers.workspace import disk
+
+FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)  # a disk's
+# Of the errors of a system these are an item's own: it is gone, or its name is impossible.
+OWN = (errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ, errno.EINVAL)
+DISK = rf"(?:OSError|PermissionError)(?!: \[Errno (?:{'|'.join(map(str, OWN))})\])"
 
 
 def parallel(
@@ -58,11 +66,14 @@ def stop_at_disk_errors(table: pd.DataFrame, what: str) -> None:
         what: the items, for the message.
 
     Raises:
-        OSError: the disk was full or read-only for some items.
+        OSError: the disk was full, read-only or broken for some items.
     """
-    disk = table.loc[table["error"].str.startswith(("OSError", "PermissionError")), "error"]
-    if len(disk):
-        raise OSError(f"{len(disk)} {what} could not be written, call again once this is mended: {disk.iloc[0]}")
+    errors = table.loc[table["error"].str.match(DISK), "error"]
+    if len(errors):
+        first, number = errors.iloc[0], re.search(r"\[Errno (\d+)\]", errors.iloc[0])
+        code = int(number[1]) if number else errno.EIO
+        way = "" if disk.ANOTHER in first else f"; {disk.REASONS.get(code, disk.ANOTHER)}"
+        raise OSError(code, f"{len(errors)} {what} could not be written, call again once this is mended: {first}{way}")
 
 
 def usable(table: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -133,4 +144,9 @@ def _attempt(function: Callable, index: int, item: object) -> tuple[int, tuple[M
 
 
 def _describe(error: BaseException) -> str:
+    """ "Type: message"; of an error that the disk led to, the disk's."""
+    cause = error
+    while cause is not None and getattr(cause, "errno", None) not in FAULTS:
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    error = cause or error
     return " ".join(f"{type(error).__name__}: {error}".split())

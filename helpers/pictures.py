@@ -1,6 +1,7 @@
 """Picture files. Worker processes import this module, so it must never pull in TensorFlow or Keras."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -39,3 +40,20 @@ def is_noted_turned(path: str | os.PathLike) -> bool:
             return picture.getexif().get(ORIENTATION, 1) != 1
     except (OSError, SyntaxError, ValueError):  # Pillow refuses some files that OpenCV decodes
         return True
+
+
+def encode_picture(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes:
+    """The bytes of a picture file, for a writer of one's own: `cv2.imwrite` says nothing of a full disk.
+
+    Args:
+        image: (H, W, 3) RGB uint8.
+        suffix: ".jpg" or ".png".
+        options: of `cv2.imencode`.
+
+    Raises:
+        ValueError: OpenCV cannot encode it.
+    """
+    done, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise ValueError(f"OpenCV cannot encode a picture of shape {image.shape} as {suffix}")
+    return content.tobytes()

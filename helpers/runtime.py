@@ -59,7 +59,7 @@ def where() -> str:
     if "COLAB_RELEASE_TAG" in os.environ or "COLAB_GPU" in os.environ:
         return "colab"
     with contextlib.suppress(OSError):
-        if "Google Compute Engine" in Path("/sys/class/dmi/id/product_name").read_text():
+        if "Google Compute Engine" in Path("/sys/class/dmi/id/product_name").read_text(encoding="utf-8"):
             return "gcp"
     return "elsewhere"
 
@@ -166,7 +166,7 @@ def memory() -> float:
         found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(ValueError, OSError):
-            found.append(int(Path(path).read_text()))
+            found.append(int(Path(path).read_text(encoding="utf-8")))
     return min(found)
 
 

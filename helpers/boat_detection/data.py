@@ -103,8 +103,8 @@ def prepare_picture(
         scale = max_side / max(image.shape[:2])
         size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    with disk.atomic_path(target) as temporary:
-        cv2.imwrite(str(temporary), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    with disk.atomic_write(target) as file:
+        file.write(pictures.encode_picture(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY]))
     return {"width": image.shape[1], "height": image.shape[0]}
 
 
@@ -118,7 +118,7 @@ def write_label_files(images: Sequence[str], boxes: pd.DataFrame, folder: Path) 
     for name, (_, rows) in zip(images, with_boxes(images, boxes), strict=True):
         text = text_files.label_text(rows, f"{name}.txt")
         for place in FOLDERS:
-            (folder / place / f"{name}.txt").write_text(text, encoding="utf-8")
+            (folder / place / f"{name}.txt").write_text(text, encoding="utf-8", newline="\n")
 
 
 # --- tables ---

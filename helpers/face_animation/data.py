@@ -121,6 +121,7 @@ def count_all(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int) -> pd.
     """A table of clips with frames, decoded and counted, and error where that fails; rows with an error are left as they are."""
     rows = table.index[table["error"] == ""]
     counted = parallel.parallel(partial(_count, root=Path(root)), table.loc[rows, "path"], jobs=jobs, label="counting")
+    parallel.stop_at_disk_errors(counted, "clips")
     counted = counted.reindex(columns=["frames", "error", "note"]).set_axis(rows).fillna({"frames": 0, "note": ""})
     return table.assign(
         frames=counted["frames"].astype(int).reindex(table.index, fill_value=0),

@@ -142,7 +142,7 @@ def extract(
             raise ArchiveError(f"{archive.name}: two members claim {Path(error.filename).name!r}") from error
         if folder.exists():
             folder.rmdir()
-        scratch.rename(folder)
+        disk.replace(scratch, folder)
     return [folder / path for path in paths]
 
 
@@ -413,7 +413,7 @@ def _first_remote(
     notes = folder / f"{file.name}.directory.json"
     expected = file.directory_sha256
     if expected is None and notes.exists():
-        expected = json.loads(notes.read_text())["directory_sha256"]
+        expected = json.loads(notes.read_text(encoding="utf-8"))["directory_sha256"]
     reasons, no_ranges = [], False
     for source in file.sources:
         if not source.url or source.tls == "pinned":
@@ -445,7 +445,7 @@ def _fetch_member(remote: _Remote, folder: Path, member: tuple[zipfile.ZipInfo, 
     if not _is_complete(path, info):
         try:
             remote.patience.insist(partial(remote.copy, info, part))
-            part.replace(path)
+            disk.replace(part, path)
         except (downloads.SourceFailed, remotezip.RangeNotSupported) as failure:
             error = str(failure)
         finally:

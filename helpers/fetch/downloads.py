@@ -229,7 +229,7 @@ class Download:
         """
         with Session(patience.timeout) as session:
             patience.insist(partial(self._attempt, session), self.size)
-        self.path.replace(self.target)
+        disk.replace(self.path, self.target)
         self._discard()
 
     def size(self) -> int:
@@ -263,7 +263,7 @@ class Download:
     def _notes(self) -> dict[str, Any] | None:
         """What is known of the bytes here, or None where they cannot be continued."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            notes = json.loads(self.notes_path.read_text())
+            notes = json.loads(self.notes_path.read_text(encoding="utf-8"))
             if notes["url"] == self.url and notes["validator"] and 0 < self.size() <= notes["total"]:
                 return notes
         return None

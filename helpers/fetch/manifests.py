@@ -248,7 +248,7 @@ def _through(write: Callable[[Path], object], file: File, target: Path) -> None:
     try:
         write(temporary)
         file.check(temporary)
-        temporary.replace(target)
+        disk.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 

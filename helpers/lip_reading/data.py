@@ -137,13 +137,22 @@ def load_clips(
         raise ValueError("names: received none; allowed: at least one clip of the cache")
     first = read_clip(folder, names[0])["frames"]
     shape = (len(names), length, *first.shape[1:])
-    clips = np.empty(shape, np.uint8) if out is None else np.lib.format.open_memmap(out, "w+", np.uint8, shape)
+    clips = np.empty(shape, np.uint8) if out is None else _open_map(out, shape)
     for place, name in enumerate(names):
         clip = read_clip(folder, name)
         if clip["frames"].shape[1:] != first.shape[1:]:
             raise ValueError(f"{name} holds frames of {clip['frames'].shape[1:]}, {names[0]} of {first.shape[1:]}")
         picked = pick_frames(len(clip["frames"]), length, fps=float(clip["fps"]), mode=mode, times=clip["times"])
         clips[place] = clip["frames"][picked]
+    return clips
+
+
+def _open_map(path: str | os.PathLike, shape: tuple[int, ...]) -> np.memmap:
+    """A new `.npy` file in memory, with its place on the disk: without, a full disk would end the process while it is filled."""
+    clips = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+    if hasattr(os, "posix_fallocate"):
+        with Path(path).open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, Path(path).stat().st_size)
     return clips
 
 

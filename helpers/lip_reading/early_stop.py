@@ -54,7 +54,7 @@ class EarlyStop(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if self.values is None or len(self.values) != epoch:  # the start of a call of `fit`
             log = self.run_dir / "log.jsonl"
-            lines = log.read_text().splitlines() if log.exists() else []
+            lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
             rows = {row["epoch"]: row.get(self.monitor) for row in map(json.loads, lines)}
             self.values = [math.nan if rows.get(e) is None else rows[e] for e in range(1, epoch + 1)]
             for number, path in best_files(self.run_dir).items() if self.first else ():

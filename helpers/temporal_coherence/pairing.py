@@ -1,6 +1,5 @@
 """Pairs of frames out of clips: the window that finds them, the frames cut and written, a table of all clips' pairs."""
 
-import errno
 import itertools
 import json
 import os
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import video
+from helpers.pictures import encode_picture
 from helpers.workspace import disk
 
 PAIR_COLUMNS = [
@@ -70,9 +70,9 @@ def cut_pairs(
             k += 1
         temporary.chmod(0o755)
         try:
-            temporary.replace(out_dir)
-        except OSError as error:  # another process was faster, with the same frames
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            disk.replace(temporary, out_dir)
+        except OSError:
+            if not out_dir.is_dir():  # else another process was faster, with the same frames
                 raise
     return (k, decoded, header["frames"]), video.Timing.of(header).note
 
@@ -92,10 +92,7 @@ def pair_columns(
 
 
 def _write_frame(path: Path, frame: np.ndarray, quality: int) -> None:
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise ValueError(f"{path.name}: OpenCV cannot encode a frame of shape {frame.shape} as JPEG")
-    path.write_bytes(data)  # unlike cv2.imwrite, tells of a full disk
+    path.write_bytes(encode_picture(frame, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]))
 
 
 def preprocess_clip(row: dict, root: Path, folder: Path, options: dict) -> dict:

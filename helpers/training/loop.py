@@ -370,7 +370,7 @@ def _loss_first(logs: Mapping[str, float]) -> dict[str, float]:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
 

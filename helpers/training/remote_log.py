@@ -164,7 +164,7 @@ class RemoteLog:
         if rows.exists():
             self._lines = rows.read_bytes().count(b"\n")
         if cursor.exists():
-            state = json.loads(cursor.read_text())
+            state = json.loads(cursor.read_text(encoding="utf-8"))
             self._cursor = state["sent"] if state["sent"] <= self._lines else 0
             self._columns = state["columns"]
             if "files" in self._sinks:

@@ -147,7 +147,12 @@ def _decoded(container: "av.container.InputContainer") -> Iterator["av.VideoFram
             return
         except av.error.InvalidDataError:
             torn = True
-        except (av.error.FFmpegError, NotImplementedError):  # no decoder for it, or the file ends inside a block
+        except (
+            av.error.FFmpegError,
+            NotImplementedError,
+        ) as error:  # no decoder for it, or the file ends inside a block
+            if isinstance(error, OSError):
+                _read_through(container.name)
             return
 
 
@@ -233,12 +238,20 @@ def _open(path: str | os.PathLike) -> "av.container.InputContainer":
     try:
         # FFmpeg takes what stands before a colon in a relative name for a protocol.
         return av.open(str(path.absolute()), metadata_errors="replace")
-    except av.error.FFmpegError as error:
-        raise ValueError(_no_video(path)) from error
+    except av.error.FFmpegError:
+        raise ValueError(
+            _no_video(path)
+        ) from None  # its own words say less, or that the disk fails where the file just ends
+
+
+def _read_through(path: str | os.PathLike) -> int:
+    """Bytes of a file, all read: FFmpeg takes a disk that fails for the end of the file, here it is an OSError."""
+    with Path(path).open("rb") as file:
+        return sum(map(len, iter(lambda: file.read(1 << 20), b"")))
 
 
 def _no_video(path: str | os.PathLike) -> str:
-    size, kind = Path(path).stat().st_size, intake.describe(path)
+    size, kind = _read_through(path), intake.describe(path)
     why = f"it is {kind}; expected a video"
     if kind in ("", f"a {intake.VIDEO}"):
         why = "it is no video, is cut off, or its codec is unknown to this FFmpeg; download it again, or convert it with ffmpeg"

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import errno
 import html
 import io
 import os
@@ -19,6 +20,7 @@ import numpy as np
 
 from helpers import runtime
 from helpers.video.reading import count_frames
+from helpers.workspace import disk
 
 CODECS = {".avi": ("XVID", "MJPG"), ".mp4": ("mp4v",), ".webm": ("VP80",)}  # the first that opens is taken
 _OPENING = threading.Lock()  # two threads that silence at once could leave it silent for good
@@ -59,7 +61,7 @@ def write_video(
         _check_written(temporary, count, path)
         if suffix == ".webm":
             temporary.write_bytes(_without_random_ids(temporary.read_bytes()))
-        temporary.replace(path)
+        disk.replace(temporary, path)
     return count
 
 
@@ -207,8 +209,9 @@ def _check_written(path: Path, count: int, target: Path) -> None:
         decoded = 0
     if decoded != count:
         raise OSError(
+            errno.EIO,
             f"{count} frames were written to {str(target)!r} and {decoded} read back, so it was not kept: "
-            f"is the disk of {str(target.parent)!r} full?"
+            f"is the disk of {str(target.parent)!r} full?",
         )
 
 

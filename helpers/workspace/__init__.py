@@ -34,10 +34,18 @@ class Workspace:
         root: folder on a fast local disk.
         kept: folder that outlives the machine (Google Drive), which gets every finished step as one packed file, and a training
             under way every ten minutes; a new machine goes on from there.
+
+    Raises:
+        ValueError: one of them is an address, such as gs://bucket/runs; nothing is read or written there yet.
     """
 
     root: Path
     kept: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, path in (("workspace", self.root), ("the folder to keep", self.kept)):
+            if path is not None:
+                disk.local_path(path, name)
 
     @property
     def downloads(self) -> Path:
@@ -47,7 +55,7 @@ class Workspace:
 
 def as_workspace(workspace: Workspace | str | os.PathLike) -> Workspace:
     """Take a `Workspace` or the path of its root."""
-    return workspace if isinstance(workspace, Workspace) else Workspace(Path(workspace))
+    return workspace if isinstance(workspace, Workspace) else Workspace(disk.local_path(workspace, "workspace"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +162,7 @@ class Step:
             }
             disk.write_json(partial / MARKER, marker)
             (partial / BEGUN).unlink()
-            partial.replace(folder)
+            disk.replace(partial, folder)
         if pack and packs.save(folder, pack):
             for slot in packs.slots(pack):
                 packs.empty(slot)
@@ -268,7 +276,7 @@ def fingerprint_local(
     """
     if config.source not in sources:
         return None
-    root = Path(getattr(config, key)).expanduser()
+    root = disk.local_path(getattr(config, key), key)
     if not root.is_dir():
         raise FileNotFoundError(f"{key}: no folder {root}; expected {expected}")
     found = []
@@ -363,11 +371,12 @@ def open_workspace(*, drive: bool = False) -> Workspace:
 
     What outlives the machine goes to Drive, if asked, else to the folder that COURSE_KEEP names.
     """
-    root = Path(os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace").expanduser().resolve()
+    chosen = os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace"
+    root = disk.local_path(chosen, "COURSE_WORKSPACE").resolve()
     mounted = runtime.mount_drive(drive)
     kept = mounted / "learning-from-video" if mounted else None
     if kept is None and os.environ.get("COURSE_KEEP"):
-        kept = Path(os.environ["COURSE_KEEP"]).expanduser().resolve()
+        kept = disk.local_path(os.environ["COURSE_KEEP"], "COURSE_KEEP").resolve()
     if kept:
         packs.copy_small(kept / "downloads", root / "downloads")
     return Workspace(root, kept)

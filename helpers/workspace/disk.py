@@ -1,32 +1,88 @@
-"""Files that are whole or not there: atomic writes, tables, locks, and errors that name the folder."""
+"""Files that are whole or not there: atomic writes, tables, locks, and errors that name the folder.
+
+All of it holds on Windows too: there a file must be open for writing to be flushed to the disk, nothing that is open elsewhere can
+be replaced or removed, and text files get other ends of lines unless told.
+"""
 
 import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import filelock
 
+ADDRESS = re.compile(
+    r"[A-Za-z][\w+.-]+:/"
+)  # gs://, s3://, http://, also after `Path` took one slash away; C:/ is a drive
+WAITS = (0.05, 0.1, 0.2, 0.4)  # seconds
+ANOTHER = "choose another workspace (COURSE_WORKSPACE)"
+REASONS = {
+    errno.ENOSPC: f"the disk is full: free some space or {ANOTHER}",
+    errno.EDQUOT: f"the quota is used up: free some space or {ANOTHER}",
+    errno.EFBIG: f"the disk or a limit of this process takes no file that large: {ANOTHER}",
+    errno.EROFS: f"the folder is read-only: {ANOTHER}",
+    errno.EACCES: f"no permission to write there: {ANOTHER}",
+    errno.EPERM: f"no permission to write there: {ANOTHER}",
+    errno.EIO: f"the disk fails: call again, or {ANOTHER}",
+    errno.ENOTDIR: f"a file is in the way: remove it or {ANOTHER}",
+    errno.EEXIST: f"a file is in the way: remove it or {ANOTHER}",
+    errno.ENAMETOOLONG: f"the path is too long for this disk: {ANOTHER}",
+}
+
+
+def local_path(value: str | os.PathLike, what: str) -> Path:
+    """A path of this machine, `~` resolved.
+
+    Args:
+        value: the path.
+        what: the setting that names it, for the error.
+
+    Raises:
+        ValueError: an address such as gs://bucket/runs, or bytes that are no text.
+    """
+    text = os.fspath(value)
+    if ADDRESS.match(text):
+        raise ValueError(
+            f"{what}: received {text!r}; allowed: a folder of this machine, since buckets and other addresses are not read or "
+            "written yet: mount it, or copy it here, and name that folder"
+        )
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError(
+            f"{what}: received {text!r}, whose name holds bytes that are no UTF-8, which video libraries cannot open; "
+            "allowed: a folder with another name"
+        )
+    return Path(text).expanduser()
+
 
 @contextlib.contextmanager
 def explain_disk_errors(path: Path) -> Iterator[None]:
     """Turn the errors of a full or read-only disk into one OSError that names the folder and the way out."""
-    reasons = {
-        errno.ENOSPC: "the disk is full: free some space or choose another workspace (COURSE_WORKSPACE)",
-        errno.EDQUOT: "the quota is used up: free some space or choose another workspace (COURSE_WORKSPACE)",
-        errno.EROFS: "the folder is read-only: choose another workspace (COURSE_WORKSPACE)",
-        errno.EACCES: "no permission to write there: choose another workspace (COURSE_WORKSPACE)",
-    }
     try:
         yield
     except OSError as error:
-        if error.errno not in reasons or "COURSE_WORKSPACE" in str(error):  # not a disk's fault, or explained already
+        elsewhere = error.filename and not Path(os.fsdecode(error.filename)).absolute().is_relative_to(
+            path.parent.absolute()
+        )
+        if error.errno not in REASONS or elsewhere or "COURSE_WORKSPACE" in str(error):  # the last: explained already
             raise
-        raise OSError(error.errno, f"cannot write {path.name} in {path.parent}: {reasons[error.errno]}") from error
+        raise OSError(error.errno, f"cannot write {path.name} in {path.parent}: {REASONS[error.errno]}") from error
+
+
+def replace(source: Path, target: str | os.PathLike) -> None:
+    """`source.replace(target)`, tried for a second where Windows refuses because another program has a file open."""
+    for wait in WAITS:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            time.sleep(wait)
+    source.replace(target)
 
 
 @contextlib.contextmanager
@@ -38,17 +94,28 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}-", suffix="".join(path.suffixes), dir=path.parent)
+        suffix = "".join(path.suffixes)[-20:]  # both short, for a name has 255 bytes, four of which may be one letter
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:20]}-", suffix=suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
+            _flush(temporary, path)
+            replace(temporary, path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # open elsewhere; the error that led here counts
+                temporary.unlink(missing_ok=True)
+
+
+def _flush(temporary: Path, path: Path) -> None:
+    """Bring a written file to the disk, with the modes of a plain one."""
+    if not temporary.is_file():  # some writers remove what they could not finish, and say nothing
+        text = f"nothing was written for {path.name} in {path.parent}: is the disk full? Free some space or {ANOTHER}"
+        raise OSError(errno.EIO, text)
+    with temporary.open("r+b") as file:
+        os.fsync(file.fileno())
+    with contextlib.suppress(PermissionError):  # a FAT disk has no modes
+        temporary.chmod(0o644)
 
 
 @contextlib.contextmanager
@@ -58,7 +125,8 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
     Raises:
         OSError: the disk is full or read-only; what stood at `path` is left as it was.
     """
-    with atomic_path(path) as temporary, temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+    options = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    with atomic_path(path) as temporary, temporary.open(mode, **options) as file:
         yield file
         file.flush()
 

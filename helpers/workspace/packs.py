@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from helpers.workspace import disk
+
 EVERY = 600.0  # seconds between two packs of a training under way
 SPARE = 100_000_000  # bytes that stay free
 SMALL = 300_000_000  # bytes of a download that is worth keeping
@@ -42,12 +44,14 @@ def save(folder: Path, pack: Path, number: int = 0) -> bool:
                 flush=True,
             )
             return False
-        _note(pack).write_text("")
+        _note(pack).write_bytes(b"")
         with pack.open("wb") as file:
             writer = _Counted(file)
             with tarfile.open(fileobj=writer, mode="w|") as tar:
                 tar.add(folder, arcname=".")
-        _note(pack).write_text(json.dumps({"bytes": writer.count, "sha256": writer.sha256, "number": number}))
+        _note(pack).write_text(
+            json.dumps({"bytes": writer.count, "sha256": writer.sha256, "number": number}), encoding="utf-8"
+        )
     except OSError as error:
         print(f"{folder.name} is not kept at {pack.parent}: {error}", flush=True)
         return False
@@ -73,9 +77,9 @@ def restore(pack: Path, folder: Path) -> bool:
         except (tarfile.TarError, EOFError) as error:
             print(f"{pack.name} at {pack.parent} is damaged and not used: {error}", flush=True)
             with contextlib.suppress(OSError):
-                _note(pack).write_text("")  # else whoever asks next would read all of it again
+                _note(pack).write_bytes(b"")  # else whoever asks next would read all of it again
             return False
-        (Path(temporary) / "whole").replace(folder)
+        disk.replace(Path(temporary) / "whole", folder)
     print(f"{folder.name} comes from {pack.parent}", flush=True)
     return True
 
@@ -83,7 +87,7 @@ def restore(pack: Path, folder: Path) -> bool:
 def read_note(pack: Path) -> dict | None:
     """What was noted of a finished pack, None where there is none."""
     with contextlib.suppress(OSError, ValueError):
-        note = json.loads(_note(pack).read_text())
+        note = json.loads(_note(pack).read_text(encoding="utf-8"))
         if pack.is_file() and {"bytes", "sha256", "number"} <= note.keys():
             return note
     return None

@@ -130,6 +130,6 @@ def _store(content: bytes, path: Path) -> None:
     try:
         with disk.explain_disk_errors(path):
             part.write_bytes(content)
-            part.replace(path)
+            disk.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

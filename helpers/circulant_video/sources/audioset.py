@@ -57,7 +57,7 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
         ) from error
     if not scratch.is_dir():
         raise archives.ArchiveError(f"{archive.name} has no records in {', '.join(FOLDERS)}: is it AudioSet's?")
-    scratch.rename(folder)
+    disk.replace(scratch, folder)
 
 
 def make_classes(path: Path) -> None:

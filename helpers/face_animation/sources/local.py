@@ -12,6 +12,7 @@ from PIL import Image
 
 from helpers import parallel, video
 from helpers.face_animation import data
+from helpers.workspace import disk
 
 Cut = Callable[[np.ndarray], np.ndarray]
 
@@ -27,7 +28,7 @@ def write_folder(path: str | os.PathLike, frames: Iterable[np.ndarray]) -> int:
         for frame in frames:
             Image.fromarray(frame).save(half / f"{count:07d}.png", compress_level=1)
             count += 1
-        half.replace(path)
+        disk.replace(half, path)
     return count
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from helpers import intake, parallel, video
 from helpers.face_animation import data
 from helpers.face_animation.sources import local
+from helpers.pictures import encode_picture
 from helpers.workspace import disk
 
 METADATA = "vox-metadata.csv"
@@ -178,15 +178,14 @@ def _write(path: Path, frame: np.ndarray, row: dict, size: tuple[int, int]) -> N
     reference = (row["height"], row["width"])
     left, top, right, bottom = scale_box([row[side] for side in BOX], reference, frame.shape[:2])
     face = data.resize(frame[top : max(bottom, top + 1), left : max(right, left + 1)], size)
-    _, content = cv2.imencode(".png", cv2.cvtColor(face, cv2.COLOR_RGB2BGR))
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(content)  # unlike cv2.imwrite, tells of a full disk
+    path.write_bytes(encode_picture(face, ".png"))
 
 
 def _finish(frames: Path, target: Path, rate: float, form: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if form == "png":
-        frames.replace(target)
+        disk.replace(frames, target)
     else:
         video.write_video(target, data.stream(frames), rate)
         shutil.rmtree(frames)

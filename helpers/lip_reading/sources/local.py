@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import intake, video
-from helpers.parallel import parallel
+from helpers.parallel import parallel, stop_at_disk_errors
 
 COLUMNS = ("path", "label", "speaker", "split", "frames", "fps", "start", "end")
 LAYOUTS = {  # what each folder between the root and a clip says
@@ -131,6 +131,7 @@ def measure(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int | None = 
         `table` with `frames`, `fps`, `error`, "" or why nothing of the clip decodes, and `note`, "" or what is odd about its times.
     """
     found = parallel(functools.partial(_measure, root=Path(root)), table["path"], jobs=jobs, label="counting frames")
+    stop_at_disk_errors(found, "clips")
     found = found.reindex(columns=["frames", "fps", "error", "note"]).fillna({"note": ""})
     found["error"] = found["error"].str.replace(f"{Path(root)}{os.sep}", "", regex=False)
     return table.assign(**{name: found[name].to_numpy() for name in found})

@@ -7,6 +7,7 @@ import pandas as pd
 
 from helpers.fetch import archives, manifests
 from helpers.temporal_coherence.data import parse_name
+from helpers.workspace import disk
 
 ZIP = "UCF101_videos.zip"
 
@@ -97,8 +98,8 @@ def _place(root: Path, name: str, clips: list[Path]) -> None:
     gathered = root / ".fetching" / f"{name}.whole"
     gathered.mkdir(parents=True, exist_ok=True)
     for clip in clips:
-        clip.replace(gathered / clip.name)
-    gathered.replace(root / name)
+        disk.replace(clip, gathered / clip.name)
+    disk.replace(gathered, root / name)
 
 
 def _unpack_classes(root: Path, classes: list[str], cache: Path, manifest: manifests.Manifest) -> None:

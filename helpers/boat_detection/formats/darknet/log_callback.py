@@ -83,7 +83,7 @@ class TrainLog(keras.callbacks.Callback):
         if rest == 0:
             lines.append(self._iteration_line(iteration))
         if self.writes:
-            with disk.explain_disk_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+            with disk.explain_disk_errors(self.path), self.path.open("a", encoding="utf-8", newline="\n") as file:
                 file.write("".join(line + "\n" for line in lines))
             if rest == 0 and iteration % self.every == 0:
                 self._save("last")

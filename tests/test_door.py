@@ -23,6 +23,7 @@ shell = InteractiveShell.instance(colors="NoColor")
 shell.run_cell(sys.argv[2])
 """
 COLAB = "sys.modules['google.colab'] = types.ModuleType('google.colab')\n"
+NOT_INSTALLED = "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]\n"
 KERNEL = "sys.modules['ipykernel'] = types.ModuleType('ipykernel')\n"
 HIDE = """
 class Hide:
@@ -88,6 +89,34 @@ def test_the_users_keras_json_counts_where_the_environment_says_nothing(tmp_path
     assert run_cell(START, KERAS_HOME=str(tmp_path), KERAS_BACKEND="jax") == ["started"]
 
 
+@pytest.mark.parametrize(("key", "value"), [("image_data_format", "channels_first"), ("floatx", "float64")])
+def test_settings_of_keras_that_the_layers_cannot_follow(tmp_path, key, value):
+    (tmp_path / "keras.json").write_text(json.dumps({key: value}))
+    lines = run_cell(START, KERAS_HOME=str(tmp_path))
+    assert len(lines) == 1 and f"keras.json says {key} {value!r}, the course needs {door.PLAIN[key]!r}" in lines[0], (
+        lines
+    )
+
+
+INSTALLED = f"{NOT_INSTALLED}sys.path.append({str(ROOT)!r})\n"  # what an editable installation comes to
+NO_HOME = "import os; del os.environ['HOME']; os.path.expanduser = lambda path: path\n"  # and in no list of users
+
+
+@pytest.mark.parametrize(("folder", "before"), [("/", ""), (None, NO_HOME)])
+def test_a_kernel_anywhere_finds_the_installed_course(tmp_path, folder, before):
+    lines = run_cell(
+        notebooks.setup_cell(URL) + "\nprint(runtime.repo_root())", INSTALLED + before, cwd=folder or tmp_path
+    )
+    assert lines[-1] == str(ROOT), lines
+
+
+def test_a_foreign_package_of_the_same_name_is_not_taken(tmp_path):
+    (tmp_path / "helpers").mkdir()
+    (tmp_path / "helpers" / "__init__.py").write_text("")
+    lines = run_cell(notebooks.setup_cell(URL), NOT_INSTALLED, cwd=tmp_path)
+    assert lines[-1].startswith("FileNotFoundError: the course is not here: ")
+
+
 def test_a_script_on_jax_needs_no_more_than_keras_and_jax():
     assert run_cell(START, hide("tensorflow", "av", "gdown", "cv2"), KERAS_BACKEND="jax") == ["started"]
 
@@ -101,6 +130,9 @@ def test_an_old_python_itself_reads_as_far_as_the_door(version):
     done = subprocess.run([python, "-c", START], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert f"the course needs Python 3.11 to 3.13, this is {version}" in done.stderr.splitlines()[-1]
     assert "pip install -r requirements.txt" in done.stderr.splitlines()[-1]
+    done = subprocess.run([python, "-m", "helpers", "run"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and line.startswith(f"error: the course needs Python 3.11 to 3.13, this is {version}")
 
 
 def test_the_door_asks_for_what_requirements_name():
@@ -119,10 +151,10 @@ def test_the_door_asks_for_what_requirements_name():
 URL = "https://github.com/someone/a-course"
 LOST = {  # address, whether git is there, machine -> the last line
     "the placeholder": ("https://github.com/OWNER/a-course", True, COLAB, "again; first put its GitHub account in place of OWNER"),
-    "the placeholder elsewhere": ("https://github.com/OWNER/a-course", True, "", "in place of OWNER"),
+    "the placeholder elsewhere": ("https://github.com/OWNER/a-course", True, NOT_INSTALLED, "in place of OWNER"),
     "unreachable": ("file:///nowhere/a-course", True, COLAB, "see that file:///nowhere/a-course opens in a browser, then run this"),
     "no git": (URL, False, COLAB, "install git, then run this cell again"),
-    "elsewhere": (URL, True, "", f"open the notebook inside a clone of it: git clone {URL}"),
+    "elsewhere": (URL, True, NOT_INSTALLED, f"open the notebook inside a clone of it: git clone {URL}"),
 }  # fmt: skip
 
 

@@ -269,7 +269,7 @@ print(runtime.__file__)
 
 def run_setup(source, *, cwd, colab):
     (cwd / "setup_cell.py").write_text(source)
-    command = [sys.executable, "-I", "-c", DRIVER, "setup_cell.py", "colab" if colab else "elsewhere"]
+    command = [sys.executable, "-I", "-S", "-c", DRIVER, "setup_cell.py", "colab" if colab else "elsewhere"]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
 
 

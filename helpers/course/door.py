@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax")
+PLAIN = {"image_data_format": "channels_last", "floatx": "float32"}  # what all layers and losses rely on
 # What notebooks import beside Keras and its backend: what Colab has, and what the setup cell adds there.
 COLABS = (
     "cv2",
@@ -39,14 +40,22 @@ class NotReadyError(RuntimeError):
         return [f"{type(self).__name__}: {self}"]
 
 
+def _keras_json() -> Path:
+    """Where Keras looks for the user's settings."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "keras.json"
+
+
+def _settings() -> dict:
+    """The user's keras.json, empty where there is none that can be read: Keras takes its own defaults then."""
+    try:
+        return dict(json.loads(_keras_json().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RuntimeError):  # the last: no home
+        return {}
+
+
 def backend() -> str:
     """The backend that Keras will take: KERAS_BACKEND, else what the user's keras.json says, else TensorFlow."""
-    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    try:
-        configured = json.loads((folder / "keras.json").read_text()).get("backend")
-    except (OSError, ValueError, AttributeError):
-        configured = None
-    return os.environ.get("KERAS_BACKEND") or configured or "tensorflow"
+    return os.environ.get("KERAS_BACKEND") or _settings().get("backend") or "tensorflow"
 
 
 def check(*, colab: bool) -> None:
@@ -68,6 +77,12 @@ def check(*, colab: bool) -> None:
             "KERAS_BACKEND=tensorflow in the environment, or os.environ['KERAS_BACKEND'] = 'tensorflow' in a first cell, "
             "and restart the kernel"
         )
+    for key, needed in PLAIN.items():
+        if (received := _settings().get(key, needed)) != needed:
+            raise NotReadyError(
+                f"{_keras_json()} says {key} {received!r}, the course needs {needed!r}: change that line, or set KERAS_HOME to an "
+                "empty folder, and restart the kernel"
+            )
     bare = chosen == "jax" and "ipykernel" not in sys.modules
     needed = ("numpy", "keras", "jax") if bare else ("keras", chosen, *COLABS, *ADDED)
     missing = [name for name in needed if not _installed(name)]

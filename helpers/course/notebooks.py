@@ -31,6 +31,7 @@ SETUP = """\
 # @title Setup: find the course (in Colab: fetch it first)
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 url = "{url}"
@@ -39,9 +40,9 @@ if "google.colab" in sys.modules and not Path(name).exists():
     done = subprocess.call(f"pip install -q --no-deps remotezip rarfile av; git clone -q --depth 1 {{url}}", shell=True)
     way = f"{{'install git' if done == 127 else f'see that {{url}} opens in a browser'}}, then run this cell again"
 root = next((p for p in [here / name, here, *here.parents] if (p / "helpers" / "runtime.py").is_file()), None)
-if root is None:
+if root is None and ("google.colab" in sys.modules or not (find_spec("helpers") and find_spec("helpers.runtime"))):
     raise FileNotFoundError(f"the course is not here: {{way}}{note}")
-sys.path.insert(0, str(root))
+sys.path.insert(0, str(root or here))  # no root: it is installed, and found without
 
 from helpers import runtime
 

@@ -161,6 +161,18 @@ def test_a_killed_step_goes_on_where_it_was(tmp_path, calls):
     assert not list(tmp_path.rglob("*.partial"))
 
 
+def test_what_killed_writers_had_begun_is_in_no_finished_step(tmp_path):
+    partial = preprocess.folder(Config(), tmp_path)
+    partial = partial.with_name(partial.name + ".partial")
+    (partial / "frames" / ".clip-x7").mkdir(parents=True)
+    for name in (".clips-a1.csv", "frames/.clip-x7/1.jpg", "frames/2.jpg"):
+        (partial / name).touch()
+    build_dataset(Config(), tmp_path)
+    folder = preprocess(Config(), tmp_path).folder
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert found == {"frames", "frames/2.jpg", "item0", "step.json"}
+
+
 def test_ensure_makes_what_is_missing_and_a_step_alone_names_the_notebook(tmp_path, calls, capsys):
     first = workspace.ensure(STEPS, "preprocess", Config(), tmp_path)
     line = capsys.readouterr().out

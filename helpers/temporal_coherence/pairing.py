@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -120,15 +119,6 @@ def preprocess_clip(row: dict, root: Path, folder: Path, options: dict) -> dict:
 def frames_name(name: str) -> str:
     """Where a clip's frames go, below the step's folder; holiday.avi and holiday.mp4 of one class stay apart."""
     return "frames/" + name.removesuffix(".avi")
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed workers had begun to write."""
-    for path in list((Path(folder) / "frames").glob("*/.*")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def count_bytes(folder: Path, name: str) -> int:

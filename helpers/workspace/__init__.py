@@ -160,6 +160,7 @@ class Step:
                 "made": f"{datetime.now(UTC).isoformat(timespec='seconds')} {secrets.token_hex(4)}",
                 "seconds": round(time.time() - began, 1),
             }
+            disk.remove_leftovers(partial)
             disk.write_json(partial / MARKER, marker)
             (partial / BEGUN).unlink()
             disk.replace(partial, folder)

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -129,6 +130,16 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
     with atomic_path(path) as temporary, temporary.open(mode, **options) as file:
         yield file
         file.flush()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers had begun anywhere below a folder: temporary names, of files and folders, begin with a dot."""
+    for place, folders, names in os.walk(folder):
+        for name in [name for name in names if name.startswith(".")]:
+            Path(place, name).unlink(missing_ok=True)
+        for name in [name for name in folders if name.startswith(".")]:
+            folders.remove(name)
+            shutil.rmtree(Path(place, name), ignore_errors=True)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -80,7 +80,8 @@ class Case:
 
     def run(self, place: Path, until: str) -> None:
         """The steps up to `until`; in a fork."""
-        runtime.quiet_start()
+        if until in STEPS[3:]:  # the others use no Keras
+            runtime.quiet_start()
         if self.config.source == "mini":
             drawing = importlib.import_module(f"helpers.{self.project}.mini.dataset")
             genuine, fewer = drawing.make_dataset, FEWER[self.project]
@@ -152,7 +153,7 @@ def contents(result: StepResult) -> dict[str, object]:
             found[name] = weights(path)
         elif path.name == "speed.csv":  # nothing but times
             found[name] = pd.read_csv(path).columns.tolist()
-        elif path.suffix == ".csv":
+        elif path.suffix == ".csv" and path.stat().st_size:
             found[name] = pd.read_csv(path, dtype=str).drop(columns=list(TIMES), errors="ignore").to_csv()
         elif path.suffix != ".jsonl":  # log.jsonl says what log.csv says
             found[name] = CLOCK.sub(b"", path.read_bytes())
@@ -237,7 +238,8 @@ def main() -> None:
     for project in options.projects:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             generator = random.Random(f"{options.seed} {project}")
-            for case in cases(project, Path(folder) / "data"):
+            last = max(map(STEPS.index, options.steps))
+            for case in cases(project, Path(folder) / "data")[: last + 1]:
                 bad += kill_often(case, Path(folder), options.moments if case.step in options.steps else 0, generator)[
                     1
                 ]

@@ -22,7 +22,7 @@ class CirculantVideoConfig(BaseConfig):
     shard_of: int = option(1000, low=1, help="source youtube8m: into how many parts")
     mirror: str = option("us", choices=("us", "eu", "asia"), help="source youtube8m: which server")
     keep_records: bool = option(
-        True, help="false: each file of youtube8m is fetched, converted and removed: half the disk"
+        True, help="source youtube8m: false converts, halves the disk"
     )
 
     feature_names: tuple[str, ...] = option(("rgb", "audio"), help="feature lists of a record")

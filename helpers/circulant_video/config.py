@@ -21,9 +21,7 @@ class CirculantVideoConfig(BaseConfig):
     shard_part: int = option(1, low=1, help="source youtube8m: which part of the shards")
     shard_of: int = option(1000, low=1, help="source youtube8m: into how many parts")
     mirror: str = option("us", choices=("us", "eu", "asia"), help="source youtube8m: which server")
-    keep_records: bool = option(
-        True, help="source youtube8m: false converts, halves the disk"
-    )
+    keep_records: bool = option(True, help="source youtube8m: false converts, halves the disk")
 
     feature_names: tuple[str, ...] = option(("rgb", "audio"), help="feature lists of a record")
     feature_sizes: tuple[int, ...] = option((1024, 128), low=1, help="bytes of one frame, per feature")

@@ -17,6 +17,9 @@ from PIL import Image
 from helpers import intake
 from helpers.video.timing import Timing
 
+# Titles that are not UTF-8 are no reason to refuse a film; PyAV 19 needs not be told so.
+_TAGS = {"metadata_errors": "replace"} if "metadata_errors" in (av.open.__doc__ or "") else {}
+
 
 def read_frames(
     path: str | os.PathLike, step: int = 1, size: int | Sequence[int] | None = None
@@ -237,7 +240,7 @@ def _open(path: str | os.PathLike) -> "av.container.InputContainer":
         raise ValueError(f"{str(path)!r} is a picture, expected a video: read it with pictures.read_picture")
     try:
         # FFmpeg takes what stands before a colon in a relative name for a protocol.
-        return av.open(str(path.absolute()), metadata_errors="replace")
+        return av.open(str(path.absolute()), **_TAGS)
     except av.error.FFmpegError:
         raise ValueError(
             _no_video(path)

@@ -78,7 +78,7 @@ def _kind(head: bytes, size: int) -> str:
 def _container(head: bytes, _: int) -> str | None:
     """Kinds that need more than the first bytes: RIFF, ISO media (MP4, AVIF, HEIC), BMP, MPEG transport stream, PNM."""
     if head[:4] == b"RIFF":
-        moving = head[8:12] == b"AVI " or (head[8:16] == b"WEBPVP8X" and bool(head[20] & 2))
+        moving = head[8:12] == b"AVI " or (head[8:16] == b"WEBPVP8X" and bool(ord(head[20:21] or b"\0") & 2))
         return VIDEO if moving else PICTURE if head[8:12] == b"WEBP" else "RIFF file"
     if head[4:8] == b"ftyp":
         return PICTURE if head[8:12] in (b"avif", b"heic", b"heix", b"mif1", b"msf1") else VIDEO

@@ -384,7 +384,7 @@ def _strays(root: Path, path: Path) -> str | None:
 def _kind(problem: str) -> tuple:
     """Findings with the same last line of ours and the same type are one kind."""
     places = re.findall(r'File ".*?(helpers/.*?)", line (\d+)', problem)
-    return problem.split(":")[0][:40], places[-1:], problem.strip().splitlines()[-1].split(":")[0][:60]
+    return problem.split(":")[0][:40], *places[-1:], problem.strip().splitlines()[-1].split(":")[0][:60]
 
 
 def main() -> None:
@@ -394,25 +394,30 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=1e9, help="stop before the next 500 cases after so long")
+    parser.add_argument(
+        "--seconds", type=float, default=1e9, help="begin no other round of 500 cases each after so long"
+    )
     options = parser.parse_args()
     every = targets()
     if unknown := set(options.names) - set(every):
         parser.error(f"no {', '.join(unknown)}; there are: {', '.join(every)}")
-    began = time.monotonic()
-    for name in options.names or every:
-        done, kinds = 0, {}
-        start = time.monotonic()
-        while done < options.count and time.monotonic() - began < options.seconds:
-            some = min(500, options.count - done)
-            for number, problem in run(name, every[name], count=some, seed=options.seed, first=options.first + done):
-                kinds.setdefault(
-                    problem.strip().splitlines()[-1][:150] if len(kinds) < 30 else "more", (number, problem)
-                )
-            done += some
-        print(f"{name}: {done} cases in {time.monotonic() - start:.0f} s, {len(kinds)} kinds of findings", flush=True)
-        for number, problem in kinds.values():
-            print(f"--- {name}, case {number}\n{problem[-1500:]}", flush=True)
+    names = options.names or list(every)
+    began, done, spent = time.monotonic(), dict.fromkeys(names, 0), dict.fromkeys(names, 0.0)
+    kinds: dict[str, dict] = {name: {} for name in names}
+    while time.monotonic() - began < options.seconds and min(done.values()) < options.count:
+        for name in names:  # in turn, so that a run that is stopped has tried all
+            start, some = time.monotonic(), min(500, options.count - done[name])
+            for number, problem in run(
+                name, every[name], count=some, seed=options.seed, first=options.first + done[name]
+            ):
+                kinds[name].setdefault(_kind(problem), (number, problem))
+            done[name] += some
+            spent[name] += time.monotonic() - start
+    for name in names:
+        print(f"{name}: {done[name]} cases in {spent[name]:.0f} s, {len(kinds[name])} kinds of findings")
+        for number, problem in kinds[name].values():
+            print(f"--- {name}, case {number}\n{problem[-1500:]}")
+    print(f"{sum(done.values())} cases in all")
 
 
 CFG = """[net]

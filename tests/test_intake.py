@@ -104,6 +104,11 @@ def test_a_picture_that_moves_is_a_video(tmp_path, kind):
     assert intake.sniff(tmp_path / "a.png") == "video"
 
 
+def test_a_webp_that_ends_in_its_header_is_named(tmp_path):
+    (tmp_path / "a").write_bytes(b"RIFF\x10\0\0\0WEBPVP8X")
+    assert intake.sniff(tmp_path / "a") == "picture"
+
+
 @pytest.mark.parametrize("container", FILMS)
 def test_films_of_ffmpeg(tmp_path, container):
     (tmp_path / "a.jpg").write_bytes(film(container, FILMS[container]))

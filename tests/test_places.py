@@ -14,11 +14,13 @@ from helpers import intake, parallel, runtime, video
 
 runtime.quiet_start()
 
+import keras
 import test_sides
 
 from helpers import workspace
 from helpers.__main__ import main
 from helpers.course.notebooks import PROJECTS
+from helpers.training import checkpoints
 from helpers.workspace import disk
 
 ROOT = runtime.repo_root()
@@ -257,6 +259,41 @@ def test_a_full_disk_while_drawing(project, tmp_path, full):
     full()
     with pytest.raises(OSError, match=r"could not be written, call again"):
         draw(tmp_path / "drawn", **DRAWN[project])
+
+
+def test_numpys_words_for_a_full_disk(tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        with pytest.raises(OSError, match="the disk is full"), disk.atomic_write(tmp_path / "a.npy") as file:
+            np.save(file, np.zeros(9000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_hdf5_would_die_of_is_an_error_before_it_begins(tmp_path):
+    """On a full disk HDF5 fails to close its file, and takes the process along."""
+    path, model = tmp_path / "a.weights.h5", keras.Sequential([keras.Input((300,)), keras.layers.Dense(40)])
+    model.compile("adam", "mse")
+    model.fit(np.zeros((2, 300)), np.zeros((2, 40)), verbose=0)
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    needed = checkpoints.room_for(model)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (needed - 1, before[1]))
+    try:
+        refused = pytest.raises(OSError, match=r"cannot write a\.weights\.h5 in .*COURSE_WORKSPACE")
+        with refused, disk.atomic_path(path, room=needed):
+            raise AssertionError("the writer must not begin")
+        assert not list(tmp_path.iterdir())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with disk.atomic_path(path, room=needed) as temporary:
+        model.save_weights(temporary)
+    assert 4 * 3 * 12_040 < path.stat().st_size <= needed
+    with pytest.raises(OSError, match="the disk is full"), disk.atomic_path(path, room=1 << 60):
+        pass
 
 
 # --- a disk that breaks while it is read ---

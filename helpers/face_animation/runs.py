@@ -16,7 +16,7 @@ from helpers.face_animation.batches import Batches
 from helpers.face_animation.config import FaceAnimationConfig
 from helpers.face_animation.evaluation import visualiser
 from helpers.face_animation.model.animation import AnimationModel, LossWeights
-from helpers.training import remote_log
+from helpers.training import checkpoints, remote_log
 from helpers.workspace import disk
 
 TRAIN = (
@@ -186,7 +186,7 @@ def save_networks(folder: Path, *parts: keras.Model) -> None:
     `checkpoint` set.
     """
     for name, network in zip(PARTS, parts, strict=True):
-        with disk.atomic_path(Path(folder) / f"{name}.weights.h5") as path:
+        with disk.atomic_path(Path(folder) / f"{name}.weights.h5", room=checkpoints.room_for(network)) as path:
             network.save_weights(path)
 
 

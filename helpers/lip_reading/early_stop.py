@@ -88,7 +88,7 @@ class EarlyStop(keras.callbacks.Callback):
             self.model.jax_state_sync()  # within an epoch the JAX trainer keeps the values outside the variables
         name = BEST.format(epoch)
         if self.first:
-            with disk.atomic_path(self.run_dir / name) as path:
+            with disk.atomic_path(self.run_dir / name, room=checkpoints.room_for(self.model)) as path:
                 self.model.save_weights(path)
             self._drop_surpassed()
         else:

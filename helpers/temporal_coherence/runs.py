@@ -13,6 +13,7 @@ from helpers.temporal_coherence import losses, metrics, model
 from helpers.temporal_coherence.batches import Frames, build_batches, watch_pairs
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
 from helpers.temporal_coherence.evaluation import embed
+from helpers.training import checkpoints
 from helpers.workspace import disk
 
 TRAIN = (
@@ -108,6 +109,6 @@ def train_one(
         config=configs.values(config, TRAIN) | {"loss": loss},
         **saving,
     )
-    with disk.atomic_path(folder / loss / "trunk.weights.h5") as temporary:
+    with disk.atomic_path(folder / loss / "trunk.weights.h5", room=checkpoints.room_for(trunk)) as temporary:
         trunk.save_weights(temporary)
     return {"run": loss, "pairs_seen": batches.batch_size * int(log["step"].iloc[-1])} | log.iloc[-1].to_dict()

@@ -9,6 +9,7 @@ When to write is decided in `loop` (`checkpoint_every`, `save_every`).
 import contextlib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +92,7 @@ def save(folder: Path, model: keras.Model, arrays: Arrays, *, info: dict[str, An
         OSError: the disk is full or read-only; the states written before stay.
     """
     path = folder / f"state-{info['step']:09d}.h5"
-    with disk.atomic_path(path) as temporary:
+    with disk.atomic_path(path, room=room_for(model)) as temporary:
         with h5py.File(temporary, "w") as file:
             file.attrs["info"] = json.dumps(info)
             for group, members in variables(model, list(arrays)).items():
@@ -105,6 +106,12 @@ def save(folder: Path, model: keras.Model, arrays: Arrays, *, info: dict[str, An
     for old in later + states(folder)[len(later) + keep :]:
         old.unlink(missing_ok=True)
     return path
+
+
+def room_for(model: keras.Model) -> int:
+    """Bytes that an HDF5 file of a model's variables, and its optimizer's, takes at most."""
+    members = [*model.variables, *getattr(getattr(model, "optimizer", None), "variables", [])]
+    return 100_000 + sum(8_000 + 4 * math.prod(variable.shape) for variable in members)
 
 
 def _digest(data: bytes = b"") -> Any:

@@ -227,7 +227,11 @@ class _Run(keras.callbacks.Callback):
             with contextlib.ExitStack() as stack:
                 # All processes take part: Keras's save_weights hangs when one of several calls it alone.
                 others = stack.enter_context(tempfile.TemporaryDirectory()) if self.index else None
-                target = Path(others) / FINAL if others else stack.enter_context(disk.atomic_path(path))
+                target = (
+                    Path(others) / FINAL
+                    if others
+                    else stack.enter_context(disk.atomic_path(path, room=checkpoints.room_for(self.model)))
+                )
                 self.model.save_weights(target)
                 with h5py.File(target, "a") as file:
                     file.attrs["step"] = self.step

@@ -67,12 +67,12 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        elsewhere = error.filename and not Path(os.fsdecode(error.filename)).absolute().is_relative_to(
-            path.parent.absolute()
-        )
-        if error.errno not in REASONS or elsewhere or "COURSE_WORKSPACE" in str(error):  # the last: explained already
+        code = errno.ENOSPC if " requested and " in str(error) else error.errno  # NumPy's words, without a number
+        place = error.filename and Path(os.fsdecode(error.filename)).absolute()
+        elsewhere = place and not place.is_relative_to(path.parent.absolute())
+        if code not in REASONS or elsewhere or "COURSE_WORKSPACE" in str(error):  # the last: explained already
             raise
-        raise OSError(error.errno, f"cannot write {path.name} in {path.parent}: {REASONS[error.errno]}") from error
+        raise OSError(code, f"cannot write {path.name} in {path.parent}: {REASONS[code]}") from error
 
 
 def replace(source: Path, target: str | os.PathLike) -> None:
@@ -87,25 +87,46 @@ def replace(source: Path, target: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike, *, room: int = 0) -> Iterator[Path]:
     """Yield a temporary path beside `path` with the same suffix; on success it becomes `path`, on failure it is removed.
 
-    For writers that want a name, such as `cv2.imwrite` or `model.save_weights`.
+    For writers that want a name, such as `model.save_weights`.
+
+    Args:
+        path: the file to come.
+        room: bytes that the writer needs; a disk without them is an error before it begins. HDF5 ends the process otherwise.
     """
     path = Path(path)
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         suffix = "".join(path.suffixes)[-20:]  # both short, for a name has 255 bytes, four of which may be one letter
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:20]}-", suffix=suffix, dir=path.parent)
-        os.close(handle)
         temporary = Path(name)
         try:
+            try:
+                _look_for_room(handle, path.parent, room)
+            finally:
+                os.close(handle)
             yield temporary
             _flush(temporary, path)
             replace(temporary, path)
         finally:
             with contextlib.suppress(PermissionError):  # open elsewhere; the error that led here counts
                 temporary.unlink(missing_ok=True)
+
+
+def _look_for_room(handle: int, folder: Path, room: int) -> None:
+    if not room:
+        return
+    if shutil.disk_usage(folder).free < room:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if hasattr(os, "posix_fallocate"):  # quotas and limits count too
+        try:
+            os.posix_fallocate(handle, 0, room)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # some disks know no such thing
+                raise
+        os.ftruncate(handle, 0)
 
 
 def _flush(temporary: Path, path: Path) -> None:

@@ -218,6 +218,7 @@ GOOD = next(row for row in ROWS if row[2] == BOAT)
 BAD = {
     "malformed": [
         changed(GOOD, XMin="left"), changed(GOOD, XMax=""), changed(GOOD, YMax="nan"), changed(GOOD, IsInside="2"),
+        changed(GOOD, Confidence=".."), changed(GOOD, Confidence="1.2.3"),
         changed(GOOD, IsGroupOf=""), GOOD[:-1], [*GOOD, "0"], GOOD[:5], ["", *GOOD[1:]], ["", *GOOD[1:]],
     ],
     "outside 0..1": [changed(GOOD, XMax="1.000001"), changed(GOOD, YMin="-0.1")],
@@ -236,6 +237,12 @@ def test_rows_that_cannot_be_used_are_named_and_the_rest_is_read(monkeypatch, re
         assert len(boxes) == 2 + (ROWS[0][2] == BOAT), bad
         assert (boxes.attrs["refused"], boxes.attrs["rows"]) == ({reason: 1}, 4)
         assert boxes.attrs["problems"] == [{"line": 4, "reason": reason, "text": ",".join(bad)[:200]}]
+
+
+def test_an_id_in_another_encoding_is_refused():
+    body = to_csv([GOOD, GOOD]).replace(GOOD[0].encode(), b"caf\xe9", 1)
+    boxes = open_images.filter_boxes(io.BytesIO(body), [BOAT])
+    assert (len(boxes), boxes.attrs["refused"]) == (1, {"not UTF-8": 1})
 
 
 def test_many_bad_rows_are_counted_and_twenty_named():

@@ -31,7 +31,7 @@ BOXES, IMAGES = "train-annotations-bbox.csv", "train-images-boxable-with-rotatio
 CLASSES, TREE = "class-descriptions-boxable.csv", "bbox_labels_600_hierarchy.json"
 NUMBER = rb",(-?\d*\.?\d+(?:[eE]-?\d+)?)"
 TRANSFER = re.compile(r"https?://\S+(\t[1-9]\d*(\t[A-Za-z0-9+/]{22}==)?)?")
-BOX = re.compile(rb"([^,]+,[^,]*,(/\w+/\w+),[\d.]+" + 4 * NUMBER + rb"(?:,(?:-1|0|1)){5})((?:,[^,]*)*)")
+BOX = re.compile(rb"([^,]+,[^,]*,(/\w+/\w+),(?:\d+\.?\d*|\.\d+)" + 4 * NUMBER + rb"(?:,(?:-1|0|1)){5})((?:,[^,]*)*)")
 
 
 def sources() -> pd.DataFrame:
@@ -160,6 +160,8 @@ def _parse_box(wanted: set[bytes], width: int, line: bytes) -> bytes | None:
     match = BOX.fullmatch(line.replace(b'"', b"") if b'"' in line else line)  # no field of these has a comma
     if match is None or match[7].count(b",") != width - len(BOX_COLUMNS):
         raise streams.Refused("malformed")
+    if match[1].decode(errors="ignore").encode() != match[1]:
+        raise streams.Refused("not UTF-8")
     if match[2] not in wanted:  # the text stands in another column
         return None
     x1, x2, y1, y2 = map(float, match.group(3, 4, 5, 6))

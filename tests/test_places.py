@@ -128,6 +128,14 @@ def test_an_error_of_another_disk_keeps_its_name(tmp_path, code):
         assert caught.value.errno == code and str(folder) in str(caught.value)
 
 
+def test_a_folder_that_cannot_be_made_on_the_way_is_explained(tmp_path):
+    with (
+        pytest.raises(OSError, match=r"read-only.*COURSE_WORKSPACE"),
+        disk.explain_disk_errors(tmp_path / "w/report/a"),
+    ):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "w"))
+
+
 # --- whose fault is it ---
 
 

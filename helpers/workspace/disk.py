@@ -68,8 +68,8 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         code = errno.ENOSPC if " requested and " in str(error) else error.errno  # NumPy's words, without a number
-        place = error.filename and Path(os.fsdecode(error.filename)).absolute()
-        elsewhere = place and not place.is_relative_to(path.parent.absolute())
+        here, place = path.parent.absolute(), error.filename and Path(os.fsdecode(error.filename)).absolute()
+        elsewhere = place and not (place.is_relative_to(here) or here.is_relative_to(place))
         if code not in REASONS or elsewhere or "COURSE_WORKSPACE" in str(error):  # the last: explained already
             raise
         raise OSError(code, f"cannot write {path.name} in {path.parent}: {REASONS[code]}") from error

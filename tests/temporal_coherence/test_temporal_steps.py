@@ -243,7 +243,7 @@ def test_only_a_split_by_clips_leaks_and_says_so(own, by):
 
 def test_bad_clips_among_good_ones_are_recorded(local, tmp_path):
     folder, config = local
-    (folder / "Rowing" / "v_Rowing_g12_c01.avi").write_text("not a video at all")
+    (folder / "Rowing" / "v_Rowing_g12_c01.avi").write_bytes(b"\1\2\xfe no video")
     (folder / "Rowing" / "v_Rowing_g12_c02.avi").touch()
     good = next((folder / "Archery").glob("*.avi"))
     dataset.truncate_clip(good, 0.02, target=folder / "Archery" / "v_Archery_g12_c01.avi")
@@ -251,7 +251,8 @@ def test_bad_clips_among_good_ones_are_recorded(local, tmp_path):
     video.write_video(folder / "Archery" / "v_Archery_g12_c03.avi", video.read_frames(good, step=1000))  # one frame
     shutil.copy(good, folder / "Archery" / "holiday.avi")
     shutil.copy(good, folder / "Archery" / "holiday.mp4")  # the same name but for the suffix
-    steps.build_dataset(config, tmp_path)
+    left_out = steps.build_dataset(config, tmp_path).table("left_out")
+    assert left_out["file"].tolist() == ["Rowing/v_Rowing_g12_c02.avi"] and "an empty file" in left_out["reason"].iloc[0]
     result = steps.preprocess(config, tmp_path)
     clips = result.table("clips").set_index("video")
     errors = clips.loc[clips["error"] != "", "error"]
@@ -259,12 +260,11 @@ def test_bad_clips_among_good_ones_are_recorded(local, tmp_path):
         "Archery/v_Archery_g12_c01.avi",
         "Archery/v_Archery_g12_c03.avi",
         "Rowing/v_Rowing_g12_c01.avi",
-        "Rowing/v_Rowing_g12_c02.avi",
     ]
     assert (
         "too short" in errors["Archery/v_Archery_g12_c03.avi"] and "no video" in errors["Rowing/v_Rowing_g12_c01.avi"]
     )
-    assert (result["clips"], result["failed"], result["lying_headers"]) == (24 + 3, 4, 1)
+    assert (result["clips"], result["failed"], result["lying_headers"]) == (24 + 3, 3, 1)
     cut = clips.loc["Archery/v_Archery_g12_c02.avi"]
     assert 0 < cut["decoded_frames"] < cut["header_frames"] == clips.loc["Archery/holiday.avi", "decoded_frames"]
     pairs = result.table("pairs")
@@ -275,7 +275,7 @@ def test_bad_clips_among_good_ones_are_recorded(local, tmp_path):
 def test_not_one_good_clip_is_an_error(tmp_path):
     (tmp_path / "mine" / "A").mkdir(parents=True)
     for number in (1, 2):
-        (tmp_path / "mine" / "A" / f"{number}.avi").write_text("no video")
+        (tmp_path / "mine" / "A" / f"{number}.avi").write_bytes(b"\1\2\xfe no video")
     config = change(source="local", local_folder=str(tmp_path / "mine"), split_by="clip")
     steps.build_dataset(config, tmp_path)
     with pytest.raises(ValueError, match=r"not one of 2 clips can be used; the first says: ValueError: not one frame"):

@@ -219,6 +219,7 @@ BAD = {
     "malformed": [
         changed(GOOD, XMin="left"), changed(GOOD, XMax=""), changed(GOOD, YMax="nan"), changed(GOOD, IsInside="2"),
         changed(GOOD, Confidence=".."), changed(GOOD, Confidence="1.2.3"),
+        ["a\rb", *GOOD[1:]], ["a\0b", *GOOD[1:]],
         changed(GOOD, IsGroupOf=""), GOOD[:-1], [*GOOD, "0"], GOOD[:5], ["", *GOOD[1:]], ["", *GOOD[1:]],
     ],
     "outside 0..1": [changed(GOOD, XMax="1.000001"), changed(GOOD, YMin="-0.1")],

@@ -31,7 +31,11 @@ BOXES, IMAGES = "train-annotations-bbox.csv", "train-images-boxable-with-rotatio
 CLASSES, TREE = "class-descriptions-boxable.csv", "bbox_labels_600_hierarchy.json"
 NUMBER = rb",(-?\d*\.?\d+(?:[eE]-?\d+)?)"
 TRANSFER = re.compile(r"https?://\S+(\t[1-9]\d*(\t[A-Za-z0-9+/]{22}==)?)?")
-BOX = re.compile(rb"([^,]+,[^,]*,(/\w+/\w+),(?:\d+\.?\d*|\.\d+)" + 4 * NUMBER + rb"(?:,(?:-1|0|1)){5})((?:,[^,]*)*)")
+BOX = re.compile(
+    rb"([^,\x00-\x1f]+,[^,\x00-\x1f]*,(/\w+/\w+),(?:\d+\.?\d*|\.\d+)"
+    + 4 * NUMBER
+    + rb"(?:,(?:-1|0|1)){5})((?:,[^,]*)*)"
+)
 
 
 def sources() -> pd.DataFrame:

@@ -38,6 +38,7 @@ HINTS = {
     "web page": "a server sent a page in place of the file, perhaps a login: download it again in a browser and look",
     EMPTY: "it was cut off or never written: get it again",
 }  # fmt: skip
+NOTES = {".txt", ".md", ".rst", ".html", ".htm", ".csv", ".tsv", ".json", ".log", ".pdf", ".doc", ".docx", ".xlsx"}
 SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".temp", "~")
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(

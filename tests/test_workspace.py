@@ -124,17 +124,18 @@ def test_names_of_columns_that_the_header_cannot_hold(tmp_path, name):
 
 
 def test_a_local_folder_is_known_by_the_files_that_matter(tmp_path):
-    def look(sources=("local",), **changes):
+    def look(sources=("local",), notes=False, **changes):
         config = SimpleNamespace(**{"source": "local", "clips": str(tmp_path / "mine"), **changes})
-        options = {"expected": "one with clips", "key": "clips", "sources": sources}
+        options = {"expected": "one with clips", "key": "clips", "sources": sources, "notes": notes}
         return workspace.fingerprint_local(config, **options)
 
-    for name in ("b.avi", "a/c.avi", ".hidden/d.avi", "Thumbs.db"):
+    for name in ("b.avi", "a/c.avi", ".hidden/d.avi", "Thumbs.db", "notes.TXT"):
         path = tmp_path / "mine" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
         os.utime(path, ns=(0, 5))
     assert look() == [("a/c.avi", 7, 5), ("b.avi", 5, 5)]
+    assert look(notes=True) == [("a/c.avi", 7, 5), ("b.avi", 5, 5), ("notes.TXT", 9, 5)]
     assert look(source="mini", clips=None) is None and look(sources=("mine",)) is None
     assert look(source="mine", sources=("local", "mine")) == look()
     with pytest.raises(FileNotFoundError, match=r"clips: no folder .*gone; expected one with clips"):

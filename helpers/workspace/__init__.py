@@ -260,6 +260,7 @@ def fingerprint_local(
     expected: str,
     key: str = "local_folder",
     sources: tuple[str, ...] = ("local",),
+    notes: bool = False,
 ) -> list[tuple[str, int, int]] | None:
     """Names, sizes and times of a local folder's files, for a step's `fingerprint`: a changed folder makes a new data set.
 
@@ -268,9 +269,10 @@ def fingerprint_local(
         expected: what the folder has to be, for the error, such as "one with a folder per class".
         key: the config field that names the folder.
         sources: the values of `config.source` that read it.
+        notes: files count that are text by their suffix; else a note that somebody drops there makes nothing anew.
 
     Returns:
-        (name from the folder, bytes, nanoseconds) of every file, by name; None where `config.source` is another.
+        (name from the folder, bytes, nanoseconds) of every file that counts, by name; None where `config.source` is another.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -282,8 +284,9 @@ def fingerprint_local(
         raise FileNotFoundError(f"{key}: no folder {root}; expected {expected}")
     found = []
     for path, skipped in intake.entries(root):
-        status = None if skipped or not (root / path).is_file() else (root / path).stat()
-        if status:
+        note = not notes and path.suffix.lower() in intake.NOTES
+        if not (skipped or note) and (root / path).is_file():
+            status = (root / path).stat()
             found.append((intake.shown(path.as_posix()), status.st_size, status.st_mtime_ns))
     return sorted(found)
 

@@ -550,7 +550,7 @@ def test_nothing_there_and_nothing_usable(tmp_path):
         steps.build_dataset(config, tmp_path)
     (tmp_path / "clips").mkdir()
     config = dataclasses.replace(config, local_folder=str(tmp_path / "clips"))
-    with pytest.raises(FileNotFoundError, match=r"no clip in clips: expected folders of pictures, .mp4"):
+    with pytest.raises(FileNotFoundError, match="no clip in clips: expected folders of pictures, or films"):
         steps.build_dataset(config, tmp_path)
     (tmp_path / "clips" / "a.mp4").write_bytes(b"\1\2\xfe no video")
     with pytest.raises(ValueError, match=r"not one of 1 clips can be used; the first says: .*a.mp4"):

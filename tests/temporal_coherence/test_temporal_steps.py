@@ -252,7 +252,9 @@ def test_bad_clips_among_good_ones_are_recorded(local, tmp_path):
     shutil.copy(good, folder / "Archery" / "holiday.avi")
     shutil.copy(good, folder / "Archery" / "holiday.mp4")  # the same name but for the suffix
     left_out = steps.build_dataset(config, tmp_path).table("left_out")
-    assert left_out["file"].tolist() == ["Rowing/v_Rowing_g12_c02.avi"] and "an empty file" in left_out["reason"].iloc[0]
+    assert (
+        left_out["file"].tolist() == ["Rowing/v_Rowing_g12_c02.avi"] and "an empty file" in left_out["reason"].iloc[0]
+    )
     result = steps.preprocess(config, tmp_path)
     clips = result.table("clips").set_index("video")
     errors = clips.loc[clips["error"] != "", "error"]

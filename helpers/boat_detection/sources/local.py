@@ -18,7 +18,7 @@ COLUMNS = ["image", "class", "x1", "y1", "x2", "y2", "ignore"]
 
 def fingerprint(config: BoatDetectionConfig) -> list[tuple[str, int, int]] | None:
     """Names, sizes and times of the folder's files, so that a changed folder makes a new data set; None for other sources."""
-    return workspace.fingerprint_local(config, expected="one with pictures and Darknet label files")
+    return workspace.fingerprint_local(config, expected="one with pictures and Darknet label files", notes=True)
 
 
 def find_images(folder: str | os.PathLike | intake.Walk) -> pd.DataFrame:

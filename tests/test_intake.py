@@ -183,6 +183,7 @@ def test_text_in_utf16_without_its_mark(tmp_path, big):
         (OTHERS["HDF5 file"], ["an HDF5 file"]),
         (b"\x01\x02\x03\xfe", ["is none", "expected names of classes"]),
     ],
+    ids=["Windows", "a late byte", "git-LFS", "gzip", "HTML", "HDF5", "noise"],
 )
 def test_what_is_no_text_is_named(tmp_path, content, words):
     (tmp_path / "a.names").write_bytes(content)

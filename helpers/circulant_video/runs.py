@@ -1,4 +1,4 @@
-"""From the config to a trained network: what decides a training, how its network is built, and how it is watched."""
+"""From the config to a trained network: what decides a training, its network, its optimiser and rate, how it is watched."""
 
 from collections.abc import Mapping
 from pathlib import Path

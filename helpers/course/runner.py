@@ -1,4 +1,7 @@
-"""Executes notebooks headless, each in a kernel of the running interpreter, and leaves an HTML report."""
+"""Executes notebooks headless, each in a kernel of the running interpreter, and leaves an HTML report.
+
+The form of its pages is `notebooks.PAGE`.
+"""
 
 import asyncio
 import contextlib

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+GAIN, TINT, CONTRAST = (0.6, 1.4), (0.7, 1.3), (0.6, 1.4)  # ranges of factors: all channels, each channel, contrast
+
 
 def augment_frame(frame: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Random crop (half to all of the area), mirror, brightness, contrast and colour balance; float32 in [0, 1], same shape."""
@@ -12,7 +14,7 @@ def augment_frame(frame: np.ndarray, generator: np.random.Generator) -> np.ndarr
     frame = cv2.resize(frame[top : top + cut, left : left + cut], (side, side))
     if generator.random() < 0.5:
         frame = frame[:, ::-1]
-    gain = generator.uniform(0.6, 1.4) * generator.uniform(0.7, 1.3, 3)
-    contrast = generator.uniform(0.6, 1.4)  # (frame - mean) * contrast + mean * gain, in one pass
+    gain = generator.uniform(*GAIN) * generator.uniform(*TINT, 3)
+    contrast = generator.uniform(*CONTRAST)  # (frame - mean) * contrast + mean * gain, in one pass
     shift = (frame.mean() * (gain - contrast)).astype(np.float32)
     return np.clip(frame * contrast + shift, 0.0, 1.0)

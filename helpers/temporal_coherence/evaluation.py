@@ -1,4 +1,6 @@
-"""Scoring trained networks beside baselines, the t-SNE plane, and fine-tuning: the larger parts of step evaluate."""
+"""Scoring trained networks beside baselines, the t-SNE plane, and fine-tuning: the larger parts of step evaluate.
+
+Each single score, the linear probe too, is in `metrics`."""
 
 import itertools
 import math

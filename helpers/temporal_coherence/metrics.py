@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn import cluster, linear_model, metrics, pipeline, preprocessing
 
 RECALL_AT = (1, 5, 10, 20, 50)
+PROBE_C = 0.1  # inverse strength of the linear probe's regularisation
 
 
 def contingency(labels: ArrayLike, clusters: ArrayLike) -> np.ndarray:
@@ -105,7 +106,9 @@ def retrieval_recall(
 
 def linear_probe(train: ArrayLike, train_labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike) -> float:
     """Accuracy of a logistic regression on standardised, frozen features: train (N, D), test (M, D)."""
-    probe = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression(C=0.1, max_iter=500))
+    probe = pipeline.make_pipeline(
+        preprocessing.StandardScaler(), linear_model.LogisticRegression(C=PROBE_C, max_iter=500)
+    )
     return float(probe.fit(train, train_labels).score(test, test_labels))
 
 

@@ -1,4 +1,6 @@
-"""Pairs of frames out of clips: the window that finds them, the frames cut and written, a table of all clips' pairs."""
+"""Pairs of frames out of clips: the window that finds them, the frames cut and written, a table of all clips' pairs.
+
+The other frame of a negative pair is drawn while training, in `batches`."""
 
 import itertools
 import json

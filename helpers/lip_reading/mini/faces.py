@@ -1,4 +1,6 @@
-"""Draws the talking faces of the mini dataset: who a speaker is, where the head stands, what the mouth does.
+"""Draws the talking faces of the mini dataset: who a speaker is, where the head stands, how a mouth is drawn.
+
+Words and their mouth shapes are in `scenes`.
 
 A face has its own coordinates: complex numbers x + iy, x to the picture's right, y down, 0 between the eyes, 1 the distance
 of the eyes. A head's `turn` is a complex number too: multiplying by it turns and enlarges, adding `place` moves.

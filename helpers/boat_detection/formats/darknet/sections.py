@@ -1,6 +1,7 @@
 """The text of a Darknet .cfg file, cut into sections whose every option knows its line.
 
 Darknet's own parser: white space means nothing, `#` and `;` begin a comment, the first of two equal keys wins.
+What a kind of section means is in `layer_kinds`, its Keras layers in `builder`.
 """
 
 import re

@@ -160,7 +160,7 @@ def test_the_balanced_part_alone_as_a_local_folder(contents, tmp_path):
         (lambda packed: packed[:1000] + bytes(1000) + packed[2000:], "cannot be unpacked"),
         (lambda packed: b"<html>please log in</html>", "cannot be unpacked"),
         (lambda packed: pack({"bal_train.tfrecord": b"x", "train/00.tfrecord": b"x"}), "no records in bal_train"),
-        (lambda packed: pack({"a/eval/00.tfrecord": b"x", "b/eval/00.tfrecord": b"x"}), "File exists"),
+        (lambda packed: pack({"a/eval/00.tfrecord": b"x", "b/eval/00.tfrecord": b"x"}), "has eval/00.tfrecord twice"),
         (
             lambda packed: pack({"eval/00.tfrecord": bytes(10**6), "eval/01.tfrecord": b"x"}),
             "the 1000000 bytes allowed",

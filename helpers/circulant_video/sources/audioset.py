@@ -48,12 +48,16 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
                     raise archives.ArchiveError(f"{archive.name} unpacks to more than the {max_bytes} bytes allowed")
                 path = scratch / name[1] / f"{name[2]}.tfrecord"
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if path.exists():
+                    raise archives.ArchiveError(
+                        f"{archive.name} has {name[1]}/{path.name} twice: remove it and fetch it again, or, where the disk takes "
+                        "eM and Em for one name, choose a workspace on another one (COURSE_WORKSPACE)"
+                    )
                 with path.open("xb") as file:
                     shutil.copyfileobj(opened.extractfile(member), file)
-    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile, FileExistsError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
         raise archives.ArchiveError(
-            f"{archive.name} cannot be unpacked ({error}): remove it and fetch it again, or, where the disk takes eM and Em "
-            "for one name, choose a workspace on another one (COURSE_WORKSPACE)"
+            f"{archive.name} cannot be unpacked ({error}): remove it and fetch it again"
         ) from error
     if not scratch.is_dir():
         raise archives.ArchiveError(f"{archive.name} has no records in {', '.join(FOLDERS)}: is it AudioSet's?")

@@ -221,7 +221,7 @@ def _class_row(line: str, header: list[str]) -> list | None:
     first, *words = line.split() or [""]
     numbers = words[len(words) - len(header) :]
     if (
-        not first.isdecimal()
+        not re.fullmatch(r"[0-9]{1,9}", first)
         or len(words) < len(header)
         or not all(re.fullmatch(NUMBER, word, re.I) for word in numbers)
     ):

@@ -154,7 +154,10 @@ def is_kind(path: str | os.PathLike, kind: str) -> bool:
 
 def describe(path: str | os.PathLike) -> str:
     """What a file is and what to do about it, for an error: "a web page (a server sent ...)"; "" where nothing is known of it."""
-    kind = sniff(path)
+    return _words(sniff(path))
+
+
+def _words(kind: str) -> str:
     if kind in (UNKNOWN, TEXT, VIDEO, PICTURE, RECORDS):
         return "" if kind == UNKNOWN else f"a {kind}"
     hint = f" ({HINTS[kind]})" if kind in HINTS else ""
@@ -306,7 +309,7 @@ def _look_at(root: Path, path: Path, wanted: Collection[str]) -> tuple[str, str]
         return "", f"cannot be read: {error.strerror or error}"
     if kind in wanted:
         return kind, ""
-    return kind, f"{describe(root / path) or 'of no kind that is known'}; used here: {', '.join(sorted(wanted))}"
+    return kind, f"{_words(kind) or 'of no kind that is known'}; used here: {', '.join(sorted(wanted))}"
 
 
 def own_folders(files: Iterable[Path]) -> dict[Path, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Scoring trained networks beside baselines, the t-SNE plane, and fine-tuning: the larger parts of step evaluate.
 
-Each single score, the linear probe too, is in `metrics`."""
+Each single score, the linear probe too, is in `metrics`.
+"""
 
 import itertools
 import math

@@ -1,6 +1,7 @@
 """Pairs of frames out of clips: the window that finds them, the frames cut and written, a table of all clips' pairs.
 
-The other frame of a negative pair is drawn while training, in `batches`."""
+The other frame of a negative pair is drawn while training, in `batches`.
+"""
 
 import itertools
 import json

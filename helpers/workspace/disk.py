@@ -18,9 +18,8 @@ from typing import Any
 
 import filelock
 
-ADDRESS = re.compile(
-    r"[A-Za-z][\w+.-]+:/"
-)  # gs://, s3://, http://, also after `Path` took one slash away; C:/ is a drive
+# gs://, s3://, http://, also after `Path` took one slash away; C:/ is a drive
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")
 WAITS = (0.05, 0.1, 0.2, 0.4)  # seconds
 ANOTHER = "choose another workspace (COURSE_WORKSPACE)"
 REASONS = {

@@ -32,9 +32,8 @@ from helpers import runtime
 with runtime.quiet_stderr():
     import keras  # noqa: F401
     import tensorflow as tf  # noqa: F401
-import h5py
-import numpy as np
 import pandas as pd
+from bitwise import differences, weights
 
 from helpers import config as configs
 from helpers.course.notebooks import PROJECTS
@@ -158,19 +157,6 @@ def contents(result: StepResult) -> dict[str, object]:
         elif path.suffix != ".jsonl":  # log.jsonl says what log.csv says
             found[name] = CLOCK.sub(b"", path.read_bytes())
     return found
-
-
-def weights(path: Path) -> dict[str, tuple]:
-    """Every array of an HDF5 file, bit for bit."""
-    arrays = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: arrays.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-        return {name: (item.shape, str(item.dtype), np.asarray(item).tobytes()) for name, item in arrays.items()}
-
-
-def differences(found: dict[str, object], expected: dict[str, object]) -> list[str]:
-    """Names of the files that are missing, too many, or other than expected."""
-    return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
 def cases(project: str, folder: Path) -> list[Case]:

@@ -12,15 +12,14 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]
 
 from helpers import runtime
 
 runtime.quiet_start()
 
-import h5py
-import numpy as np
 import pandas as pd
+from bitwise import weights
 
 from helpers.temporal_coherence import steps
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
@@ -129,19 +128,6 @@ def contents(result: StepResult) -> dict[str, object]:
         elif path.suffix != ".jsonl":  # log.jsonl says what log.csv says
             found[name] = path.read_bytes()
     return found
-
-
-def weights(path: Path) -> dict[str, tuple]:
-    """Every array of an HDF5 file, bit for bit."""
-    arrays = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: arrays.update({name: item}) if isinstance(item, h5py.Dataset) else None)
-        return {name: (item.shape, str(item.dtype), np.asarray(item).tobytes()) for name, item in arrays.items()}
-
-
-def differences(found: dict[str, object], expected: dict[str, object]) -> list[str]:
-    """Names of the files that are missing, too many, or other than expected."""
-    return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from helpers import parallel, pictures, runtime, video
 
 runtime.quiet_start()
 
+import bitwise
 import keras
 from temporal_coherence import kill
 
@@ -408,4 +409,4 @@ def test_killed_steps_end_as_if_nothing_had_happened(undisturbed):
             stack.callback(kill.clean_up, process)
             assert 0 <= came < expected[name][1], "the kill came too late to say anything"
             result = kill.run(root / "clips", place, name)
-            assert kill.differences(kill.contents(result), expected[name][0]) == []
+            assert bitwise.differences(kill.contents(result), expected[name][0]) == []

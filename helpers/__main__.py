@@ -24,12 +24,14 @@ CONFIGS = ("mini", "t4", "full")
 
 def _step(text: str) -> str:
     """A notebook's name from its name, number or step; for argparse."""
-    for name in NOTEBOOKS:
+    for name in (*NOTEBOOKS, notebooks.SOLUTIONS):
         number, _, step = name.partition("_")
         if text in (name, f"{name}.ipynb", number, number.lstrip("0") or "0", step):
             return name
-    near = _nearest(text, [*NOTEBOOKS, *(name[3:] for name in NOTEBOOKS)])
-    raise argparse.ArgumentTypeError(f"{text!r} is no step{near}; allowed: {', '.join(NOTEBOOKS)}")
+    near = _nearest(text, [*NOTEBOOKS, *(name[3:] for name in NOTEBOOKS), notebooks.SOLUTIONS])
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is no step{near}; allowed: {', '.join((*NOTEBOOKS, notebooks.SOLUTIONS))}"
+    )
 
 
 def _count(text: str) -> int:
@@ -54,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--config", default=default, metavar="mini|t4|full|FILE", help="FILE goes with one PROJECT")
     until = os.environ.get("COURSE_UNTIL")
     command.add_argument(
-        "--until", type=_step, default=until, metavar="STEP", help="last notebook to run, such as 02 or split"
+        "--until",
+        type=_step,
+        default=until,
+        metavar="STEP",
+        help="last notebook to run, such as 02 or split; solutions: all five and the answers to their exercises",
     )
     command.add_argument("--workspace", metavar="DIR", help="default: workspace/ in the repository")
     command.add_argument(

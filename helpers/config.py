@@ -106,6 +106,35 @@ def refuse(path: Path, problems: list[str]) -> None:
         raise ValueError("\n  ".join([f"{path.name} has {len(problems)} problem(s):", *problems]))
 
 
+def check(config: Any) -> None:
+    """Hold a project's config that was made or changed in code (`dataclasses.replace`) to the limits that a file is held to.
+
+    Raises:
+        ValueError: names every bad field, what was received and what is allowed.
+    """
+    config, problems = whole(config), []
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config) if isinstance(config, BaseConfig) else ():
+        value = getattr(config, field.name)
+        value = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
+        _check(str(value) if isinstance(value, Path) else value, hints[field.name], field, field.name, problems)
+    if problems:
+        raise ValueError("\n  ".join([f"the settings have {len(problems)} problem(s):", *problems]))
+
+
+def untouched(config: Any) -> bool:
+    """Whether these are the settings of the project's committed `mini.yaml`, with nothing `own` in place of the course's code.
+
+    The notebooks hold their numbers to mini only then: a changed setting may change every one of them.
+    """
+    from helpers.workspace.own import active
+
+    config = whole(config)
+    project = type(config).__module__.split(".")[1]
+    path = runtime.repo_root() / "notebooks" / project / "mini.yaml"
+    return not active(project) and config == load(path, type(config))
+
+
 def _read(path: Path) -> dict:
     if path.is_dir():
         raise ValueError(f"{path} is a folder; expected a YAML file such as mini.yaml")

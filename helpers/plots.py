@@ -6,17 +6,40 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from cycler import cycler
 from IPython.display import Image
 from matplotlib.figure import Figure
 
 DPI = 80  # a committed notebook carries its pictures
+# Colours that remain apart for colour-blind readers: Okabe and Ito, "Color Universal Design", 2008, the yellow left out.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": cycler(color=PALETTE),
+}
 
 
-def _grid(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """A figure, closed so that a notebook does not show it twice, and its (rows, columns) axes; sizes in inches."""
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), dpi=DPI, squeeze=False, layout="constrained")
-    plt.close(figure)
-    return figure, axes
+def figure(rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.0) -> tuple[Figure, np.ndarray]:
+    """A figure in the course's style and its (rows, columns) axes; let it end the cell, which shows it.
+
+    The style (fonts of 9 pt and more, `PALETTE`) stays set for what is drawn into the figure later. The figure is closed, so
+    that a notebook does not show it twice.
+
+    Args:
+        width, height: inches; GitHub shows about 9 inches.
+    """
+    plt.rcParams.update(STYLE)
+    made, axes = plt.subplots(rows, columns, figsize=(width, height), dpi=DPI, squeeze=False, layout="constrained")
+    plt.close(made)
+    return made, axes
 
 
 def as_jpeg(figure: Figure) -> Image:
@@ -38,16 +61,16 @@ def plot_frames(
     """
     rows = -(-len(frames) // columns)
     height, wide = np.asarray(frames[0]).shape[:2]
-    title = 0.24 if titles else 0.0
-    figure, axes = _grid(rows, columns, width, rows * (width / columns * height / wide + title))
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    title = 0.26 if titles else 0.0
+    made, axes = figure(rows, columns, width, rows * (width / columns * height / wide + title))
+    made.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
     for index, axis in enumerate(axes.flat):
         axis.axis("off")
         if index < len(frames):
             axis.imshow(frames[index], cmap="magma" if np.ndim(frames[index]) == 2 else None, interpolation="nearest")
             if titles:
-                axis.set_title(titles[index], fontsize=8, pad=2)
-    return as_jpeg(figure)
+                axis.set_title(titles[index], pad=2)
+    return as_jpeg(made)
 
 
 def plot_curves(
@@ -61,17 +84,16 @@ def plot_curves(
         x: column of the horizontal axis.
         titles: above the plots, default the columns' names.
     """
-    figure, axes = _grid(1, len(columns), 3.1 * len(columns), 2.5)
+    made, axes = figure(1, len(columns), min(3.1 * len(columns), 9.0), 2.5)
     for axis, column, title in zip(axes[0], columns, titles or columns, strict=True):
         for name, table in tables.items():
             if column in table:
                 axis.plot(table[x], table[column], marker=".", label=name)
-        axis.set_title(title, fontsize=9)
+        axis.set_title(title)
         axis.set_xlabel(x)
-        axis.spines[["top", "right"]].set_visible(False)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].legend(fontsize=8, frameon=False)
-    return figure
+    axes[0, 0].legend()
+    return made
 
 
 def plot_matrix(
@@ -92,16 +114,16 @@ def plot_matrix(
     """
     matrix = np.asarray(matrix)
     height = 1.0 + width * 0.75 * len(rows) / max(len(columns), len(rows))
-    figure, ((axis,),) = _grid(1, 1, width, height)
+    made, ((axis,),) = figure(1, 1, width, height)
     axis.imshow(matrix, cmap="Blues", aspect="auto")
     for (row, column), value in np.ndenumerate(matrix):
         if value:
             color = "white" if value > 0.6 * matrix.max() else "black"
-            axis.text(column, row, f"{value:.3g}", ha="center", va="center", color=color, fontsize=8)
-    axis.set_xticks(range(len(columns)), columns, fontsize=8)
-    axis.set_yticks(range(len(rows)), rows, fontsize=8)
+            axis.text(column, row, f"{value:.3g}", ha="center", va="center", color=color)
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set_yticks(range(len(rows)), rows)
     axis.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    return figure
+    return made
 
 
 def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence], *, legend_up_to: int = 12) -> Figure:
@@ -112,19 +134,20 @@ def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence], 
         groupings: title -> (N,) what to colour by.
         legend_up_to: groupings with more values than this get no legend.
     """
-    figure, axes = _grid(1, len(groupings), 4.2 * len(groupings), 4.0)
+    made, axes = figure(1, len(groupings), min(4.2 * len(groupings), 9.0), 4.0)
     for axis, (title, values) in zip(axes[0], groupings.items(), strict=True):
         names = sorted(set(values))
-        colors = plt.get_cmap("tab10" if len(names) <= 10 else "nipy_spectral", len(names))
+        many = plt.get_cmap("nipy_spectral")(np.linspace(0, 1, len(names)))
+        colors = PALETTE if len(names) <= len(PALETTE) else many
         for index, name in enumerate(names):
             chosen = np.asarray(values) == name
-            axis.scatter(x[chosen], y[chosen], s=9, color=colors(index), label=str(name))
-        axis.set_title(title, fontsize=10)
+            axis.scatter(x[chosen], y[chosen], s=9, color=colors[index], label=str(name))
+        axis.set_title(title)
         axis.set(xticks=[], yticks=[])
         if len(names) <= legend_up_to:
             place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2}
-            axis.legend(fontsize=7, frameon=False, markerscale=1.5, **place)
-    return figure
+            axis.legend(markerscale=1.5, **place)
+    return made
 
 
 def plot_thumbnails(
@@ -137,10 +160,10 @@ def plot_thumbnails(
         frames: N pictures (H, W, 3).
         side: of a thumbnail, as a share of the figure.
     """
-    figure, ((axis,),) = _grid(1, 1, width, 0.8 * width)
+    made, ((axis,),) = figure(1, 1, width, 0.8 * width)
     half = (side * np.ptp(x), side * np.ptp(y))
     for left, top, frame in zip(x, y, frames, strict=True):
         axis.imshow(frame, extent=(left - half[0], left + half[0], top - half[1], top + half[1]), zorder=2)
     axis.set(xlim=(x.min() - half[0], x.max() + half[0]), ylim=(y.min() - half[1], y.max() + half[1]), aspect="auto")
     axis.axis("off")
-    return as_jpeg(figure)
+    return as_jpeg(made)

@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from helpers import runtime
 from helpers.__main__ import main
 from helpers.course import notebooks
-from helpers.course.runner import Progress
+from helpers.course.runner import Progress, find_notebooks
 
 ROOT = runtime.repo_root()
 PNG = base64.b64decode(
@@ -244,6 +244,7 @@ STEPS = {
     "00_dataset_build": ["0", "00", "dataset_build", "00_dataset_build", "00_dataset_build.ipynb"],
     "02_split": ["2", "02", "split", "02_split"],
     "04_evaluate": ["4", "04", "evaluate", "04_evaluate"],
+    "solutions": ["solutions"],
 }
 
 
@@ -254,6 +255,16 @@ def test_until_takes_number_step_or_name(repository, monkeypatch, name, text):
     monkeypatch.setattr("helpers.__main__.run", lambda *arguments, **options: seen.update(options) or 0)
     assert main(["run", "--until", text]) == 0
     assert seen["until"] == name
+
+
+def test_solutions_run_last_and_only_when_asked_for(repository):
+    names = ("00_dataset_build", "04_evaluate", "solutions")
+    for name in (*names, "Untitled"):
+        make(repository, f"lip_reading/{name}", "1")
+    found = {
+        until: [path.stem for path in find_notebooks("lip_reading", until)] for until in (None, "02_split", names[-1])
+    }
+    assert found == {None: [*names[:2]], "02_split": [names[0]], "solutions": [*names]}
 
 
 def test_projects_run_in_the_order_of_the_readme(repository, monkeypatch):

@@ -144,6 +144,17 @@ def test_each_rule_finds_what_breaks_it(place, spoil, words):
     assert len(found) == 1 and words in found[0], found
 
 
+def test_solutions_may_have_any_length_and_need_no_recap(place):
+    notebook, path = good(), place.with_name("solutions.ipynb")
+    notebook.cells = [
+        new_markdown_cell(notebook.cells[0].source.replace("02_split", "solutions")),
+        *notebook.cells[1:6],
+    ]
+    assert notebook_lint.problems(notebook, path) == []
+    notebook.cells[5].source += "\na = 1" * 20
+    assert [words for words in notebook_lint.problems(notebook, path) if "lines of code, allowed are 20" in words]
+
+
 ALLOWED = [
     lambda n: (tag(3, "nbval-ignore-output")(n), add_source(3, "assert value")(n)),
     lambda n: (tag(3, "nbval-ignore-output")(n), add_source(5, "assert value")(n)),

@@ -14,6 +14,7 @@ from helpers import runtime
 from helpers.workspace.disk import atomic_write
 
 PROJECTS = ("temporal_coherence", "circulant_video", "boat_detection", "lip_reading", "face_animation")
+SOLUTIONS = "solutions"  # the notebook of a project that answers the exercises of its five
 COLAB = "https://colab.research.google.com"
 BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\([^)]*\)")
 DATA_URL = re.compile(r"data:[\w.+/-]+(?:;[\w=.+-]+)*,[A-Za-z0-9+/=%]*")

@@ -216,9 +216,12 @@ def _describe(cell: NotebookNode, number: int, error: CellExecutionError) -> str
 
 
 def find_notebooks(project: str, until: str | None = None) -> list[Path]:
-    """The notebooks of a project by number, up to the one named `until`."""
-    paths = sorted((runtime.repo_root() / "notebooks" / project).glob("[0-9][0-9]_*.ipynb"))
-    return [path for path in paths if until is None or path.name[:2] <= until[:2]]
+    """The notebooks of a project by number, up to the one named `until`; the solutions stand last and are asked for by name."""
+    folder = runtime.repo_root() / "notebooks" / project
+    numbered = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if until == notebooks.SOLUTIONS:
+        return [*numbered, *folder.glob(f"{notebooks.SOLUTIONS}.ipynb")]
+    return [path for path in numbered if until is None or path.name[:2] <= until[:2]]
 
 
 def run(

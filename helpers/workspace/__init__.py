@@ -20,6 +20,8 @@ from typing import Any
 from helpers import config as configs
 from helpers import intake, runtime
 from helpers.workspace import code, disk, needs, packs
+from helpers.workspace.own import active
+from helpers.workspace.own import own as own
 
 MARKER = "step.json"
 BEGUN = "begun.json"
@@ -127,8 +129,10 @@ class Step:
 
         Raises:
             RuntimeError: a step before it is not done; the message names the notebook to run first.
+            ValueError: a setting, perhaps changed by `dataclasses.replace`, is outside of its limits.
             config.UndeclaredField: the body reads a config field that no step up to this one declares.
         """
+        configs.check(config)
         workspace = as_workspace(workspace)
         folder = self.folder(config, workspace)
         with disk.lock(folder):
@@ -210,11 +214,14 @@ class Step:
         return configs.values(config, self.reads)
 
     def digest(self, config: Any) -> str:
-        """Eight hex digits over the fields read by this step and those before it, and their fingerprints."""
-        parts = [
+        """Eight hex digits over the fields read by this step and those before it, their fingerprints, and what is `own`."""
+        parts: list = [
             [step.name, step.values(config), step.fingerprint(configs.whole(config)) if step.fingerprint else None]
             for step in self.chain()
         ]
+        room = f"helpers/{self.project}/runs.py"
+        if (replaced := active(self.project)) and any(room in code.fingerprint(step.body) for step in self.chain()):
+            parts.append(replaced)
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
     def folder(self, config: Any, workspace: Workspace | str | os.PathLike) -> Path:

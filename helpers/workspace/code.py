@@ -22,7 +22,7 @@ def fingerprint(body: Callable) -> dict[str, str]:
     Returns:
         "helpers/<project>/steps.py" and the like -> hash.
     """
-    own, modules = _reach(body)
+    own, modules = reach(body)
     text = "\n".join(f"{name}={source}" for name, source in sorted(own.items()))
     found = {_place(inspect.getsourcefile(body)): _hash(text.encode())}
     for name in sorted(_closure(modules, exclude=body.__module__)):
@@ -36,25 +36,45 @@ def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
-def _reach(body: Callable) -> tuple[dict[str, str], set[str]]:
-    """Sources of what the body names in its own module, functions followed, and names of the other modules of `helpers`."""
+def reach(body: Callable) -> tuple[dict[str, str], set[str]]:
+    """Sources of what the body names in its own module, functions and methods followed; names of the other modules of `helpers`.
+
+    Raises:
+        TypeError, OSError: the body has no source.
+    """
     own, modules, open_ends = {}, set(), [body]
     while open_ends:
-        function = open_ends.pop()
-        own[function.__qualname__] = inspect.getsource(function)
-        for name in _names(function.__code__):
-            value = function.__globals__.get(name)
-            module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
-            if isinstance(value, types.FunctionType) and module == body.__module__:
-                if value.__qualname__ not in own:
-                    open_ends.append(value)
-            elif isinstance(value, PLAIN):
-                own[name] = repr(value)
-            elif isinstance(value, type) and module == body.__module__:
-                own[name] = inspect.getsource(value)
-            elif str(module).startswith("helpers.") and module != body.__module__ and not hasattr(value, "body"):
-                modules.add(module)
+        value = open_ends.pop()
+        own[value.__qualname__] = _source(value)
+        for function in _functions(value):
+            for name in _names(function.__code__):
+                named = function.__globals__.get(name)
+                module = named.__name__ if isinstance(named, types.ModuleType) else getattr(named, "__module__", None)
+                if isinstance(named, types.FunctionType | type) and module == body.__module__:
+                    if named.__qualname__ not in own:
+                        open_ends.append(named)
+                elif isinstance(named, PLAIN):
+                    own[name] = repr(named)
+                elif str(module).startswith("helpers.") and module != body.__module__ and not hasattr(named, "body"):
+                    modules.add(module)
     return own, modules
+
+
+def _functions(value: Any) -> list[types.FunctionType]:
+    """A function itself; of a class, its methods."""
+    if isinstance(value, type):
+        return [inspect.unwrap(member) for member in vars(value).values() if isinstance(member, types.FunctionType)]
+    return [inspect.unwrap(value)]
+
+
+def _source(value: Any) -> str:
+    """Source of a function or class; a class of a notebook's cell has none, so that of its methods."""
+    try:
+        return inspect.getsource(value)
+    except (OSError, TypeError):
+        if not isinstance(value, type):
+            raise
+        return "\n".join(inspect.getsource(function) for function in _functions(value))
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

@@ -17,7 +17,7 @@ except door.NotReadyError as not_ready:  # before an import fails that says less
 from helpers import runtime
 from helpers.course import addresses, notebooks
 from helpers.course.runner import find_notebooks, run
-from helpers.workspace import NOTEBOOKS, disk
+from helpers.workspace import NOTEBOOKS, buckets, disk
 
 CONFIGS = ("mini", "t4", "full")
 
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--keep",
         metavar="DIR",
-        help="folder that outlives the machine, such as a mounted Drive: finished steps are packed there",
+        help="folder that outlives the machine, such as a mounted Drive or gs://bucket/folder: finished steps are packed there",
     )
     command.add_argument(
         "--jobs",
@@ -108,7 +108,7 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
     chosen = arguments.workspace or os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace"
     workspace = disk.local_path(chosen, "workspace").resolve()
     if arguments.keep:
-        os.environ["COURSE_KEEP"] = str(disk.local_path(arguments.keep, "--keep").resolve())
+        os.environ["COURSE_KEEP"] = str(buckets.reach(arguments.keep, "--keep"))
     reports = disk.local_path(arguments.html or workspace / "report", "--html").resolve()
     jobs = arguments.jobs or (2 if config == "mini" and runtime.cpu_count() > 1 else 1)
     options = {"until": arguments.until, "save": arguments.save, "jobs": min(jobs, len(projects))}

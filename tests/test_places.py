@@ -4,6 +4,7 @@ import ast
 import errno
 import importlib
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ def test_an_address_is_refused_in_one_sentence_wherever_a_folder_is_named(addres
         assert "\n" not in str(caught.value)
 
     refused(lambda: workspace.as_workspace(address), "workspace")
+    monkeypatch.setitem(sys.modules, "upath", None)  # what can be kept in a bucket: test_buckets
     for key in ("COURSE_WORKSPACE", "COURSE_KEEP"):
         with monkeypatch.context() as patch:
             patch.setenv("COURSE_WORKSPACE", str(tmp_path))

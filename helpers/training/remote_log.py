@@ -372,8 +372,8 @@ def from_config(
 
 @contextlib.contextmanager
 def mirror(config: BaseConfig, place: Workspace) -> Iterator[RemoteLog | None]:
-    """The mirror that a config asks for, or None, closed at the end; it lies where the run's kept files go."""
-    folder = (place.kept or place.root) / "mirror"
+    """The mirror that a config asks for, or None, closed at the end; it lies where the run's kept files go, if that is a disk."""
+    folder = (place.kept if isinstance(place.kept, Path) else place.root) / "mirror"
     with from_config(folder, sheet=config.sheet, drive_folder=config.drive_folder) or contextlib.nullcontext() as log:
         yield log
 

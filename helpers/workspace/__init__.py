@@ -19,7 +19,7 @@ from typing import Any
 
 from helpers import config as configs
 from helpers import intake, runtime
-from helpers.workspace import code, disk, needs, packs
+from helpers.workspace import buckets, code, disk, needs, packs
 from helpers.workspace.own import active
 from helpers.workspace.own import own as own
 
@@ -34,20 +34,19 @@ class Workspace:
 
     Attributes:
         root: folder on a fast local disk.
-        kept: folder that outlives the machine (Google Drive), which gets every finished step as one packed file, and a training
-            under way every ten minutes; a new machine goes on from there.
+        kept: folder that outlives the machine, on a mounted Google Drive or in a bucket (gs://bucket/runs), which gets every
+            finished step as one packed file, and a training under way every ten minutes; a new machine goes on from there.
 
     Raises:
-        ValueError: one of them is an address, such as gs://bucket/runs; nothing is read or written there yet.
+        ValueError: `root` is an address, or `kept` one that cannot be written.
     """
 
     root: Path
-    kept: Path | None = None
+    kept: Any = None
 
     def __post_init__(self) -> None:
-        for name, path in (("workspace", self.root), ("the folder to keep", self.kept)):
-            if path is not None:
-                disk.local_path(path, name)
+        disk.local_path(self.root, "workspace")
+        object.__setattr__(self, "kept", self.kept and buckets.place(self.kept, "the folder to keep"))
 
     @property
     def downloads(self) -> Path:
@@ -168,12 +167,19 @@ class Step:
             disk.write_json(partial / MARKER, marker)
             (partial / BEGUN).unlink()
             disk.replace(partial, folder)
-        if pack and packs.save(folder, pack):
-            for slot in packs.slots(pack):
-                packs.empty(slot)
+        if pack and self._keep(config, workspace):
+            for step in self.chain()[:-1]:  # what could not be kept before
+                step._keep(config, workspace, again=False)
             packs.copy_small(workspace.downloads, workspace.kept / "downloads")
 
-    def _pack(self, config: Any, workspace: Workspace) -> Path | None:
+    def _keep(self, config: Any, workspace: Workspace, *, again: bool = True) -> bool:
+        pack = self._pack(config, workspace)
+        saved = packs.save(self.folder(config, workspace), pack, again=again)
+        for slot in packs.slots(pack) if saved else ():
+            packs.empty(slot)
+        return saved
+
+    def _pack(self, config: Any, workspace: Workspace) -> Any | None:
         name = self.folder(config, workspace).name
         return workspace.kept / self.project / f"{name}.tar" if workspace.kept else None
 
@@ -380,14 +386,14 @@ def forget(steps: list[Step], begin: str, config: Any, workspace: Workspace | st
 def open_workspace(*, drive: bool = False) -> Workspace:
     """The workspace of a notebook: COURSE_WORKSPACE, else `workspace/` in the repository.
 
-    What outlives the machine goes to Drive, if asked, else to the folder that COURSE_KEEP names.
+    What outlives the machine goes to Drive, if asked, else to the folder, of a disk or a bucket, that COURSE_KEEP names.
     """
     chosen = os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace"
     root = disk.local_path(chosen, "COURSE_WORKSPACE").resolve()
     mounted = runtime.mount_drive(drive)
     kept = mounted / "learning-from-video" if mounted else None
     if kept is None and os.environ.get("COURSE_KEEP"):
-        kept = disk.local_path(os.environ["COURSE_KEEP"], "COURSE_KEEP").resolve()
+        kept = buckets.reach(os.environ["COURSE_KEEP"], "COURSE_KEEP")
     if kept:
         packs.copy_small(kept / "downloads", root / "downloads")
     return Workspace(root, kept)

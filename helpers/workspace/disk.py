@@ -49,8 +49,9 @@ def local_path(value: str | os.PathLike, what: str) -> Path:
     text = os.fspath(value)
     if ADDRESS.match(text):
         raise ValueError(
-            f"{what}: received {text!r}; allowed: a folder of this machine, since buckets and other addresses are not read or "
-            "written yet: mount it, or copy it here, and name that folder"
+            f"{what}: received {text!r}; allowed: a folder of this machine, since steps read, write and lock many small files; "
+            "copy data here first (gcloud storage rsync --recursive ADDRESS FOLDER), and name the bucket in --keep (COURSE_KEEP): "
+            "finished steps and trainings under way are packed there"
         )
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise ValueError(

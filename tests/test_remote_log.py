@@ -2,7 +2,11 @@
 
 import itertools
 import json
+import math
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 import types
@@ -468,7 +472,10 @@ def test_from_config_without_credentials_goes_on(tmp_path, monkeypatch, capsys):
     until(lambda: log.status()["failures"] > 0)
     log.close(timeout=0.1)
     printed = capsys.readouterr().out
-    assert "no Google credentials" in printed and "1 rows not sent yet" in printed and SECRET not in printed
+    assert printed.startswith(
+        "remote log: the login cannot be reached (RuntimeError: no credentials, token=***); training goes on"
+    )
+    assert "1 rows not sent yet" in printed and SECRET not in printed
 
 
 @pytest.mark.parametrize(
@@ -484,11 +491,83 @@ def test_from_config_tells_a_folder_from_an_id(tmp_path, monkeypatch, wish, kind
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     monkeypatch.setattr(remote_log.sinks, "credentials", lambda **_: None)
+    monkeypatch.setattr(remote_log.sinks.DriveFiles, "try_out", lambda sink: None)
     monkeypatch.setattr(remote_log, "_installed", lambda *_: True)
     with remote_log.from_config(tmp_path / "log", drive_folder=wish) as log:
         sink = log._sinks["files"]
     assert type(sink).__name__ == kind
     assert str(getattr(sink, "folder_id", None) or sink.folder) == place
+
+
+# TensorBoard
+
+
+def board(folder):
+    """Read events back as TensorBoard does: {run: {tag: [(step, value)]}}."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = {}
+    for path in {path.parent for path in folder.rglob("events.out.tfevents.*")}:
+        events = accumulator.EventAccumulator(str(path)).Reload()
+        found[path.relative_to(folder).as_posix()] = {
+            tag: [(each.step, round(each.value, 6)) for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+        }
+    return found
+
+
+def test_tensorboard_reads_every_number(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("COURSE_TENSORBOARD", str(tmp_path / "board"))
+    for first in (1, 3):  # a run that was killed, and its next start
+        with remote_log.from_config(tmp_path / "log", run="boats-1a2b") as log:
+            for epoch in (first, first + 1):
+                log.row(
+                    {
+                        "run": "yolo",
+                        "epoch": epoch,
+                        "step": 10 * epoch,
+                        "loss": np.float32(1 / epoch),
+                        "ap": None,
+                        "bad": math.nan,
+                    }
+                )
+                log.row({"run": "tiny", "epoch": epoch, "step": epoch, "saved": True, "loss": 2})
+    assert log.status()["failures"] == 0 and len(read_jsonl(tmp_path / "log" / "rows.jsonl")) == 8
+    assert board(tmp_path / "board") == {
+        "boats-1a2b/yolo": {"loss": [(10, 1.0), (20, 0.5), (30, 0.333333), (40, 0.25)]},
+        "boats-1a2b/tiny": {"loss": [(1, 2.0), (2, 2.0), (3, 2.0), (4, 2.0)]},
+    }
+
+
+def test_each_config_has_a_curve_of_its_own_and_goes_on_with_it(tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    monkeypatch.setenv("COURSE_TENSORBOARD", str(tmp_path / "board"))
+    place = workspace.Workspace(tmp_path)
+    for rate in (0.1, 0.2, 0.1):
+        config = types.SimpleNamespace(sheet=None, drive_folder=None, rate=rate)
+        with remote_log.mirror(config, place) as log:
+            log.row({"run": "a", "step": 1, "loss": rate})
+    assert len(list((tmp_path / "board").iterdir())) == 2
+
+
+def test_tensorboard_never_imports_tensorflow(tmp_path):
+    """On JAX it would take seconds, memory, and write to stderr."""
+    pytest.importorskip("tensorboard")
+    script = (
+        "import sys; from helpers.training import sinks\n"
+        "before = 'tensorflow' in sys.modules; sinks.EventFiles(sys.argv[1]).row({'loss': 1.0, 'step': 1})\n"
+        "assert before or 'tensorflow' not in sys.modules; assert 'tensorboard.compat.proto.event_pb2' in sys.modules"
+    )
+    env = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_the_package_one_line_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_TENSORBOARD", str(tmp_path / "board"))
+    monkeypatch.setattr(remote_log.importlib.util, "find_spec", lambda name: None)
+    with remote_log.from_config(tmp_path / "log") as log:
+        train(log, 1)
+    assert capsys.readouterr().out.endswith("pip install tensorboard\n")
 
 
 def test_mirror_opens_where_the_kept_files_go_and_closes_whatever_happens(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from remote_doubles import FAST, SECRET, WAIT, train, until
 
 from helpers.training import sinks as sinks
-from helpers.training.remote_log import RemoteLog
+from helpers.training.remote_log import RemoteLog, from_config
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,8 @@ class Google(http.server.BaseHTTPRequestHandler):
                     state["quiet"].wait(WAIT)
                     self.close_connection = True
                     return None
-                return self.answer(fault, {"error": {"code": fault, "message": "planned fault"}}, Retry_After=1)
+                fault, text = fault if isinstance(fault, tuple) else (fault, "planned fault")
+                return self.answer(fault, {"error": {"code": fault, "message": text}}, Retry_After=1)
         query = dict(urllib.parse.parse_qsl(address.query))
         if address.path.startswith("/v4/"):
             return self.sheets(state, address.path, query, content)
@@ -114,6 +115,9 @@ class Google(http.server.BaseHTTPRequestHandler):
             assert query["valueInputOption"] == "RAW" and urllib.parse.unquote(path).count("'log'!A1") == 1
             state["cells"] += json.loads(content)["values"]
             return self.answer(body={"updates": {}})
+        if b"updateSheetProperties" in content:
+            state["renamed"] += 1
+            return self.answer(body={"replies": [{}]})
         if path.endswith(":batchUpdate"):
             title = json.loads(content)["requests"][0]["addSheet"]["properties"]["title"]
             state["tabs"].append(title)
@@ -121,6 +125,8 @@ class Google(http.server.BaseHTTPRequestHandler):
         return self.answer(body={"properties": {"title": "book"}, "sheets": [tab(title) for title in state["tabs"]]})
 
     def drive(self, state, path, query, content):
+        if self.command == "GET" and path.endswith("/FOLDER"):
+            return self.answer(body=state["folder"])
         if self.command == "GET":
             wish = re.fullmatch(r"name = '((?:\\.|[^\\'])*)' and 'FOLDER' in parents and trashed = false", query["q"])
             name = re.sub(r"\\(.)", r"\1", wish[1])
@@ -162,6 +168,7 @@ def google(monkeypatch):
     server.daemon_threads = True
     server.address = f"http://127.0.0.1:{server.server_port}"
     server.state = {"log": [], "faults": [], "cells": [], "tabs": ["other"], "files": {}, "signed in": 0}
+    server.state |= {"renamed": 0, "folder": {"capabilities": {"canAddChildren": True}}, "account": None}
     server.state["quiet"] = threading.Event()
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -169,10 +176,13 @@ def google(monkeypatch):
         parts = urllib.parse.urlsplit(address)
         return address if parts.hostname == "127.0.0.1" else address.replace(f"https://{parts.netloc}", server.address)
 
-    def sign_in(*, ask):
-        assert not ask  # not from a thread
+    def sign_in(*, ask=True):
+        assert not ask or threading.current_thread() is threading.main_thread()
         server.state["signed in"] += 1
-        return tokens.Credentials(SECRET)
+        found = tokens.Credentials(SECRET)
+        if server.state["account"]:
+            found.service_account_email = server.state["account"]
+        return found
 
     send, fetch = requests.Session.request, httplib2.Http.request
     monkeypatch.setattr(requests.Session, "request", lambda s, way, url, *a, **k: send(s, way, local(url), *a, **k))
@@ -289,3 +299,93 @@ def test_drive_files_updates_the_same_file(google, tmp_path):
         "parents": ["FOLDER"],
         "data": b"four",
     }
+
+
+# Tried before training
+
+MAIL = "course@project.iam.gserviceaccount.com"
+OFF = "Google Sheets API has not been used in project 1 before or it is disabled."
+SCOPES = "Request had insufficient authentication scopes."
+TRIED = {  # what fails, the account, what is said
+    "all is well": ([], None, ""),
+    "a service account and a shared drive": ([], MAIL, ""),
+    "the sheet is not shared": (
+        [("GET", "/v4/", (403, "The caller does not have permission"))],
+        MAIL,
+        f"open to {MAIL}: share it",
+    ),
+    "no such sheet": (
+        [("GET", "/v4/", (404, "Requested entity was not found."))],
+        None,
+        "open to the account that is signed in",
+    ),
+    "the sheet may only be read": (
+        [("POST", ":batchUpdate", (403, "no permission"))],
+        MAIL,
+        "the sheet is not open to",
+    ),
+    "the API is off": (
+        [("GET", "/v4/", (403, OFF))],
+        MAIL,
+        "gcloud services enable sheets.googleapis.com drive.googleapis.com",
+    ),
+    "gcloud's own login": (
+        [("GET", "/v4/", (403, SCOPES))],
+        None,
+        "gcloud's own cannot be: name the key file of a service account",
+    ),
+    "the login is over": ([("GET", "/v4/", 401)] * 3, None, "the login is not valid any more"),
+    "no network": ([("GET", "/v4/", "reset")], None, "the sheet cannot be reached ("),
+    "the folder is not shared": (
+        [("GET", "/FOLDER", (404, "File not found"))],
+        MAIL,
+        "the Drive folder is not open to",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TRIED)
+def test_what_is_wrong_is_one_sentence_before_training(google, tmp_path, kind, capsys):
+    google["faults"], google["account"], said = list(TRIED[kind][0]), TRIED[kind][1], TRIED[kind][2]
+    google["folder"]["driveId"], google["tabs"] = "SHARED", ["log"]
+    with from_config(tmp_path, sheet="KEY", drive_folder="FOLDER"):
+        pass
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        len(lines) == bool(said)
+        and google["cells"] == []
+        and google["renamed"] == ("sheet" not in str(lines) and "KEY" not in said)
+    )
+    if said:
+        assert (
+            lines[0].startswith("remote log: ")
+            and said in lines[0]
+            and "training goes on" in lines[0]
+            and SECRET not in lines[0]
+        )
+
+
+def test_a_service_account_owns_no_storage(google, tmp_path, capsys):
+    google["account"] = MAIL
+    with from_config(tmp_path, drive_folder="FOLDER"):
+        assert "a service account owns no storage" in capsys.readouterr().out
+    google["account"], google["folder"]["capabilities"]["canAddChildren"] = None, False
+    with from_config(tmp_path, drive_folder="FOLDER"):
+        assert "the Drive folder may only be read: share it with this account as Editor" in capsys.readouterr().out
+
+
+def test_nobody_signed_in(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("gspread")
+    errors = pytest.importorskip("google.auth.exceptions")
+
+    def refuse(**_):
+        raise errors.DefaultCredentialsError("Your default credentials were not found.")
+
+    monkeypatch.setattr("google.auth.default", refuse)
+    with from_config(tmp_path, sheet="KEY"):
+        pass
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(
+        "remote log: there are no Google credentials here: name the key file of a service account in"
+    )
+    assert len(lines) == 1

@@ -10,6 +10,7 @@ that batch again; the `id` column tells such duplicates.
 import contextlib
 import datetime
 import functools
+import hashlib
 import importlib.util
 import itertools
 import json
@@ -23,34 +24,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from helpers.config import BaseConfig
+from helpers import config as configs
 from helpers.training import retries, sinks
+from helpers.training.access import clean, why
 from helpers.workspace import Workspace, disk
 
 FIRST_COLUMNS = ("id", "time", "epoch", "hours", "saved", "loss")
 BATCH = 500  # rows per append
-
-_SECRETS = (
-    (r"-----BEGIN [\s\S]*?(-----END [^-]*-----|$)", "***"),
-    (r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?)[^\n'\"]+", r"\1***"),
-    (r"(?i)\bbearer\s+[^\s'\"]+", "Bearer ***"),
-    (r"(?i)((token|secret|password|key|assertion|signature)['\"]?\s*[:=]\s*['\"]?)[^\s'\"&,;})]+", r"\1***"),
-    (r"://[^/\s@]+@", "://***@"),
-    (r"\?[^\s'\"<>)]+", "?***"),  # the query string of an address
-    (r"(ya29\.|1//|AIza|eyJ|GOCSPX-)[\w./-]+", "***"),  # how Google's tokens, keys and JWTs begin
-)
-
-
-def clean(error: object) -> str:
-    """One line of text of an error, at most 500 characters, without tokens, passwords, headers and query strings."""
-    try:
-        text = str(error)[:20_000]
-    except Exception:
-        text = "(error without text)"
-    for pattern, replacement in _SECRETS:
-        text = re.sub(pattern, replacement, text)
-    name = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
-    return f"{name}{' '.join(text.split())}"[:500]
 
 
 def _safe(method: Callable) -> Callable:
@@ -78,14 +58,16 @@ class RemoteLog:
         folder: receives `rows.jsonl` (every row), `sent.json` (the cursor) and `errors.jsonl`.
         rows: has `append_rows(rows)` and `reauthorise()`, as `sinks.SheetsRows`; None keeps rows locally only.
         files: has `upload(path)` and `reauthorise()`, as `sinks.DriveFiles`; None ignores uploads.
+        events: has `row(values)`, as `sinks.EventFiles`, and is told at once; None without.
         queue_size: most uploads that wait; beyond it the oldest goes.
         pace: the five numbers named above.
     """
 
     def __init__(
-        self, folder: str | os.PathLike, *, rows: Any = None, files: Any = None, queue_size: int = 256, **pace: float
-    ) -> None:
-        self._folder, self._queue_size = Path(folder), queue_size
+        self, folder: str | os.PathLike, *, rows: Any = None, files: Any = None, events: Any = None, queue_size: int = 256,
+        **pace: float,
+    ) -> None:  # fmt: skip
+        self._folder, self._queue_size, self._events = Path(folder), queue_size, events
         self._sinks = {name: sink for name, sink in (("rows", rows), ("files", files)) if sink is not None}
         self._paces = {name: retries.Pace(**pace) for name in self._sinks}
         self._lock, self._news = threading.RLock(), threading.Event()
@@ -111,6 +93,8 @@ class RemoteLog:
         with self._lock:
             self._append(row)
         self._news.set()
+        if self._events:
+            self._events.row(plain)
 
     @_safe
     def upload(self, path: str | os.PathLike) -> None:
@@ -340,20 +324,25 @@ def _cells(row: dict, columns: list[str]) -> list:
 
 
 def from_config(
-    folder: str | os.PathLike, *, sheet: str | None = None, drive_folder: str | None = None
+    folder: str | os.PathLike, *, sheet: str | None = None, drive_folder: str | None = None, run: str = ""
 ) -> RemoteLog | None:
-    """The mirror that a config asks for, None when it asks for none.
+    """The mirror that a config asks for, None when nobody asks for one.
 
-    What is missing (a package, the credentials) costs one printed line, never the run: local files are kept all the
-    same. Call it in the main thread: Colab may have to ask the user.
+    What is wrong (a package, the credentials, a sheet that is not shared) is tried here and costs one printed line, never the run:
+    local files are kept all the same. Call it in the main thread: Colab may have to ask the user.
 
     Args:
         folder: local folder of the log.
         sheet, drive_folder: address or key of a Google Sheet; address or id of a Drive folder, or the path of a mounted
             one (with a `/`, or one that exists).
+        run: folder of this run's events in the one that COURSE_TENSORBOARD names, if it does.
     """
-    if not sheet and not drive_folder:
+    board = os.environ.get("COURSE_TENSORBOARD")
+    if not (sheet or drive_folder or board):
         return None
+    events = None
+    if board and _installed("tensorboard", "tensorboard"):
+        events = sinks.EventFiles(disk.local_path(board, "COURSE_TENSORBOARD") / run)
     rows = sinks.SheetsRows(sheet) if sheet and _installed("gspread", "gspread") else None
     files = None
     if drive_folder:
@@ -362,19 +351,35 @@ def from_config(
             files = sinks.FolderFiles(Path(drive_folder).expanduser())
         elif _installed("googleapiclient", "google-api-python-client"):
             files = sinks.DriveFiles(re.split(r"[?#]", drive_folder)[0].rstrip("/").rsplit("/", 1)[-1])
-    if rows or isinstance(files, sinks.DriveFiles):
+    _try_out(rows, files if isinstance(files, sinks.DriveFiles) else None)
+    return RemoteLog(folder, rows=rows, files=files, events=events)
+
+
+def _try_out(rows: Any, files: Any) -> None:
+    """Sign in and touch the sheet and the folder; one line for each that does not work."""
+    wanted = [(sink, what) for sink, what in ((rows, "the sheet"), (files, "the Drive folder")) if sink]
+    try:
+        account = getattr(sinks.credentials(), "service_account_email", "") if wanted else ""
+    except Exception as error:
+        print(f"remote log: {why(error, 'the login')}; training goes on and keeps local files")
+        return
+    for sink, what in wanted:
         try:
-            sinks.credentials()
+            sink.try_out()
         except Exception as error:
-            print(f"remote log: no Google credentials, see helpers.training.sinks.credentials ({clean(error)})")
-    return RemoteLog(folder, rows=rows, files=files)
+            print(
+                f"remote log: {why(error, what, account)}; training goes on, and what is missing is sent once it can be"
+            )
 
 
 @contextlib.contextmanager
-def mirror(config: BaseConfig, place: Workspace) -> Iterator[RemoteLog | None]:
+def mirror(config: configs.BaseConfig, place: Workspace) -> Iterator[RemoteLog | None]:
     """The mirror that a config asks for, or None, closed at the end; it lies where the run's kept files go, if that is a disk."""
     folder = (place.kept if isinstance(place.kept, Path) else place.root) / "mirror"
-    with from_config(folder, sheet=config.sheet, drive_folder=config.drive_folder) or contextlib.nullcontext() as log:
+    whole = configs.whole(config)
+    run = f"{type(whole).__module__.split('.')[-2:][0]}-{hashlib.sha256(repr(whole).encode()).hexdigest()[:8]}"
+    made = from_config(folder, sheet=config.sheet, drive_folder=config.drive_folder, run=run)
+    with made or contextlib.nullcontext() as log:
         yield log
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from helpers.fetch import downloads
 
 
-def _answer(error: BaseException) -> tuple[int | None, Mapping]:
+def answer(error: BaseException) -> tuple[int | None, Mapping]:
     """HTTP status and headers of an error of requests, gspread or googleapiclient."""
     for each in (error, error.__cause__):  # gspread wraps the 403 and 404 of a sheet that it cannot open
         for name in ("response", "resp"):
@@ -21,7 +21,7 @@ def _answer(error: BaseException) -> tuple[int | None, Mapping]:
 def judge(error: BaseException) -> tuple[str, float]:
     """("retry", "auth" or "permanent", seconds that the service asks to wait). What is not known is tried again."""
     try:
-        status, headers = _answer(error)
+        status, headers = answer(error)
         refused = any(kind.__name__ == "RefreshError" for kind in type(error).__mro__)
         if status == 401 or (refused and not getattr(error, "retryable", False)):
             return "auth", 0.0

@@ -1,4 +1,4 @@
-"""Where `remote_log.RemoteLog` sends rows and files: a Google Sheet, Google Drive, or a mounted folder.
+"""Where `remote_log.RemoteLog` sends rows and files: a Google Sheet, Google Drive, a mounted folder, TensorBoard.
 
 A sink may raise anything: the log tries again. None of them touches the network when it is made, and the packages that
 it needs are imported where they are used.
@@ -8,10 +8,13 @@ import logging
 import mimetypes
 import os
 import shutil
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from helpers import runtime
+from helpers.training import access
 from helpers.workspace import disk
 
 SCOPES = ("https://www.googleapis.com/auth/spreadsheets", "https://www.googleapis.com/auth/drive")
@@ -21,8 +24,8 @@ CHUNK = 8 * 2**20  # bytes per request of an upload; Drive wants a multiple of 2
 def credentials(*, ask: bool = True) -> Any:
     """Google's default credentials for sheets and Drive; they are neither printed nor stored.
 
-    Colab asks the user once; with `ask=False`, for threads, it does not. Elsewhere GOOGLE_APPLICATION_CREDENTIALS names
-    the key file of a service account, or `gcloud auth application-default login` was run.
+    Colab asks the user once; with `ask=False`, for threads, it does not. Elsewhere GOOGLE_APPLICATION_CREDENTIALS names the key
+    file of a service account: Google refuses sheets and Drive to the login of `gcloud auth application-default login`.
     """
     import google.auth
 
@@ -53,6 +56,11 @@ class SheetsRows:
         self._sheet = self._sheet or self._open()
         self._sheet.append_rows(rows, value_input_option="RAW", insert_data_option="INSERT_ROWS", table_range="A1")
 
+    def try_out(self) -> None:
+        """Open the sheet and give its tab the name that it has, which only an editor may."""
+        self._sheet = self._open()
+        self._sheet.update_title(self.worksheet)
+
     def reauthorise(self) -> None:
         """Forget the session; the next append signs in and opens the sheet again."""
         self._sheet = None
@@ -82,7 +90,7 @@ class DriveFiles:
     Needs google-api-python-client. An upload that broke off goes on where it stopped, unless the file has changed.
 
     Args:
-        folder_id: last part of the folder's address; share it with a service account, which has no storage of its own.
+        folder_id: last part of the folder's address; for a service account, which owns no storage, one of a shared drive.
         chunk_size: bytes per request, a multiple of 256 KiB.
         timeout: seconds for each request.
     """
@@ -110,6 +118,23 @@ class DriveFiles:
         self._broken = {}
         self._ids.pop(remote_name(path), None)
         return self._send(path, version)
+
+    def try_out(self) -> None:
+        """Ask whether files may be put into the folder.
+
+        Raises:
+            access.Refused: they may not.
+        """
+        self._service = self._service or self._build()
+        fields = "driveId,capabilities(canAddChildren)"
+        found = self._service.files().get(fileId=self.folder_id, fields=fields, supportsAllDrives=True).execute()
+        account = getattr(credentials(ask=False), "service_account_email", None)
+        if account and "driveId" not in found:
+            raise access.Refused(access.NO_STORAGE)
+        if not found["capabilities"]["canAddChildren"]:
+            raise access.Refused(
+                f"the Drive folder may only be read: share it with {account or 'this account'} as Editor"
+            )
 
     def reauthorise(self) -> None:
         """Forget the session; the next upload signs in again and begins at its first byte."""
@@ -180,3 +205,39 @@ class FolderFiles:
 
     def reauthorise(self) -> None:
         """A folder needs no credentials."""
+
+
+class EventFiles:
+    """Rows as scalars for TensorBoard, a folder for each run; needs the package tensorboard.
+
+    Written by its record writer into a plain file: tensorboard's EventFileWriter imports TensorFlow wherever it finds it, also
+    under JAX.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder)
+        self._writers: dict[str, Any] = {}
+
+    def row(self, values: Mapping[str, Any]) -> None:
+        """Write the numbers of a row at its `step`; texts, among them NaN, are left out."""
+        from tensorboard.compat.proto import event_pb2
+
+        run = str(values.get("run", ""))
+        if run not in self._writers:
+            self._writers[run] = self._open(self.folder / run)
+            self._write(run, event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
+        event = event_pb2.Event(wall_time=time.time(), step=int(values.get("step", values.get("epoch", 0))))
+        for name, value in values.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and name not in ("epoch", "step"):
+                event.summary.value.add(tag=name, simple_value=value)
+        self._write(run, event)
+
+    def _open(self, folder: Path) -> Any:
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        folder.mkdir(parents=True, exist_ok=True)
+        return RecordWriter((folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}").open("wb"))
+
+    def _write(self, run: str, event: Any) -> None:
+        self._writers[run].write(event.SerializeToString())
+        self._writers[run].flush()

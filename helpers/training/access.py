@@ -1,0 +1,67 @@
+"""Whether a sheet and a Drive folder can be written, tried before training and told in one sentence; errors without secrets."""
+
+import re
+
+from helpers.training import retries
+
+KEY_FILE = "name the key file of a service account in GOOGLE_APPLICATION_CREDENTIALS (README, Logging to a sheet)"
+NO_STORAGE = (
+    "a service account owns no storage, so it can put no file into a folder of a personal Drive: keep checkpoints in a bucket "
+    "(--keep gs://bucket/folder), name a folder of a shared drive, or train in Colab with USE_DRIVE"
+)
+
+_SECRETS = (
+    (r"-----BEGIN [\s\S]*?(-----END [^-]*-----|$)", "***"),
+    (r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?)[^\n'\"]+", r"\1***"),
+    (r"(?i)\bbearer\s+[^\s'\"]+", "Bearer ***"),
+    (r"(?i)((token|secret|password|key|assertion|signature)['\"]?\s*[:=]\s*['\"]?)[^\s'\"&,;})]+", r"\1***"),
+    (r"://[^/\s@]+@", "://***@"),
+    (r"\?[^\s'\"<>)]+", "?***"),  # the query string of an address
+    (r"(ya29\.|1//|AIza|eyJ|GOCSPX-)[\w./-]+", "***"),  # how Google's tokens, keys and JWTs begin
+)
+
+
+def clean(error: object) -> str:
+    """One line of text of an error, at most 500 characters, without tokens, passwords, headers and query strings."""
+    try:
+        text = str(error)[:20_000]
+    except Exception:
+        text = "(error without text)"
+    for pattern, replacement in _SECRETS:
+        text = re.sub(pattern, replacement, text)
+    name = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
+    return f"{name}{' '.join(text.split())}"[:500]
+
+
+class Refused(Exception):
+    """Says itself what is wrong, and what to do."""
+
+
+def why(error: BaseException, what: str, account: str = "") -> str:
+    """What an error of Google's libraries means for whoever wants to log, and what to do; one sentence.
+
+    Args:
+        error: of gspread, googleapiclient or google.auth.
+        what: "the sheet" or "the Drive folder".
+        account: address of the service account that is signed in, if it is one.
+    """
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    status, _ = retries.answer(error)
+    text = f"{error} {error.__cause__ or ''}".lower()
+    if "Refused" in kinds:
+        return str(error)
+    if "DefaultCredentialsError" in kinds:
+        return f"there are no Google credentials here: {KEY_FILE}"
+    if "scope" in text:  # of gcloud's own login, and of a VM's account
+        return f"this login is not allowed to touch sheets and Drive, and gcloud's own cannot be: {KEY_FILE}"
+    if "has not been used" in text or "service_disabled" in text or "it is disabled" in text:
+        return (
+            "the API is off in the account's project: gcloud services enable sheets.googleapis.com drive.googleapis.com"
+        )
+    if status == 401 or "RefreshError" in kinds:
+        return f"the login is not valid any more: sign in again, or {KEY_FILE}"
+    if status in (403, 404):
+        return (
+            f"{what} is not open to {account or 'the account that is signed in'}: share it with that address as Editor"
+        )
+    return f"{what} cannot be reached ({clean(error)})"

@@ -281,6 +281,14 @@ def mount_drive(wanted: bool) -> Path | None:
     return Path("/content/drive/MyDrive")
 
 
+def sign_in() -> None:
+    """In Colab the user's own Google login, which is asked for once; elsewhere nothing."""
+    if where() == "colab":
+        from google.colab import auth
+
+        auth.authenticate_user()
+
+
 def progress(iterable=None, *, total: int | None = None, label: str = "", unit: str = "it", **options):
     """A tqdm bar on standard output (notebooks here keep standard error clean); silent when COURSE_PROGRESS=0."""
     from tqdm import tqdm

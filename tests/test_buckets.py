@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import gcs_server
@@ -90,6 +91,7 @@ def test_a_training_goes_on_where_the_machine_was_lost(bucket, tmp_path, after):
     assert len(CALLS) == 2 - after and CALLS[-1:] != ["epoch 0"] and done["train"]["epochs"] == 3
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 @pytest.mark.parametrize("when", ["between saves", "in an upload", "in a note"])
 def test_a_killed_process_goes_on_from_the_bucket(bucket, tmp_path, when):
     """SIGKILL, on a machine that is then gone."""
@@ -192,6 +194,15 @@ def test_small_downloads_outlive_the_machine(bucket, tmp_path, monkeypatch):
     workspace.forget(STEPS, "build_dataset", Config(), place)
     STEPS[0](Config(), place)
     assert len(CALLS) == 2
+
+
+def test_in_colab_the_user_is_asked_first(bucket, monkeypatch):
+    asked = []
+    auth = types.SimpleNamespace(authenticate_user=lambda: asked.append(len(bucket.requests)))
+    monkeypatch.setitem(sys.modules, "google.colab", types.SimpleNamespace(auth=auth))
+    monkeypatch.setattr(buckets.runtime, "where", lambda: "colab")
+    assert str(buckets.reach(ADDRESS, "COURSE_KEEP")) == ADDRESS
+    assert asked == [0] and bucket.objects.keys() == {"runs/about.txt"}
 
 
 WRONG = {  # address, what the store answers, words

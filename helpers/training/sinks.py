@@ -29,10 +29,8 @@ def credentials(*, ask: bool = True) -> Any:
     """
     import google.auth
 
-    if ask and runtime.where() == "colab":
-        from google.colab import auth
-
-        auth.authenticate_user()
+    if ask:
+        runtime.sign_in()
     return google.auth.default(scopes=SCOPES)[0]
 
 

@@ -226,7 +226,7 @@ def test_what_is_wrong_with_a_bucket_is_told_before_anything_begins(bucket, tmp_
 def test_a_missing_package_is_one_sentence(address, monkeypatch):
     monkeypatch.setitem(sys.modules, "upath", None)
     with pytest.raises(
-        ValueError, match=r"^COURSE_KEEP: received .*pip install universal_pathlib gcsfs \(ModuleNotFound"
+        ValueError, match=r"^COURSE_KEEP: received .*pip install 'universal_pathlib>=0.3' gcsfs \(ModuleNotFound"
     ):
         buckets.place(address, "COURSE_KEEP")
 

@@ -21,7 +21,7 @@ from helpers.workspace import disk
 
 BLOCK = 2**25  # bytes per request: each waits for an answer
 REPORTED = ("md5Hash", "crc32c")  # checksums under Google's names; a store that has none is asked for the size alone
-NEEDS = "pip install universal_pathlib gcsfs"
+NEEDS = "pip install 'universal_pathlib>=0.3' gcsfs"
 
 
 def remote(path: Any) -> bool:

@@ -18,7 +18,7 @@ import keras
 import pandas as pd
 from tqdm import tqdm
 
-from helpers.training import checkpoints, devices
+from helpers.training import checkpoints, devices, preemption
 from helpers.training.feed import Feed
 from helpers.workspace import disk, packs
 
@@ -47,7 +47,7 @@ def fit(
     """Train, or go on where the last call in `run_dir` was stopped, killed or finished with fewer epochs.
 
     Killed at any moment and called again by the same code on the same machine, it ends with the bits of a run that was
-    never killed. On a GPU that also needs `tf.config.experimental.enable_op_determinism()`.
+    never killed. SIGTERM costs nothing, see `preemption`. On a GPU bits also need `tf.config.experimental.enable_op_determinism()`.
     Layers need names of their own: TensorFlow adds up gradients in an order that follows names, and the numbers that Keras gives
     depend on what was built before.
     Random layers must own their `keras.random.SeedGenerator` (Keras's do). What is not restored: memory of `callbacks`
@@ -87,7 +87,10 @@ def fit(
     else:
         run.begin(config)
         watch = keras.callbacks.LambdaCallback(on_epoch_end=partial(run.validate, validation))
-        _train(run, train_data, [watch, *callbacks, run])  # all see watch's numbers; run saves what the others changed
+        with run.preemption.watching():
+            _train(
+                run, train_data, [watch, *callbacks, run]
+            )  # all see watch's numbers; run saves what the others changed
     run.finish()
     return pd.DataFrame(run.rows)
 
@@ -180,6 +183,7 @@ class _Run(keras.callbacks.Callback):
         self.source: Path | None = None  # the state whose running metrics are still to be restored
         self.raw: checkpoints.Arrays | None = None
         self.index = devices.processes()[0]
+        self.preemption = preemption.Preemption()
         self.started = self.spoken = time.perf_counter()
 
     def say(self, line: str) -> None:
@@ -261,8 +265,9 @@ class _Run(keras.callbacks.Callback):
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             raise self.failure(f"the loss became {loss}")
-        if self.due(before) and self.step % self.steps_per_epoch:
-            self.save()
+        ending = self.preemption.due(self.step)
+        if (self.due(before) or ending) and self.step % self.steps_per_epoch:
+            self.save(ending=ending)
         if time.perf_counter() - self.spoken >= PROGRESS_SECONDS:
             done = self.step - self.epoch * self.steps_per_epoch
             self.report(f"step {done}/{self.steps_per_epoch}  ", {"loss": loss})
@@ -275,12 +280,13 @@ class _Run(keras.callbacks.Callback):
             raise RuntimeError(f"epoch {epoch + 1} ended at step {self.step}: train_data must not end while it is read")
         last = epoch + 1 == self.epochs or self.stopped
         whole = (epoch + 1) % self.save_every == 0 or last
-        arrays = self.checked() if whole or self.due(self.step - 1) else None
+        ending = self.preemption.due(self.step)
+        arrays = self.checked() if whole or ending or self.due(self.step - 1) else None
         self.rows.append(self.row(epoch, logs, saved=arrays is not None))
         self.write_log()
         self.remotely("row", {"run": self.run_dir.name} | self.rows[-1])
         if arrays is not None:
-            path = self.save(arrays, stopped_at=self.epochs if self.stopped else 0)
+            path = self.save(arrays, stopped_at=self.epochs if self.stopped else 0, ending=ending)
             if last or (self.save_every > 1 and whole):
                 self.remotely("upload", path)
         if self.params["epochs"] < self.epochs:  # a second call of Keras's fit follows
@@ -323,14 +329,19 @@ class _Run(keras.callbacks.Callback):
             raise self.failure(f"the variable {bad} holds NaN or infinity")
         return arrays
 
-    def save(self, arrays: checkpoints.Arrays | None = None, *, stopped_at: int = 0) -> Path | None:
+    def save(
+        self, arrays: checkpoints.Arrays | None = None, *, stopped_at: int = 0, ending: bool = False
+    ) -> Path | None:
+        """Write a state; with `ending` the process then ends, and what outlives the machine gets it first."""
         arrays = arrays or self.checked()
         info = {"step": self.step, "hours": self.hours(), "stopped_at": stopped_at, **self.identity}
         path = None
         if self.index == 0:
             path = checkpoints.save(self.folder, self.model, arrays, info=info, keep=self.keep)
-            packs.checkpoint()
+            packs.checkpoint(now=ending)
         devices.wait(f"state {self.step}")
+        if ending:
+            self.preemption.end(f"SIGTERM: step {self.step} is saved; the same call goes on from there")
         return path
 
     def failure(self, what: str) -> RuntimeError:

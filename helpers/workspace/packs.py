@@ -21,7 +21,7 @@ EVERY = 600.0  # seconds between two packs of a training under way
 SPARE = 100_000_000  # bytes that stay free
 SMALL = 300_000_000  # bytes of a download that is worth keeping
 
-_keep: Callable[[], None] | None = None
+_keep: Callable[[bool], None] | None = None
 
 
 def save(folder: Path, pack: Any, number: int = 0, *, again: bool = True) -> bool:
@@ -128,8 +128,8 @@ def keeping(folder: Path, pack: Any | None) -> Iterator[None]:
     global _keep
     before, last = _keep, [time.monotonic()]
 
-    def keep() -> None:
-        if time.monotonic() - last[0] >= EVERY:
+    def keep(now: bool) -> None:
+        if now or time.monotonic() - last[0] >= EVERY:
             _save_state(folder, pack)
             last[0] = time.monotonic()
 
@@ -148,10 +148,14 @@ def _save_state(folder: Path, pack: Any) -> None:
         print(f"{folder.name} is not kept at {pack.parent}: {buckets.one_line(error)}", flush=True)
 
 
-def checkpoint() -> None:
-    """Told by a training that its files are such that it could go on from them; it waits while they are packed."""
+def checkpoint(*, now: bool = False) -> None:
+    """Told by a training that its files are such that it could go on from them; it waits while they are packed.
+
+    Args:
+        now: it is about to end, so they are packed at once.
+    """
     if _keep:
-        _keep()
+        _keep(now)
 
 
 def restore_state(pack: Any, folder: Path) -> bool:

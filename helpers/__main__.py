@@ -15,7 +15,7 @@ except door.NotReadyError as not_ready:  # before an import fails that says less
     sys.exit(f"error: {not_ready}")
 
 from helpers import runtime
-from helpers.course import addresses, notebooks
+from helpers.course import addresses, notebooks, team
 from helpers.course.runner import find_notebooks, run
 from helpers.workspace import NOTEBOOKS, buckets, disk
 
@@ -74,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="projects side by side; default: 2 on config mini with 2 cores or more, else 1",
     )
+    command.add_argument("--processes", type=_count, metavar="N", help="this is one of N that train together, on JAX")
+    command.add_argument("--process-id", type=int, metavar="K", help="which of them, from 0")
+    command.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0; the next port is used, too")
     command.add_argument("--save", action="store_true", help="write the executed notebooks in place, for committing")
     command.add_argument("--html", metavar="DIR", help="place of the report; default: WORKSPACE/report")
     command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
@@ -105,6 +108,7 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
             parser.error(f"there is no config file {config}; allowed: {', '.join(CONFIGS)} or the path of a YAML file")
         config = str(Path(config).resolve())
         _greet(arguments.projects[0], config)
+    place = team.find(arguments.processes, arguments.process_id, arguments.coordinator, os.environ)
     chosen = arguments.workspace or os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace"
     workspace = disk.local_path(chosen, "workspace").resolve()
     if arguments.keep:
@@ -112,6 +116,9 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
     reports = disk.local_path(arguments.html or workspace / "report", "--html").resolve()
     jobs = arguments.jobs or (2 if config == "mini" and runtime.cpu_count() > 1 else 1)
     options = {"until": arguments.until, "save": arguments.save, "jobs": min(jobs, len(projects))}
+    if place:  # the notebooks one by one on all; process 0 writes what there is once
+        options |= {"jobs": 1, "place": place, "save": arguments.save and place.index == 0}
+        reports = reports / f"process-{place.index}" if place.index else reports
     return run(projects, config, workspace, reports, **options)
 
 

@@ -371,6 +371,43 @@ def test_ctrl_c_stops_the_kernels_and_ends_with_code_130(repository, jobs):
             os.kill(int(kernel), 0)
 
 
+SAVES = """
+import os, signal, time
+from helpers.training import preemption
+watch = preemption.Preemption()
+with watch.watching():
+    print("kernel", os.getpid(), flush=True)
+    while not watch.due(7):
+        time.sleep(0.1)
+    time.sleep(0.5)
+    watch.end("SIGTERM: step 7 is saved; the same call goes on from there")
+"""
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [
+        (SAVES, "step 7 is saved"),
+        (SAVES.splitlines()[1] + "\nprint('kernel', os.getpid())\ntime.sleep(60)", "what was finished stays"),
+    ],
+)
+def test_sigterm_is_handed_on_and_waited_for(repository, cell, words):
+    make(repository, "lip_reading/00_dataset_build", "print('first')", cell)
+    make(repository, "lip_reading/01_preprocess", "print('never')")
+    command = [sys.executable, "-u", "-c", INTERRUPTED, str(repository), "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COURSE_WORKSPACE": ""}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
+    with subprocess.Popen(command, **pipes) as process:
+        kernel = next(int(found[1]) for line in process.stdout if (found := re.search(r"kernel (\d+)", line)))
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, rest
+    assert f"stopped by SIGTERM: {words}, and the same command goes on from there\n" in rest
+    assert "Traceback" not in rest and "never" not in rest and "01_preprocess" not in rest
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernel, 0)
+
+
 def test_badges_command_lists_and_repairs(repository, monkeypatch, capsys):
     monkeypatch.setattr(runtime, "repo_url", lambda: "https://github.com/someone/a-course")
     path = make(repository, "lip_reading/00_dataset_build", new_markdown_cell("# Title"), "# tags: setup\n1")

@@ -27,10 +27,18 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
 
 from helpers import runtime
 from helpers.course import notebooks
+from helpers.course.team import Place, Team
+from helpers.workspace import NOTEBOOKS
 from helpers.workspace.disk import atomic_write
+
+GRACE = 20.0  # seconds that kernels have to save what they train
+TERMINATED = 128 + signal.SIGTERM
+SAVED = "SIGTERM: "  # begins the line of a training that saved its step
+JOIN = "import sys\nsys.path.insert(0, {root!r})\nfrom helpers.training import devices\ndevices.join()"
 
 
 class _ThisPython(KernelSpecManager):
@@ -68,6 +76,7 @@ class Progress:
 
     def __init__(self, name: str, total: int) -> None:
         self.name, self.total, self.done, self.start, self.said = name, total, 0, time.monotonic(), ""
+        self.saved = "what was finished stays"
         self.terminal = sys.stdout.isatty()
         self.running.append(self)
         if self.terminal:
@@ -89,6 +98,8 @@ class Progress:
     def relay(self, line: str) -> None:
         """Show a line that the notebook printed."""
         self.said = line
+        if line.startswith(SAVED):
+            self.saved = line.removeprefix(SAVED).partition(";")[0]
         if not self.terminal:
             print(f"{self.name if len(self.running) > 1 else '  '}  {line[:200]}", flush=True)
         self._redraw()
@@ -119,7 +130,7 @@ class Progress:
 
 @dataclasses.dataclass
 class Outcome:
-    """What came of one notebook: status is "ok", "failed" or "interrupted", message says why."""
+    """What came of one notebook: status is "ok", "failed", "interrupted" or "terminated", message says why."""
 
     path: Path
     notebook: NotebookNode
@@ -129,19 +140,32 @@ class Outcome:
 
 
 class Stop:
-    """Ctrl-C: ends all kernels; called as the handler of the signal."""
+    """Ends all kernels; called as the handler of Ctrl-C and SIGTERM, and where another process of the same training ended."""
 
     def __init__(self) -> None:
-        self.asked, self.kernels = False, set()
+        self.status, self.why, self.kernels = "", "", set()
 
-    def __call__(self) -> None:
-        """Kill the kernels that run; what waits for them then ends in order."""
-        self.asked = True
-        self.ends = [asyncio.ensure_future(kernel.shutdown_kernel(now=True)) for kernel in self.kernels]
+    def __call__(self, status: str = "interrupted", why: str = "stopped by Ctrl-C") -> None:
+        """End the kernels that run; what waits for them then ends in order."""
+        self.status, self.why = status, why
+        self.ends = [asyncio.ensure_future(self._end(kernel)) for kernel in self.kernels]
+
+    async def _end(self, kernel: AsyncKernelManager) -> None:
+        if self.status == "terminated":
+            await kernel.signal_kernel(signal.SIGTERM)
+            end = time.monotonic() + GRACE
+            while time.monotonic() < end and await kernel.is_alive():
+                await asyncio.sleep(0.1)
+        await kernel.shutdown_kernel(now=True)
 
 
 async def execute(
-    path: Path, environment: dict[str, str], stop: Stop, *, keep: Callable[[NotebookNode], None] | None = None
+    path: Path,
+    environment: dict[str, str],
+    stop: Stop,
+    *,
+    keep: Callable[[NotebookNode], None] | None = None,
+    join: bool = False,
 ) -> Outcome:
     """Execute a notebook in its own folder with a kernel of the running interpreter, showing progress.
 
@@ -149,6 +173,7 @@ async def execute(
         environment: of the kernel.
         stop: ends it.
         keep: called with the notebook once all cells ran; its ValueError or OSError counts as a failure.
+        join: the kernel joins those of the other processes first.
     """
     try:
         outcome = Outcome(path, notebooks.read(path))
@@ -160,7 +185,7 @@ async def execute(
     progress = Progress(f"{path.parent.name}/{path.stem}", len(code))
     with tempfile.TemporaryFile() as complaints:
         try:
-            await _execute_cells(outcome.notebook, path.parent, environment, stop, progress, complaints)
+            await _execute_cells(outcome.notebook, path.parent, environment, stop, progress, complaints, join)
             if keep:
                 keep(outcome.notebook)
         except CellExecutionError as error:
@@ -172,8 +197,10 @@ async def execute(
             outcome.status, outcome.message = "failed", text
         except (ValueError, OSError) as error:
             outcome.status, outcome.message = "failed", str(error)
-    if stop.asked:
-        outcome.status, outcome.message = "interrupted", "stopped by Ctrl-C"
+    if stop.status:
+        outcome.status, outcome.message = stop.status, stop.why
+        if stop.status == "terminated":
+            outcome.message += f": {progress.saved}, and the same command goes on from there"
     outcome.seconds = progress.seconds
     progress.end(outcome.status)
     return outcome
@@ -186,6 +213,7 @@ async def _execute_cells(
     stop: Stop,
     progress: Progress,
     complaints: BinaryIO,
+    join: bool,
 ) -> None:
     """Run all cells in a fresh kernel; what the kernel itself writes to stderr goes to `complaints`."""
     client = _Client(notebook, timeout=None, kernel_manager_class=_KernelManager, coalesce_streams=True)
@@ -194,6 +222,10 @@ async def _execute_cells(
     try:  # nbclient's own context manager would take Ctrl-C for itself
         await client.async_start_new_kernel(cwd=str(folder), env=environment, stderr=complaints)
         await client.async_start_new_kernel_client()
+        if join:
+            cell = new_code_cell(JOIN.format(root=str(Path(__file__).resolve().parents[2])))
+            await client.async_execute_cell(cell, 0, store_history=False)
+            client.code_cells_executed = 0
         for index, cell in enumerate(notebook.cells):
             await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
             if cell.cell_type == "code":
@@ -225,42 +257,78 @@ def find_notebooks(project: str, until: str | None = None) -> list[Path]:
 
 
 def run(
-    projects: list[str], config: str, workspace: Path, reports: Path, *, until: str | None, save: bool, jobs: int = 1
+    projects: list[str],
+    config: str,
+    workspace: Path,
+    reports: Path,
+    *,
+    until: str | None,
+    save: bool,
+    jobs: int = 1,
+    place: Place | None = None,
 ) -> int:
     """Execute the notebooks of `projects`, those of one project in their order, up to `jobs` projects side by side.
 
+    With a `place` this is one of several processes, which all run the same notebooks at the same time, one by one.
+
     Returns:
-        The exit code: 0, 1 after a failure, 130 after Ctrl-C.
+        The exit code: 0, 1 after a failure, 130 after Ctrl-C, 143 after SIGTERM.
     """
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}  # it would hide the figures
     environment |= {"COURSE_CONFIG": config, "COURSE_WORKSPACE": str(workspace), "COURSE_PROGRESS": "0"}
-    environment |= runtime.share_of_cpu(jobs)
+    environment |= runtime.share_of_cpu(jobs) | (place.environment() if place else {})
     waiting = deque((project, find_notebooks(project, until)) for project in projects)
     outcomes: list[Outcome] = []
     stop = Stop()
+    team = Team(place, stop) if place else None
 
     async def work() -> None:
-        while waiting and not stop.asked:
+        while waiting and not stop.status:
             project, (path, *rest) = waiting.popleft()
+            if team:
+                await team.meet(f"{project}/{path.stem}")
+            if stop.status:
+                return
+            join = bool(team) and path.stem == NOTEBOOKS[3]
             keep = functools.partial(notebooks.save, path=path, folders=(workspace,)) if save else None
-            outcomes.append(outcome := await execute(path, environment, stop, keep=keep))
+            outcomes.append(outcome := await execute(path, environment, stop, keep=keep, join=join))
             if outcome.message:
                 print(f"{outcome.status}: notebooks/{project}/{path.name}, {outcome.message}", flush=True)
             _write_page(outcome, reports)
+            if team and outcome.status != "ok":
+                return
             if rest and outcome.status == "ok":  # side by side the projects keep pace, so that no long one is left over
                 (waiting.appendleft if jobs == 1 else waiting.append)((project, rest))
 
+    def terminate() -> None:
+        stop("terminated", "stopped by SIGTERM")
+        if team:
+            team.terminate()
+
     async def work_side_by_side() -> None:
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends everything at once
-            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop)
-        await asyncio.gather(*(work() for _ in range(jobs)))
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGINT, stop)
+            loop.add_signal_handler(signal.SIGTERM, terminate)
+        if team:
+            await team.open()
+        try:
+            await asyncio.gather(*(work() for _ in range(jobs)))
+            if team and not stop.status and all(outcome.status == "ok" for outcome in outcomes):
+                await team.meet("the end")
+        finally:
+            if team:
+                team.close()
 
     asyncio.run(work_side_by_side())
     outcomes.sort(key=lambda outcome: (projects.index(outcome.path.parent.name), outcome.path.name))
     _write_index(outcomes, config, reports)
     print(f"report: {reports / 'index.html'}")
-    statuses = {outcome.status for outcome in outcomes}
-    return 130 if "interrupted" in statuses else int("failed" in statuses)
+    if stop.status and not any(outcome.status == stop.status for outcome in outcomes):  # between two notebooks
+        print(f"{stop.status}: {stop.why}", flush=True)
+    codes = {"interrupted": 130, "terminated": TERMINATED}
+    failed = int(any(outcome.status == "failed" for outcome in outcomes) or stop.status == "failed")
+    return codes.get(stop.status, failed)
 
 
 def _write_page(outcome: Outcome, reports: Path) -> None:

@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,10 @@ import keras
 import numpy as np
 
 from helpers import runtime
+from helpers.workspace import disk
+from helpers.workspace import processes as workspace_processes
+
+_apart = False  # joined by the runner: each process acts alone but in steps that train
 
 
 def device_line(model: keras.Model) -> str:
@@ -53,13 +58,22 @@ def strategy(devices: Sequence[str] | None = None) -> Any:
         if len(names) > 1:
             return tf.distribute.MirroredStrategy(names)
     else:
-        names = list(devices or keras.distribution.list_devices())
+        names = list(devices or _all_devices())
         if len(names) > 1:
             # Each process hands over its own share of a batch (see `share`), so nothing is left to be divided.
             parallel = keras.distribution.DataParallel(devices=names, auto_shard_dataset=False)
             distribute = partial(keras.distribution.set_distribution, parallel)
             return types.SimpleNamespace(scope=lambda: contextlib.nullcontext(distribute()))
     return types.SimpleNamespace(scope=contextlib.nullcontext)
+
+
+def _all_devices() -> list[str]:
+    """Names of the devices of all processes, or of this one's where it acts alone."""
+    if not _apart:
+        return keras.distribution.list_devices()
+    import jax
+
+    return [f"{device.platform}:{device.id}" for device in jax.local_devices()]
 
 
 def initialize_processes(
@@ -87,22 +101,110 @@ def initialize_processes(
             f"several processes need the JAX backend, this one runs {keras.backend.backend()}: "
             "set KERAS_BACKEND=jax before Python starts; several GPUs of one machine need `strategy` only"
         )
+    import jax
+
+    if hasattr(jax.config, "jax_enable_preemption_service"):  # it would take SIGTERM away from everybody else
+        jax.config.update("jax_enable_preemption_service", False)
     keras.distribution.initialize(job_addresses, num_processes, process_id)
+    disk.discards = processes()[0] > 0
     return processes()[0]
+
+
+def join() -> None:
+    """Join the processes that the runner named in the environment, for a notebook: they act together only in steps that train."""
+    global _apart
+    with runtime.quiet_stderr():
+        number, count = (int(os.environ[name]) for name in ("COURSE_PROCESS_ID", "COURSE_PROCESSES"))
+        initialize_processes(os.environ["COURSE_COORDINATOR"], count, number)
+    _apart, disk.discards, workspace_processes.joined = True, False, sys.modules[__name__]
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Within the body the joined processes act as one; what others than process 0 write is discarded."""
+    global _apart
+    before = keras.distribution.distribution()
+    _apart = False
+    disk.discards = processes()[0] > 0
+    try:
+        yield
+    finally:
+        _apart, disk.discards = True, False
+        keras.distribution.set_distribution(before)
+
+
+@contextlib.contextmanager
+def alone(model: keras.Model) -> Iterator[None]:
+    """Within the body each of several processes has a model of its own, the same in all, for what is no training step."""
+    global _apart
+    if processes()[1] == 1:
+        yield
+        return
+    import jax.numpy as jnp
+
+    model.jax_state_sync()
+    distribution, kept = keras.distribution.distribution(), [(v, v._value, v._layout) for v in model.variables]
+    for variable, value, _ in kept:  # there is no public way from an array of all processes to one of this
+        variable._value, variable._layout = jnp.asarray(np.asarray(value)), None
+    try:
+        _apart = True
+        keras.distribution.set_distribution(None)
+        yield
+    finally:
+        _apart = False
+        keras.distribution.set_distribution(distribution)
+        for variable, value, layout in kept:
+            variable._value, variable._layout = value, layout
+
+
+def of_first(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of process 0 in all, lest they stop at different epochs."""
+    if processes()[1] == 1:
+        return dict(numbers)
+    from jax.experimental import multihost_utils
+
+    words = np.array(list(numbers.values()), "float64").view("uint32")  # JAX would round them to 32 bits
+    words = np.asarray(multihost_utils.broadcast_one_to_all(words), "uint32")
+    return dict(zip(numbers, words.view("float64").tolist(), strict=True))
+
+
+def explain(error: Exception) -> Exception:
+    """What JAX says where another process is gone, in one sentence; every other error as it is."""
+    if processes()[1] == 1 or type(error).__name__ != "JaxRuntimeError":
+        return error
+    return RuntimeError(
+        "another process of this training ended or cannot be reached: start the same command on all of them again, they go on "
+        f"from the last saved state ({str(error).splitlines()[0][:200]})"
+    )
 
 
 def processes() -> tuple[int, int]:
     """Index of this process and number of processes that train together: (0, 1) unless JAX joined several."""
-    if keras.backend.backend() != "jax":
+    if _apart or keras.backend.backend() != "jax":
         return 0, 1
     import jax
 
     return jax.process_index(), jax.process_count()
 
 
+def tell(key: str, word: str) -> None:
+    """Write a word under a new key for all joined processes."""
+    _service().key_value_set(key, word)
+
+
+def ask(key: str) -> str:
+    """Wait for the word of another joined process."""
+    while True:
+        try:
+            return _service().blocking_key_value_get(key, 1000)
+        except Exception as error:  # it has no class of its own
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+
+
 def _service() -> Any:
-    """JAX's store of words that all joined processes see; None where this process acts alone."""
-    if processes()[1] == 1:
+    """JAX's store of words that all joined processes see; None where there are none."""
+    if keras.backend.backend() != "jax":
         return None
     from jax._src import distributed  # it has no public name; Orbax takes this one too
 
@@ -111,17 +213,17 @@ def _service() -> Any:
 
 def notice(name: str, text: str) -> str | None:
     """Write a word that all joined processes see, unless one of them wrote it before; returns what stands there."""
-    if service := _service():
+    if processes()[1] > 1:
         with contextlib.suppress(Exception):  # an error says that it stands there already
-            service.key_value_set(name, text)
+            tell(name, text)
     return noticed(name)
 
 
 def noticed(name: str) -> str | None:
     """What `notice` wrote in any process; None if nothing."""
-    if service := _service():
+    if processes()[1] > 1:
         with contextlib.suppress(Exception):  # NOT_FOUND has no class of its own
-            return service.key_value_try_get(name)
+            return _service().key_value_try_get(name)
     return None
 
 

@@ -5,7 +5,6 @@ import itertools
 import json
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -110,10 +109,10 @@ def _train(run: "_Run", train_data: Callable[[int], Iterable], callbacks: list[k
                     shuffle=False,
                     verbose=0,
                 )
-            except Exception:
+            except Exception as error:
                 if feed.error:  # TensorFlow wraps it in pages of its own
                     raise feed.error from None
-                raise
+                raise devices.explain(error) from error
         if run.stopped:
             return
         if run.raw is not None:  # Keras ends each call of fit with moving averages (`use_ema`) in place of the weights
@@ -228,14 +227,8 @@ class _Run(keras.callbacks.Callback):
         """Write the log and the final weights, unless those of this step are there."""
         path = self.run_dir / FINAL
         if _final_step(path) != self.step:
-            with contextlib.ExitStack() as stack:
-                # All processes take part: Keras's save_weights hangs when one of several calls it alone.
-                others = stack.enter_context(tempfile.TemporaryDirectory()) if self.index else None
-                target = (
-                    Path(others) / FINAL
-                    if others
-                    else stack.enter_context(disk.atomic_path(path, room=checkpoints.room_for(self.model)))
-                )
+            # All processes take part: Keras's save_weights hangs when one of several calls it alone.
+            with disk.atomic_path(path, room=checkpoints.room_for(self.model)) as target:
                 self.model.save_weights(target)
                 with h5py.File(target, "a") as file:
                     file.attrs["step"] = self.step
@@ -247,9 +240,11 @@ class _Run(keras.callbacks.Callback):
     # --- called by Keras ---
 
     def validate(self, validation: Callable[[], Mapping[str, float]] | None, epoch: int, logs: dict) -> None:
-        """Add the numbers of `validation` to the logs."""
+        """Add the numbers of `validation`, which each of several processes computes alone, to the logs."""
         self.stop_watch()
-        numbers = {name: float(value) for name, value in validation().items()} if validation else {}
+        with devices.alone(self.model):
+            numbers = {name: float(value) for name, value in validation().items()} if validation else {}
+        numbers = devices.of_first(numbers)
         if taken := sorted(numbers.keys() & (logs.keys() | set(COLUMNS))):
             raise ValueError(f"validation returned names that the log uses already: {taken}; rename them")
         logs.update(numbers)

@@ -27,7 +27,10 @@ class Preemption:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Listen within the body, in the main thread only, and unless the signal is ignored; an end that was asked for comes at last."""
+        """Listen within the body, in the main thread only, and unless the signal is ignored.
+
+        An end that was asked for comes at its end at the latest.
+        """
         before = signal.getsignal(signal.SIGTERM)
         main = threading.current_thread() is threading.main_thread()
         if not main or before in (signal.SIG_IGN, None):
@@ -52,7 +55,7 @@ class Preemption:
         self.asked = True
 
     def due(self, step: int) -> bool:
-        """Whether to end after this step: alone at once, several processes all after the step that follows the first one's signal."""
+        """Whether to end after this step; several processes all end after the one that follows the first signal."""
         noticed = devices.noticed(NOTICED)
         if noticed is None and self.asked:
             noticed = devices.notice(NOTICED, str(step))

@@ -5,6 +5,7 @@ through the hashes of the steps before it, theirs. While a step works its folder
 end is what makes it done, and a step killed on the way finds its finished items there when it is called again.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,7 +20,7 @@ from typing import Any
 
 from helpers import config as configs
 from helpers import intake, runtime
-from helpers.workspace import buckets, code, disk, needs, packs
+from helpers.workspace import buckets, code, disk, needs, packs, processes
 from helpers.workspace.own import active
 from helpers.workspace.own import own as own
 
@@ -119,6 +120,11 @@ class Step:
         return self.body.__name__
 
     @property
+    def trains(self) -> bool:
+        """Whether several processes do it together: the step `train`. The others are process 0's alone."""
+        return self.name == "train"
+
+    @property
     def number(self) -> int:
         """Place in the row of steps, from 0."""
         return len(self.chain()) - 1
@@ -134,30 +140,35 @@ class Step:
         configs.check(config)
         workspace = as_workspace(workspace)
         folder = self.folder(config, workspace)
-        with disk.lock(folder):
-            if not self.done(config, workspace):
-                needs.tell([self], config, workspace)
-                self._work(config, workspace, folder)
+        if processes.index():
+            self._follow(config, workspace, folder)
+        else:
+            with disk.lock(folder):
+                if not self.done(config, workspace):
+                    needs.tell([self], config, workspace)
+                    self._work(config, workspace, folder)
+                elif self.trains:
+                    processes.lead(folder.name, work=False)
         tell_older(self.chain(), config, workspace)
         return self.load(config, workspace)
 
     def _work(self, config: Any, workspace: Workspace, folder: Path) -> None:
         before = {result.folder.name: result.made for result in self._before(config, workspace)}
         partial = folder.with_name(folder.name + ".partial")
-        began = time.time()
-        declared = {name for step in self.chain() for name in (*step.reads, *step.uses)}
-        seen = configs.view(config, declared, f"step {self.name} of {self.project}")
+        began, seen = time.time(), self._view(config)
         pack = self._pack(config, workspace)
         with disk.explain_disk_errors(folder), packs.keeping(partial, pack if self.keep else None):
             if pack and self.keep and not partial.exists():
                 packs.restore_state(pack, partial)
             partial.mkdir(parents=True, exist_ok=True)
             sources = self._sources_at_begin(partial)
+            with processes.lead(folder.name, work=True) if self.trains else contextlib.nullcontext():
+                found = self.body(seen, workspace, partial)
             marker = {
                 "config": self.values(config),
                 "inputs": before,
                 "fingerprint": self.fingerprint(config) if self.fingerprint else None,
-                "found": self.body(seen, workspace, partial),
+                "found": found,
                 "read": sorted(configs.fields_read(seen)),
                 "code": sources,
                 "made": f"{datetime.now(UTC).isoformat(timespec='seconds')} {secrets.token_hex(4)}",
@@ -178,6 +189,18 @@ class Step:
         for slot in packs.slots(pack) if saved else ():
             packs.empty(slot)
         return saved
+
+    def _follow(self, config: Any, workspace: Workspace, folder: Path) -> None:
+        """What the others do while process 0 works: the same in a training, where nothing that they write stays, else wait."""
+        work = processes.follow(folder.name) if self.trains else None
+        if work:
+            with work:
+                self.body(self._view(config), workspace, folder.with_name(folder.name + ".partial"))
+        processes.wait_for(folder / MARKER)
+
+    def _view(self, config: Any) -> Any:
+        declared = {name for step in self.chain() for name in (*step.reads, *step.uses)}
+        return configs.view(config, declared, f"step {self.name} of {self.project}")
 
     def _pack(self, config: Any, workspace: Workspace) -> Any | None:
         name = self.folder(config, workspace).name
@@ -239,7 +262,7 @@ class Step:
         """Whether the finished step stands in the workspace; one that stands packed on `kept` is unpacked first."""
         workspace = as_workspace(workspace)
         folder, pack = self.folder(config, workspace), self._pack(config, workspace)
-        if pack and not folder.exists():
+        if pack and not folder.exists() and not processes.index():
             packs.restore(pack, folder)
         return (folder / MARKER).is_file()
 

@@ -21,6 +21,7 @@ import filelock
 # gs://, s3://, http://, also after `Path` took one slash away; C:/ is a drive
 ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")
 WAITS = (0.05, 0.1, 0.2, 0.4)  # seconds
+AWAITED = 60.0  # seconds that a process waits for the file of another one
 ANOTHER = "choose another workspace (COURSE_WORKSPACE)"
 REASONS = {
     errno.ENOSPC: f"the disk is full: free some space or {ANOTHER}",
@@ -34,6 +35,8 @@ REASONS = {
     errno.EEXIST: f"a file is in the way: remove it or {ANOTHER}",
     errno.ENAMETOOLONG: f"the path is too long for this disk: {ANOTHER}",
 }
+
+discards = False  # this process takes part in what another one writes down
 
 
 def local_path(value: str | os.PathLike, what: str) -> Path:
@@ -90,13 +93,19 @@ def replace(source: Path, target: str | os.PathLike) -> None:
 def atomic_path(path: str | os.PathLike, *, room: int = 0) -> Iterator[Path]:
     """Yield a temporary path beside `path` with the same suffix; on success it becomes `path`, on failure it is removed.
 
-    For writers that want a name, such as `model.save_weights`.
+    For writers that want a name, such as `model.save_weights`. Where this process `discards`, the path lies elsewhere and goes;
+    what another process writes stands when the body has ended.
 
     Args:
         path: the file to come.
         room: bytes that the writer needs; a disk without them is an error before it begins. HDF5 ends the process otherwise.
     """
     path = Path(path)
+    if discards:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / path.name
+        _await(path)
+        return
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         suffix = "".join(path.suffixes)[-20:]  # both short, for a name has 255 bytes, four of which may be one letter
@@ -113,6 +122,13 @@ def atomic_path(path: str | os.PathLike, *, room: int = 0) -> Iterator[Path]:
         finally:
             with contextlib.suppress(PermissionError):  # open elsewhere; the error that led here counts
                 temporary.unlink(missing_ok=True)
+
+
+def _await(path: Path) -> None:
+    """Wait for a file of the process that writes, so that this one can read it."""
+    end = time.monotonic() + AWAITED
+    while not path.is_file() and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def _look_for_room(handle: int, folder: Path, room: int) -> None:

@@ -1,20 +1,81 @@
-"""A whole training step on several processes. As a script, one of them (or alone): FOLDER [KILL]."""
+"""A whole training step on several processes. As a script, one of them (or alone): KIND FOLDER [STEP SIGNAL]."""
 
+import importlib.util
 import json
 import os
 import signal
+import socket
+import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-JAX = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+STEPS, EPOCHS = 4, 3
 
 
-def main(folder: str, kill_at: str = "") -> None:
-    """Do the steps as two cells of a notebook would, and print what came of the last; with KILL end at that step."""
+def tiny():
+    """A project of two steps, whose training writes a file of its own and reads it again; how to build its network; its config."""
+    import keras
+
+    from helpers import training, workspace
+    from helpers.config import BaseConfig, option
+    from helpers.workspace import disk
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BaseConfig):
+        epochs: int = option(EPOCHS)
+
+    def make_batch(step):
+        generator = np.random.default_rng([0, step])
+        return generator.normal(size=(8, 4)).astype("float32"), generator.integers(0, 3, 8)
+
+    def build():
+        keras.utils.set_random_seed(3)
+        with training.strategy().scope():
+            layers = [keras.layers.Dense(8, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)]
+            model = keras.Sequential([keras.Input((4,)), *layers, keras.layers.Dense(3)])
+            model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    @workspace.step(project="tiny", reads=())
+    def build_dataset(config, place, folder):
+        with (folder / "calls.txt").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return {}
+
+    @workspace.step(reads=("epochs",), after=build_dataset)
+    def train(config, place, folder):
+        disk.write_json(folder / "own.json", os.getpid())
+        json.loads((folder / "own.json").read_text())
+        model = build()
+        watch = lambda: {"mean": float(model.predict_on_batch(make_batch(99)[0]).mean())}  # noqa: E731
+        options = {"epochs": config.epochs, "steps_per_epoch": STEPS, "checkpoint_every": 3, "validation": watch}
+        log = training.fit(model, lambda step: training.prefetch(make_batch, step), run_dir=folder / "run", **options)
+        disk.write_table(folder / "curves.csv", log.drop(columns=["time", "saved"]))
+        return {"epochs": config.epochs}
+
+    return [build_dataset, train], build, Config(source="mini")
+
+
+def circulant():
+    """The same of circulant_video, cut down."""
+    from helpers.circulant_video import experiments, runs, steps
+    from helpers.circulant_video.config import CirculantVideoConfig
+    from helpers.config import find, load
+
+    config = load(find("circulant_video", "mini"), CirculantVideoConfig)
+    config = replace(config, experiments=("diagonal",), seeds=(0,), epochs=2, save_every=1, checkpoint_every=10)
+    name = experiments.run_names(config.experiments, features=2)[0]
+    return steps.STEPS[:4], lambda: runs.build_network(config, name), config
+
+
+def main(kind: str, folder: str, step: str = "", number: str = "") -> None:
+    """Do the steps as cells of a notebook would, and print what came of them; with STEP get a signal after it."""
     from helpers import runtime
 
     if os.environ.get("COURSE_PROCESSES"):
@@ -25,30 +86,92 @@ def main(folder: str, kill_at: str = "") -> None:
     import keras
 
     from helpers import training, workspace
-    from helpers.circulant_video import runs, steps
-    from helpers.circulant_video.config import CirculantVideoConfig
-    from helpers.config import find, load
 
-    config = load(find("circulant_video", "mini"), CirculantVideoConfig)
-    config = replace(config, experiments=("diagonal",), seeds=(0,), epochs=2, save_every=1, checkpoint_every=10)
-    if kill_at:
-        ends = lambda batch, logs: os.kill(os.getpid(), signal.SIGKILL) if batch == int(kill_at) else None  # noqa: E731
+    if step:
+        seen = iter(range(1, 10_000))
+        ends = lambda batch, logs: next(seen) == int(step) and os.kill(os.getpid(), int(number))  # noqa: E731
         fit = training.fit
         training.fit = lambda *a, **o: fit(*a, **o, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=ends)])
-    workspace.ensure(steps.STEPS, "split", config, Path(folder))
-    network = runs.build_network(config, runs.experiments.run_names(config.experiments, features=2)[0])
+    steps, build, config = {"tiny": tiny, "circulant": circulant}[kind]()
+    workspace.ensure(steps, steps[-2].name, config, Path(folder))
+    network = build()
     batch = [np.zeros((2, *(side or 4 for side in part.shape[1:])), part.dtype) for part in network.inputs]
-    network.predict_on_batch(batch)  # a cell computes alone, also where the processes are joined
-    result = steps.STEPS[3](config, Path(folder))
-    again = steps.STEPS[3](config, Path(folder))
-    print(
-        json.dumps(
-            [
-                again.made == result.made,
-                result.table("curves").drop(columns=["steps_per_second", "hours"]).to_dict("list"),
-            ]
-        )
-    )
+    network.predict_on_batch(
+        batch if kind == "circulant" else batch[0]
+    )  # a cell computes alone, also where the processes are joined
+    result, again = (steps[-1](config, Path(folder)) for _ in range(2))
+    network.predict_on_batch(batch if kind == "circulant" else batch[0])
+    curves = result.table("curves").drop(columns=["steps_per_second", "hours"])
+    print(json.dumps([again.made == result.made, curves.to_dict("list")]))
+
+
+def start(kind: str, folder: Path, index: int | None = None, port: int = 0, *end: object) -> subprocess.Popen:
+    """The script alone, or as one of two processes."""
+    environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "COURSE_PROGRESS": "0"}
+    if index is not None:
+        place = {"COURSE_PROCESSES": "2", "COURSE_PROCESS_ID": str(index), "COURSE_COORDINATOR": f"127.0.0.1:{port}"}
+        environment |= place | {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT}
+    command = [sys.executable, __file__, kind, str(folder), *map(str, end)]
+    return subprocess.Popen(command, env=os.environ | environment, **options)
+
+
+def both(kind: str, folder: Path, *end: object) -> list[tuple[int, str, str]]:
+    """Exit codes and outputs of two processes; with `end` the second gets a signal."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [start(kind, folder, 1, port, *end), start(kind, folder, 0, port)][::-1]
+    said = [process.communicate(timeout=170) for process in processes]
+    return [(process.returncode, *words) for process, words in zip(processes, said, strict=True)]
+
+
+def answer(code: int, said: str, complaints: str) -> pd.DataFrame:
+    assert code == 0, said + complaints
+    same, curves = json.loads(said.splitlines()[-1])
+    assert same
+    return pd.DataFrame(curves)
+
+
+def assert_close(got: pd.DataFrame, expected: pd.DataFrame) -> None:
+    numbers = expected.select_dtypes("number").columns
+    assert list(got) == list(expected) and {"loss", "epoch"} < set(numbers)
+    np.testing.assert_allclose(got[numbers], expected[numbers], atol=1e-5)
+
+
+needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
+
+
+@needs_jax
+def test_two_processes_do_a_training_step_as_one_and_all_save_at_a_sigterm_of_one(tmp_path):
+    alone = start("tiny", tmp_path / "one")
+    ended = both("tiny", tmp_path / "two", 6, signal.SIGTERM.value)
+    for code, said, complaints in ended:
+        assert code == -signal.SIGTERM, said + complaints
+        assert "SIGTERM: step 7 is saved" in said, "the step after the one of the signal, in both"
+    again = both("tiny", tmp_path / "two")
+    said = alone.communicate(timeout=170)
+    expected = answer(alone.returncode, *said)
+    assert "resumed at step 7 " in again[0][1] and "resumed" not in again[1][1]
+    assert "process 1 waits for process 0 and 0_build_dataset" in ended[1][1]
+    for process in again:
+        assert_close(answer(*process), expected)
+    assert len((next((tmp_path / "two").glob("*/0_*/calls.txt"))).read_text().split()) == 1
+
+
+@needs_jax
+@pytest.mark.skipif(not os.environ.get("COURSE_SLOW"), reason="by hand, minutes of CPU: COURSE_SLOW=1")
+def test_circulant_video_on_two_processes_gives_the_losses_of_one_also_after_a_kill(tmp_path):
+    alone = start("circulant", tmp_path / "one")
+    said = alone.communicate(timeout=170)
+    expected = answer(alone.returncode, *said)
+    zero, one = both("circulant", tmp_path / "two", 12, signal.SIGKILL.value)
+    assert one[0] == -signal.SIGKILL and zero[0] != 0
+    assert "another process of this training ended" in zero[2]
+    again = both("circulant", tmp_path / "two")
+    assert "resumed at step 10 " in again[0][1]
+    for process in again:
+        assert_close(answer(*process), expected)
 
 
 if __name__ == "__main__":

@@ -128,6 +128,7 @@ def together() -> Iterator[None]:
     disk.discards = processes()[0] > 0
     try:
         yield
+        wait("all are done")  # before process 0 moves what they read
     finally:
         _apart, disk.discards = True, False
         keras.distribution.set_distribution(before)

@@ -355,7 +355,8 @@ def ensure(
     names = [step.name for step in steps]
     if until not in names:
         raise ValueError(f"until must be one of {', '.join(names)}. Received: until={until!r}")
-    needs.tell(steps[: names.index(until) + 2], config, as_workspace(workspace))
+    if not processes.index():
+        needs.tell(steps[: names.index(until) + 2], config, as_workspace(workspace))
     results = {}
     for step in steps[: names.index(until) + 1]:
         results[step.name] = step(config, workspace)

@@ -223,9 +223,7 @@ async def _execute_cells(
         await client.async_start_new_kernel(cwd=str(folder), env=environment, stderr=complaints)
         await client.async_start_new_kernel_client()
         if join:
-            cell = new_code_cell(JOIN.format(root=str(Path(__file__).resolve().parents[2])))
-            await client.async_execute_cell(cell, 0, store_history=False)
-            client.code_cells_executed = 0
+            await _join(client)
         for index, cell in enumerate(notebook.cells):
             await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
             if cell.cell_type == "code":
@@ -236,6 +234,17 @@ async def _execute_cells(
             client.kc.stop_channels()
         if client.km.has_kernel:
             await client.km.shutdown_kernel(now=True)
+
+
+async def _join(client: _Client) -> None:
+    """Join the kernel with those of the other processes by a cell that the notebook does not hold."""
+    first, cell = client.nb.cells[0], new_code_cell(JOIN.format(root=str(Path(__file__).resolve().parents[2])))
+    try:
+        await client.async_execute_cell(cell, 0, store_history=False)
+    except CellExecutionError as error:
+        raise RuntimeError(f"the kernel cannot join those of the other processes: {error.evalue}") from error
+    finally:
+        client.nb.cells[0], client.code_cells_executed = first, 0  # nbclient put the cell there
 
 
 def _describe(cell: NotebookNode, number: int, error: CellExecutionError) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from helpers import runtime
 from helpers.workspace import disk
 from helpers.workspace import processes as workspace_processes
 
+GONE = re.compile("gloo|nccl|coordination|heartbeat|connection", re.IGNORECASE)  # in what JAX says then
 _apart = False  # joined by the runner: each process acts alone but in steps that train
 
 
@@ -129,6 +131,13 @@ def together() -> Iterator[None]:
     try:
         yield
         wait("all are done")  # before process 0 moves what they read
+    except Exception as error:
+        if not GONE.search(str(error)):
+            raise
+        raise RuntimeError(
+            "another process of this training ended or cannot be reached: start the same command on all of them again, they go "
+            f"on from the last saved state ({str(error).splitlines()[0][:200]})"
+        ) from None
     finally:
         _apart, disk.discards = True, False
         keras.distribution.set_distribution(before)
@@ -167,16 +176,6 @@ def of_first(numbers: Mapping[str, float]) -> dict[str, float]:
     words = np.array(list(numbers.values()), "float64").view("uint32")  # JAX would round them to 32 bits
     words = np.asarray(multihost_utils.broadcast_one_to_all(words), "uint32")
     return dict(zip(numbers, words.view("float64").tolist(), strict=True))
-
-
-def explain(error: Exception) -> Exception:
-    """What JAX says where another process is gone, in one sentence; every other error as it is."""
-    if processes()[1] == 1 or type(error).__name__ != "JaxRuntimeError":
-        return error
-    return RuntimeError(
-        "another process of this training ended or cannot be reached: start the same command on all of them again, they go on "
-        f"from the last saved state ({str(error).splitlines()[0][:200]})"
-    )
 
 
 def processes() -> tuple[int, int]:

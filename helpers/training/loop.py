@@ -109,10 +109,10 @@ def _train(run: "_Run", train_data: Callable[[int], Iterable], callbacks: list[k
                     shuffle=False,
                     verbose=0,
                 )
-            except Exception as error:
+            except Exception:
                 if feed.error:  # TensorFlow wraps it in pages of its own
                     raise feed.error from None
-                raise devices.explain(error) from error
+                raise
         if run.stopped:
             return
         if run.raw is not None:  # Keras ends each call of fit with moving averages (`use_ema`) in place of the weights

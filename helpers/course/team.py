@@ -128,9 +128,13 @@ class Team:
             self._send(f"at {name}")
         else:
             self._arrive(0, name)
-        if self.passed != name and not self.stop.status:
-            print(f"process {self.place.index} of {self.place.count} waits for the others before {name}", flush=True)
+        rounds = 0
         while self.passed != name and not self.stop.status:
+            rounds += 1
+            if rounds == 40:
+                print(
+                    f"process {self.place.index} of {self.place.count} waits for the others before {name}", flush=True
+                )
             await asyncio.sleep(0.05)
 
     def terminate(self) -> None:

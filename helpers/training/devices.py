@@ -13,11 +13,16 @@ import keras
 import numpy as np
 
 from helpers import runtime
+from helpers.course import door
 from helpers.workspace import disk
 from helpers.workspace import processes as workspace_processes
 
 GONE = re.compile("gloo|nccl|coordination|heartbeat|connection", re.IGNORECASE)  # in what JAX says then
 _apart = False  # joined by the runner: each process acts alone but in steps that train
+
+
+class LostProcessError(door.NotReadyError):
+    """Another process of a training is gone; a notebook shows the message alone."""
 
 
 def device_line(model: keras.Model) -> str:
@@ -134,7 +139,7 @@ def together() -> Iterator[None]:
     except Exception as error:
         if not GONE.search(str(error)):
             raise
-        raise RuntimeError(
+        raise LostProcessError(
             "another process of this training ended or cannot be reached: start the same command on all of them again, they go "
             f"on from the last saved state ({str(error).splitlines()[0][:200]})"
         ) from None

@@ -33,7 +33,7 @@ class Preemption:
         """
         before = signal.getsignal(signal.SIGTERM)
         main = threading.current_thread() is threading.main_thread()
-        if not main or before in (signal.SIG_IGN, None):
+        if not main or os.name == "nt" or before in (signal.SIG_IGN, None):  # Windows ends a process without a word
             yield
             return
         self._before = before

@@ -17,7 +17,7 @@ from helpers.course import door
 from helpers.workspace import disk
 from helpers.workspace import processes as workspace_processes
 
-GONE = re.compile("gloo|nccl|coordination|heartbeat|connection", re.IGNORECASE)  # in what JAX says then
+GONE = re.compile("gloo|nccl|coordination service|heartbeat", re.IGNORECASE)  # in what JAX says then
 _apart = False  # joined by the runner: each process acts alone but in steps that train
 
 

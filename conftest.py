@@ -24,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["COURSE_PROGRESS"] = "0"
     os.environ |= runtime.share_of_cpu(getattr(config.option, "numprocesses", None) or 1)
     os.environ.pop("COURSE_CONFIG", None)  # so mini, the default of every notebook
+    os.environ.pop("COURSE_DASK", None)
     folder = os.environ.get("COURSE_TEST_WORKSPACE")
     if not folder:
         folder = config.course_folder = tempfile.mkdtemp(prefix="course-")

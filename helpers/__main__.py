@@ -14,7 +14,7 @@ try:
 except door.NotReadyError as not_ready:  # before an import fails that says less
     sys.exit(f"error: {not_ready}")
 
-from helpers import runtime
+from helpers import cluster, runtime
 from helpers.course import addresses, notebooks, team
 from helpers.course.runner import find_notebooks, run
 from helpers.workspace import NOTEBOOKS, buckets, disk
@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         help="folder that outlives the machine, such as a mounted Drive or gs://bucket/folder: finished steps are packed there",
     )
     command.add_argument(
+        "--dask",
+        metavar="ADDRESS",
+        default=os.environ.get("COURSE_DASK"),
+        help="a Dask scheduler, such as tcp://10.0.0.5:8786, whose workers read and prepare the clips; all share the workspace",
+    )
+    command.add_argument(
         "--jobs",
         type=_count,
         metavar="N",
@@ -113,6 +119,9 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
     workspace = disk.local_path(chosen, "workspace").resolve()
     if arguments.keep:
         os.environ["COURSE_KEEP"] = str(buckets.reach(arguments.keep, "--keep"))
+    if arguments.dask:
+        print(cluster.check(arguments.dask, workspace), flush=True)
+        os.environ["COURSE_DASK"] = arguments.dask
     reports = disk.local_path(arguments.html or workspace / "report", "--html").resolve()
     jobs = arguments.jobs or (2 if config == "mini" and runtime.cpu_count() > 1 else 1)
     options = {"until": arguments.until, "save": arguments.save, "jobs": min(jobs, len(projects))}

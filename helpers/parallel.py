@@ -4,6 +4,7 @@ Worker processes import this module, so it must never pull in TensorFlow or Kera
 """
 
 import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -28,14 +29,13 @@ def parallel(
     An item whose process dies (killed, out of memory) is found by running those that were under way again, one at a
     time, in another process; so `function` may see an item twice. With `jobs=1` it runs in this process, unprotected.
 
-    joblib's backend is the caller's: processes by default, a Dask cluster under `joblib.parallel_config("dask")`. There
-    Dask itself repeats the items of a lost worker elsewhere; but one that kills every worker it meets (three, then Dask
-    gives up) is waited for without end, because joblib 1.6 does not pass Dask's verdict on: find it with processes.
+    Where the environment variable COURSE_DASK names a Dask scheduler, the items of all other calls run on its workers, see
+    `helpers.cluster`; else joblib's backend is the caller's, processes by default.
 
     Args:
         function: from one item to one row, a dict; "item" and "error" are columns of the table itself.
         items: anything joblib can send to a worker.
-        jobs: processes, -1 for all cores, None for what `joblib.parallel_config` says.
+        jobs: processes, -1 for all cores, None for what `joblib.parallel_config` says; a cluster uses all that it has.
         label: text before the progress bar.
 
     Returns:
@@ -95,6 +95,11 @@ def usable(table: pd.DataFrame, what: str) -> pd.DataFrame:
 
 def _outcomes(function: Callable, items: list, rest: list[int], jobs: int | None) -> Iterator[tuple[int, tuple]]:
     """Outcomes as they come, until all are there or a worker died and the guilty item is known."""
+    if jobs != 1 and (address := os.environ.get("COURSE_DASK")):
+        from helpers import cluster
+
+        yield from cluster.outcomes(address, _attempt, function, items, rest)
+        return
     started, done = [], set()
 
     def tasks():

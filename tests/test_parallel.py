@@ -76,24 +76,3 @@ def test_only_the_item_that_killed_its_process_is_lost(tmp_path):
     calls = (tmp_path / "calls").read_text().split()
     assert calls.count("0") == calls.count("1") == calls.count("11") == 1  # finished rows are not made again
     assert len(calls) <= 12 + 5  # two jobs: four items under way and one more
-
-
-def kills_once(marker: str) -> dict:
-    if marker and not Path(marker).exists():
-        Path(marker).touch()
-        os._exit(1)
-    return loaded(marker)
-
-
-def test_same_call_on_a_dask_cluster(tmp_path):
-    distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(**options, silence_logs=50) as cluster, distributed.Client(cluster) as client:
-        workers = set(client.run(os.getpid).values())
-        with joblib.parallel_config(backend="dask"):
-            table = parallel(loaded, range(6), jobs=None)
-            assert table["error"].tolist() == [""] * 6 and table["heavy"].tolist() == [""] * 6
-            assert set(table["pid"]) <= workers
-            assert len(failures(parallel(sometimes, range(6)))) == 3
-            table = parallel(kills_once, ["", str(tmp_path / "marker"), ""])
-    assert table["error"].tolist() == [""] * 3 and (tmp_path / "marker").exists()

@@ -17,10 +17,7 @@ from helpers import runtime
 from helpers.cluster import workers
 from helpers.workspace import disk
 
-TASK_SECONDS, TASKS_A_SECOND = (
-    1.0,
-    200,
-)  # a scheduler gives out some hundred tasks a second: many threads get longer ones
+TASK_SECONDS, TASKS_A_SECOND = 1.0, 50  # below what a scheduler gave out when measured: many threads get longer tasks
 PATIENCE = 10  # seconds after which workers are counted again
 
 

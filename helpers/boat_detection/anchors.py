@@ -1,20 +1,23 @@
 """Anchors for a data set: k-means over the boxes' sizes with 1 - IoU as the distance (YOLOv2, Darknet's `calc_anchors`)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from helpers.batches import stream
+from helpers.boat_detection.augment import resizing
 
 SETTLED = 1e-3  # share of the boxes that may still change their cluster at the end: none of fewer than a thousand
 
 
-def input_sizes(pictures: pd.DataFrame, boxes: pd.DataFrame, *, size: int, resize: str) -> np.ndarray:
+def input_sizes(pictures: pd.DataFrame, boxes: pd.DataFrame, *, size: int | Sequence[int], resize: str) -> np.ndarray:
     """Widths and heights of boxes in pixels of the network's input: (N, 2); `pictures` gives width and height of theirs."""
     found = boxes.merge(pictures[["image", "width", "height"]], on="image", how="left")
     sides = found[["width", "height"]].to_numpy(float)
-    longest = sides.max(axis=1, keepdims=True)
-    drawn = sides * size / longest if resize == "letterbox" else np.full_like(sides, size)
+    whole = np.array(resizing.as_pair(size)[::-1], float)  # width, height
+    drawn = sides * (whole / sides).min(axis=1, keepdims=True) if resize == "letterbox" else whole
     return drawn * (found[["x2", "y2"]].to_numpy(float) - found[["x1", "y1"]].to_numpy(float))
 
 

@@ -1,5 +1,6 @@
 """The configuration of the boat-detection project: every setting with its default and limits; YAML files say what differs."""
 
+import math
 from dataclasses import dataclass, replace
 
 from helpers import estimates
@@ -15,7 +16,7 @@ PICTURES = {
     "train": 26_000,
     "validation": 620,
     "test": 1_870,
-}  # with a boat: the seed's text; the others, were boats as frequent
+}  # with a boat: the original project's text; the others, were boats as frequent
 PICTURE = 300e3  # bytes, of at most 1 024 pixels: the manifest
 RATE = 70  # pictures a second, read and changed on two cores: tests/benchmarks/input_rates.py
 SCALES = 1.25, (608 / 416) ** 2  # area of the sizes of multi_scale: mean and largest
@@ -46,7 +47,7 @@ class BoatDetectionConfig(BaseConfig):
     merge_classes: bool = option(True, help="all boxes are one class, named as label")
     images: int | None = option(None, low=10, help="how many pictures of each subset; null: all")
 
-    policy: str = option("clean", choices=("seed", "clean"), help="seed: every box counts; clean: see notebook 01")
+    policy: str = option("clean", choices=("all", "clean"), help="all: every box counts; clean: see notebook 01")
     upright: bool = option(False, help="turn pictures as Open Images' Rotation says")
     max_side: int | None = option(None, low=32, help="shrink longer pictures to this; null: keep")
 
@@ -59,12 +60,16 @@ class BoatDetectionConfig(BaseConfig):
 
     network: str = option("yolov3", help="yolov3, yolov3-tiny, yolov3-spp or a .cfg file")
     width: float = option(1.0, above=0.0, high=1.0, help="share of the filters of each layer")
-    size: int = option(416, low=32, help="side of the network's input in pixels")
+    size: int = option(416, low=32, help="width of the network's input in pixels")
+    height: int | None = option(None, low=32, help="its height; null: as wide as high")
     anchors: str = option("coco", choices=("coco", "kmeans"), help="Darknet's, or found in the training boxes")
+    num_anchors: int | None = option(
+        None, low=1, help="how many are found; 1: for the finest head alone; null: as many as Darknet's"
+    )
     start: str = option("none", help="none, backbone, coco or a .weights file")
     freeze: int = option(0, low=0, help="layers before this index are not trained")
     dialect: str = option("alexeyab", choices=("alexeyab", "pjreddie"), help="whose Darknet decides details")
-    resize: str = option("letterbox", choices=("letterbox", "stretch"), help="how a picture becomes a square")
+    resize: str = option("letterbox", choices=("letterbox", "stretch"), help="how a picture becomes the input")
 
     optimizer: str = option("darknet", choices=("darknet", "adam"), help="Darknet's rule, or Adam")
     learning_rate: float = option(1e-3, above=0.0, help="at its highest")
@@ -78,6 +83,7 @@ class BoatDetectionConfig(BaseConfig):
     batch_norm_momentum: float = option(0.99, low=0.0, high=0.9999, help="of batch normalisation")
     ignore_thresh: float = option(0.7, low=0.0, high=1.0, help="overlap from which a near hit is forgiven")
     coordinates: str = option("mse", choices=("mse", "ciou"), help="loss of the boxes")
+    box_weight: float | None = option(None, above=0.0, help="weight of that loss; null: Darknet's")
     jitter: float = option(0.3, low=0.0, high=0.49, help="random crops: share of each side")
     hue: float = option(0.1, low=0.0, high=0.5, help="random change of hue")
     saturation: float = option(1.5, low=1.0, help="random factor of saturation")
@@ -99,7 +105,8 @@ class BoatDetectionConfig(BaseConfig):
             return {}
         count = sum(self.images or PICTURES[subset] for subset in self.subsets) * (2 if self.negatives else 1)
         kept = PICTURE * min(1.0, (self.max_side or 1024) / 1024) ** 2
-        area = (self.size / 416) ** 2
+        pixels = math.prod(self.input_size)
+        area = pixels / 416**2
         mean, most = SCALES if self.multi_scale else (1, 1)
         one, width = WORKS[self.network], self.width
         network = replace(one, flops=one.flops * area * width**2, parameters=one.parameters * width**2)
@@ -113,7 +120,7 @@ class BoatDetectionConfig(BaseConfig):
             slots=(2 if self.optimizer == "adam" else 1)
             + (self.subdivisions > 1),  # gradients that add up are kept too
             watched=evaluations * self.watch_images,
-            item=12 * self.size**2 * most,
+            item=12 * pixels * most,
             **options,
         )
         backups = self.iterations // self.backup_every * 4 * network.parameters
@@ -130,6 +137,11 @@ class BoatDetectionConfig(BaseConfig):
             "evaluate": Needs(memory=estimates.LIBRARIES, gpu_memory=train.gpu_memory,
                               minutes=2 * estimates.using(network, count / 10, **options)),
         }  # fmt: skip
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the network's input in pixels."""
+        return self.height or self.size, self.size
 
     def __post_init__(self) -> None:
         problems_between(
@@ -169,7 +181,15 @@ class BoatDetectionConfig(BaseConfig):
                 self.start == "coco" and self.network == "yolov3-spp",
                 "start: received 'coco' with network yolov3-spp; allowed: none, backbone, or the path of a .weights file",
             ),
-            (self.size % 32 != 0, f"size: received {self.size}; allowed: a multiple of 32"),
+            *(
+                (side is not None and side % 32 != 0, f"{name}: received {side}; allowed: a multiple of 32")
+                for name, side in (("size", self.size), ("height", self.height))
+            ),
+            (
+                (self.num_anchors or 6)
+                not in ((1, *range(2, 99, 2)) if self.network == "yolov3-tiny" else range(3, 99, 3)),
+                f"num_anchors: received {self.num_anchors} for {self.network}; allowed: a multiple of its heads; 1 for yolov3-tiny",
+            ),
             (
                 self.batch_size % self.subdivisions != 0,
                 f"subdivisions: received {self.subdivisions} for batch_size {self.batch_size}; allowed: a divisor of it",

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from helpers import pictures
-from helpers.boat_detection.augment import resizing
 from helpers.boat_detection.formats.darknet import text_files
 from helpers.boat_detection.sources import cleaning
 from helpers.workspace import StepResult, disk
@@ -171,25 +170,3 @@ def with_boxes(
     images, of_image = list(images), boxes.groupby("image").indices
     paths = images if paths is None else paths
     return [(Path(path), rows[of_image.get(image, [])]) for image, path in zip(images, paths, strict=True)]
-
-
-def read_inputs(
-    paths: Iterable[str | os.PathLike], size: int | Sequence[int], *, resize: str, **options: bool
-) -> tuple[np.ndarray, list[resizing.Placement]]:
-    """Read pictures for a network that only looks.
-
-    Args:
-        paths: B picture files.
-        size: of the input, int or (height, width).
-        resize: "letterbox" or "stretch".
-        **options: align_corners, see `resizing.stretch`.
-
-    Returns:
-        (B, height, width, 3) float32 in [0, 1], and for each picture the placement whose `undo` brings detections back.
-
-    Raises:
-        FileNotFoundError, ValueError: a picture cannot be read.
-    """
-    found = [resizing.RESIZES[resize](read_image(path), size, **options) for path in paths]
-    images = np.stack([image for image, _ in found]) if found else np.empty((0, *resizing.as_pair(size), 3), np.float32)
-    return images, [placement for _, placement in found]

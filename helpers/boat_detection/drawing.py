@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers import video
+from helpers.boat_detection.formats.darknet.cfg_files import Head
+from helpers.boat_detection.metrics.matching import REASONS, explain
 from helpers.boat_detection.metrics.overlap import CORNERS
 
 # Told apart also by the colour-blind (after Okabe and Ito); white is what people drew.
 COLOURS = {"hit": (0, 200, 140), "miss": (255, 205, 0), "false alarm": (235, 70, 40), "truth": (255, 255, 255)}
-PALETTE = ((86, 180, 233), (255, 205, 0), (0, 200, 140), (235, 70, 40), (204, 121, 167), (0, 114, 178), (255, 255, 255))
+PLAIN = (86, 180, 233)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _MARGIN = 2  # pixels around a label's text
 
@@ -20,7 +21,6 @@ _MARGIN = 2  # pixels around a label's text
 def draw_boxes(
     image: np.ndarray,
     boxes: ArrayLike,
-    labels: Sequence[str] | None = None,
     scores: Sequence[float] | None = None,
     kinds: Sequence[str] | str | None = None,
     *,
@@ -28,18 +28,16 @@ def draw_boxes(
 ) -> np.ndarray:
     """Draw boxes on a copy of a picture. What is listed first is drawn last, on top: the best detection.
 
-    Lines and letters follow the picture's size (1 pixel up to 400), so that a thumbnail keeps its boats; a label that
+    Lines and letters follow the picture's size (1 pixel up to 200), so that a thumbnail keeps its boats; a score that
     finds no place above its box goes inside, and is left out where it is wider than the picture: enlarge by `scale`.
 
     Args:
         image: (H, W, 3) RGB, uint8 or float in [0, 1].
         boxes: (N, 4) x1, y1, x2, y2 in pixels of `image`; they may reach over its border; one
             that lies outside is left out with its label.
-        labels: one text per box, None for none.
-        scores: one per box in [0, 1], written behind the label; NaN for none.
-        kinds: one per box, or one for all: "hit", "miss", "false alarm" or "truth", which decides the colour; None
-            colours by label.
-        scale: enlarge the picture so many times first; 2 makes the labels of a picture of 128 pixels legible.
+        scores: one per box in [0, 1], written at its corner; NaN for none.
+        kinds: one per box, or one for all: "hit", "miss", "false alarm" or "truth", which decides the colour; None: all blue.
+        scale: enlarge the picture so many times first; 2 makes the scores in a picture of 128 pixels legible.
 
     Returns:
         (scale H, scale W, 3) uint8.
@@ -51,8 +49,8 @@ def draw_boxes(
     if scale > 1:
         canvas = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4) * scale
-    texts, colours = _texts(len(boxes), labels, scores), _colours(len(boxes), labels, kinds)
-    thickness = max(1, round(min(canvas.shape[:2]) / 400))
+    texts, colours = _texts(len(boxes), scores), _colours(len(boxes), kinds)
+    thickness = max(1, round(min(canvas.shape[:2]) / 133))
     for box, text, colour in reversed([*zip(boxes, texts, colours, strict=True)]):
         left, top, right, bottom = (int(value) for value in np.clip(np.round(box), -9999, 9999))
         if right <= 0 or bottom <= 0 or left >= canvas.shape[1] or top >= canvas.shape[0]:
@@ -60,6 +58,30 @@ def draw_boxes(
         cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), colour, thickness)
         if text:
             _write(canvas, text, left, top, colour)
+    return canvas
+
+
+def draw_grid(
+    image: np.ndarray, head: Head, answers: Sequence[tuple[int, int, int]], boxes: ArrayLike, *, scale: int = 3
+) -> np.ndarray:
+    """A head's grid over the network's input: who answers for which box.
+
+    Args:
+        image: (H, W, 3), the input.
+        head: of the .cfg.
+        answers: column, row and anchor of each box that this head has to find: the cell is drawn yellow, the anchor green.
+        boxes: (n, 4) true boxes in pixels of the input, drawn white.
+        scale: as of `draw_boxes`.
+    """
+    canvas, step = draw_boxes(image, boxes, kinds="truth", scale=scale), int(head.stride) * scale
+    canvas[::step], canvas[:, ::step] = canvas[::step] // 2 + 64, canvas[:, ::step] // 2 + 64
+    for column, row, anchor in answers:
+        corner, half = np.array([column, row]) * step, np.array(head.anchors[anchor]) * scale / 2
+        for low, high, kind in (
+            (corner, corner + step, "miss"),
+            (corner + step / 2 - half, corner + step / 2 + half, "hit"),
+        ):
+            cv2.rectangle(canvas, low.astype(int).tolist(), high.astype(int).tolist(), COLOURS[kind], 2)
     return canvas
 
 
@@ -81,22 +103,16 @@ def as_uint8(image: np.ndarray) -> np.ndarray:
     return np.round(np.ascontiguousarray(image) * 255).astype(np.uint8)
 
 
-def _texts(count: int, labels: Sequence[str] | None, scores: Sequence[float] | None) -> list[str]:
-    labels, scores = [""] * count if labels is None else labels, [np.nan] * count if scores is None else scores
-    if len(labels) != count or len(scores) != count:
-        raise ValueError(
-            f"labels and scores must be one per box. Received: {count} boxes, {len(labels)} labels, {len(scores)} scores"
-        )
-    ends = ["" if np.isnan(score) else f"{score:.2f}".removeprefix("0") for score in scores]
-    return [" ".join(filter(None, (str(label), end))) for label, end in zip(labels, ends, strict=True)]
+def _texts(count: int, scores: Sequence[float] | None) -> list[str]:
+    scores = [np.nan] * count if scores is None else scores
+    if len(scores) != count:
+        raise ValueError(f"scores must be one per box. Received: {count} boxes, {len(scores)} scores")
+    return ["" if np.isnan(score) else f"{score:.2f}".removeprefix("0") for score in scores]
 
 
-def _colours(count: int, labels: Sequence[str] | None, kinds: Sequence[str] | str | None) -> list[tuple[int, int, int]]:
+def _colours(count: int, kinds: Sequence[str] | str | None) -> list[tuple[int, int, int]]:
     if kinds is None:
-        names = sorted({*labels}, key=str) if labels is not None else [None]
-        return [
-            PALETTE[names.index(label) % len(PALETTE)] for label in (labels if labels is not None else [None] * count)
-        ]
+        return [PLAIN] * count
     kinds = [kinds] * count if isinstance(kinds, str) else list(kinds)
     unknown = sorted({*kinds} - {*COLOURS}, key=str)
     if unknown or len(kinds) != count:
@@ -107,7 +123,7 @@ def _colours(count: int, labels: Sequence[str] | None, kinds: Sequence[str] | st
 def _write(canvas: np.ndarray, text: str, left: int, top: int, colour: tuple[int, int, int]) -> None:
     """Black letters on the box's colour, above its upper left corner where there is room."""
     height, width = canvas.shape[:2]
-    size = max(0.34, min(height, width) / 1100)  # 0.34: the smallest whose letters hold together
+    size = max(0.38, min(height, width) / 600)  # 0.38: the smallest that can be read without effort
     (wide, high), base = cv2.getTextSize(text, _FONT, size, 1)
     wide, high = wide + 2 * _MARGIN, high + base // 2 + 2 * _MARGIN
     if wide > width or high > height:
@@ -130,48 +146,6 @@ def fit_into(image: np.ndarray, height: int, width: int) -> np.ndarray:
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
     sheet[top : top + size[1], left : left + size[0]] = small
     return sheet
-
-
-def sheet(
-    pictures: Sequence[np.ndarray],
-    titles: Sequence[str] | None = None,
-    *,
-    columns: int = 4,
-    cell: int | Sequence[int] = 200,
-) -> np.ndarray:
-    """Pictures of any size side by side, each fitted into a cell, under its title.
-
-    Args:
-        pictures: (H, W, 3) RGB each.
-        titles: one per picture.
-        columns: cells in a row.
-        cell: side, or (height, width), in pixels.
-
-    Returns:
-        (rows * height, columns * width, 3) uint8; with titles each row is 16 pixels higher.
-
-    Raises:
-        ValueError: no pictures, another number of titles.
-    """
-    height, width = (cell, cell) if isinstance(cell, int) else cell
-    if not len(pictures) or (titles is not None and len(titles) != len(pictures)):
-        raise ValueError(
-            "a sheet needs a picture at least and one title for each. "
-            f"Received: {len(pictures)} pictures, {None if titles is None else len(titles)} titles"
-        )
-    cells = [
-        cv2.copyMakeBorder(fit_into(picture, height - 2, width - 2), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
-        for picture in pictures
-    ]
-    if titles is not None:
-        cells = [np.concatenate([_title(title, width), one]) for title, one in zip(titles, cells, strict=True)]
-    return video.tile([[one] for one in cells], min(columns, len(cells)))[0]
-
-
-def _title(text: str, width: int) -> np.ndarray:
-    line = np.zeros((16, width, 3), np.uint8)
-    cv2.putText(line, text, (3, 12), _FONT, 0.36, (255, 255, 255), 1, cv2.LINE_AA)
-    return line
 
 
 def crop_around(
@@ -200,12 +174,10 @@ def gallery(
     ground_truth: pd.DataFrame,
     load: Callable[[object], np.ndarray],
     *,
-    names: Sequence[str] | None = None,
-    count: int = 6,
-    cell: int = 160,
-    context: float = 1.0,
-) -> np.ndarray:
-    """The surest hits, the surest false alarms and the largest misses, one row each, cut out of their pictures.
+    count: int = 4,
+    cell: int = 180,
+) -> tuple[list[np.ndarray], list[str]]:
+    """The surest hits, the surest false alarms of each kind and the largest misses, one row each, cut out of their pictures.
 
     All boxes of `matches` in the window are drawn, and the truths in white.
 
@@ -213,13 +185,12 @@ def gallery(
         matches: of `metrics.match_table`, boxes in pixels.
         ground_truth: the table it was made with; areas to be ignored are drawn too.
         load: from an image's name to its (H, W, 3) RGB picture.
-        names: of the classes, for the labels of hits and false alarms; None writes the score alone.
         count: pictures in a row.
         cell: side of one, pixels.
-        context: of `crop_around`.
 
     Returns:
-        (rows, columns) of cells as one uint8 RGB picture; an outcome that never occurs has no row.
+        For `plots.plot_frames` with `columns=count`: (cell, cell, 3) uint8 pictures, and what each of them shows; a kind (see
+        `metrics.explain`) that never occurs has no row.
 
     Raises:
         ValueError: no matches.
@@ -227,42 +198,31 @@ def gallery(
     if not len(matches):
         raise ValueError("a gallery needs matches. Received: an empty table, no boats and no detections")
     area = (matches["x2"] - matches["x1"]) * (matches["y2"] - matches["y1"])
-    pictures, titles = [], []
-    for outcome, weight in (("hit", matches["score"]), ("false alarm", matches["score"]), ("miss", area)):
-        chosen = weight[matches["outcome"] == outcome].sort_values(ascending=False, kind="stable").index[:count]
-        cells = [_cut_out(matches, ground_truth, row, load, names, cell, context) for row in chosen]
+    weight, kinds, pictures, titles = matches["score"].fillna(area), explain(matches), [], []
+    for kind in REASONS:
+        chosen = weight[kinds == kind].sort_values(ascending=False, kind="stable").index[:count]
+        cells = [_cut_out(matches, ground_truth, row, load, cell) for row in chosen]
         blanks = count - len(cells) if cells else 0
-        pictures += cells + [np.full((1, 1, 3), 40, np.uint8)] * blanks
-        titles += [f"{outcome}, IoU {matches.loc[row, 'iou']:.2f}" for row in chosen] + [""] * blanks
-    return sheet(pictures, titles, columns=count, cell=cell)
+        pictures += [fit_into(part, cell, cell) for part in cells] + [np.full((cell, cell, 3), 255, np.uint8)] * blanks
+        titles += [f"{kind}, IoU {matches.loc[row, 'iou']:.2f}" for row in chosen] + [""] * blanks
+    return pictures, titles
 
 
 def _cut_out(
-    matches: pd.DataFrame,
-    ground_truth: pd.DataFrame,
-    row: int,
-    load: Callable[[object], np.ndarray],
-    names: Sequence[str] | None,
-    cell: int,
-    context: float,
+    matches: pd.DataFrame, ground_truth: pd.DataFrame, row: int, load: Callable[[object], np.ndarray], cell: int
 ) -> np.ndarray:
     """The window around one row of `matches`, enlarged to the cell, with every box in it; that row's box on top."""
     image = matches.loc[row, "image"]
     picture = load(image)
-    left, top, right, bottom = crop_around(picture.shape, matches.loc[row, CORNERS].to_numpy(float), context=context)
-    zoom = (cell - 2) / max(right - left, bottom - top)
+    left, top, right, bottom = crop_around(picture.shape, matches.loc[row, CORNERS].to_numpy(float))
+    zoom = cell / max(right - left, bottom - top)
     window = picture[top:bottom, left:right]
-    others = matches[(matches["image"] == image) & (matches.index != row)]
-    rows = pd.concat([matches.loc[[row]], others])
+    rows = pd.concat([matches.loc[[row]], matches[(matches["image"] == image) & (matches.index != row)]])
     truths = ground_truth[ground_truth["image"] == image]
     boxes = np.concatenate([part[CORNERS].to_numpy(float) for part in (rows, truths)])
-    labels = [
-        "" if names is None or np.isnan(s) else names[c] for c, s in zip(rows["class"], rows["score"], strict=True)
-    ]
     return draw_boxes(
         fit_into(window, *(max(1, round(side * zoom)) for side in window.shape[:2])),
         (boxes - [left, top, left, top]) * zoom,
-        [*labels, *[""] * len(truths)],
         [*rows["score"], *[np.nan] * len(truths)],
         [*rows["outcome"], *["truth"] * len(truths)],
     )

@@ -19,15 +19,27 @@ from helpers.boat_detection.formats.darknet.sections import parse_sections
 from helpers.boat_detection.metrics.overlap import in_pixels
 from helpers.boat_detection.sources import published
 from helpers.config import values
+from helpers.training import loop
 from helpers.training.remote_log import RemoteLog
 from helpers.workspace import disk
 
-NETWORK = ("network", "width", "size", "anchors", "start", "freeze", "dialect", "resize", "batch_norm_momentum")
-RULE = ("optimizer", "learning_rate", "burn_in", "schedule", "batch_size", "subdivisions", "iterations")
+NETWORK = (
+    "network",
+    "width",
+    "size",
+    "height",
+    "resize",
+    "anchors",
+    "num_anchors",
+    "start",
+    "freeze",
+    "batch_norm_momentum",
+)
+RULE = ("dialect", "optimizer", "learning_rate", "burn_in", "schedule", "batch_size", "subdivisions", "iterations")
 CHANGES = ("jitter", "hue", "saturation", "exposure", "mosaic", "multi_scale")
 TRAIN = (
-    *(*NETWORK, *RULE, *CHANGES, "ignore_thresh", "coordinates", "ema", "precision", "seed"),
-    *("evaluate_every", "watch_images", "nms"),
+    *(*NETWORK, *RULE, *CHANGES, "ignore_thresh", "coordinates", "box_weight", "ema", "precision", "seed"),
+    *("evaluate_every", "watch_images"),
 )
 WORKERS = 2  # threads that make a batch; `training.prefetch` makes as many batches at a time as there are cores
 
@@ -42,15 +54,15 @@ def count_anchors(network: str) -> int:
     """Anchors of all heads together of a network's name or .cfg file."""
     if network.endswith(".cfg"):
         return len(cfg_files.read_cfg(network).yolo[0].anchors)
-    return len(networks.TINY_ANCHORS if network == "yolov3-tiny" else networks.ANCHORS)
+    return len(networks.SHIPPED[network])
 
 
 def choose_anchors(config: BoatDetectionConfig, pictures: pd.DataFrame, boxes: pd.DataFrame) -> np.ndarray | None:
     """Anchors in pixels of the input, found in the training boxes where the config asks for it, else None."""
     if config.anchors == "coco" or config.network.endswith(".cfg"):
         return None
-    sizes = anchors.input_sizes(pictures, data.that_count(boxes), size=config.size, resize=config.resize)
-    return anchors.find_anchors(sizes, count_anchors(config.network), seed=config.seed)[0]
+    sizes = anchors.input_sizes(pictures, data.that_count(boxes), size=config.input_size, resize=config.resize)
+    return anchors.find_anchors(sizes, config.num_anchors or count_anchors(config.network), seed=config.seed)[0]
 
 
 def write_cfg(config: BoatDetectionConfig, num_classes: int, found: np.ndarray | None) -> str:
@@ -60,8 +72,11 @@ def write_cfg(config: BoatDetectionConfig, num_classes: int, found: np.ndarray |
     """
     if config.network.endswith(".cfg"):
         return own_cfg(config, num_classes)
-    same = ("size", "width", "subdivisions", "learning_rate", "burn_in", "saturation", "exposure", "hue", "jitter")
+    same = ("width", "subdivisions", "learning_rate", "burn_in", "saturation", "exposure", "hue", "jitter")
     options = {name: getattr(config, name) for name in (*same, "ignore_thresh")}
+    options["size"] = config.input_size
+    if config.num_anchors == 1:
+        options["heads"] = 1
     if config.network == "yolov3-tiny" and config.start == "coco":
         options["masks"] = networks.TINY_MASKS
     if found is not None:
@@ -80,16 +95,16 @@ def write_cfg(config: BoatDetectionConfig, num_classes: int, found: np.ndarray |
 
 
 def own_cfg(config: BoatDetectionConfig, num_classes: int) -> str:
-    """Text of the user's own .cfg file, if it is for inputs of `config.size` and for so many classes.
+    """Text of the user's own .cfg file, if it is for inputs of `config.input_size` and for so many classes.
 
     Raises:
         ValueError: it is for others; names key and line.
     """
     text = intake.read_text(config.network, expected="a Darknet .cfg file")
     sections = parse_sections(text, Path(config.network).name)
-    for key in ("width", "height"):
-        if sections[0].integer(key, config.size) != config.size:
-            raise sections[0].error(f"the setting size is {config.size}; make one of them the other", key)
+    for key, side, name in zip(("height", "width"), config.input_size, ("height", "size"), strict=True):
+        if sections[0].integer(key, side) != side:
+            raise sections[0].error(f"the setting {name} is {side}; make one of them the other", key)
     for section in sections:
         if section.kind == "yolo" and section.integer("classes", 20) != num_classes:
             raise section.error(
@@ -126,9 +141,22 @@ def build_network(config: BoatDetectionConfig, cfg: Cfg, *, downloads: Path | No
     return network
 
 
+def build_loss(config: BoatDetectionConfig, cfg: Cfg) -> keras.losses.Loss:
+    """The loss of the raw heads of a .cfg file, as the config wants it: called as `loss(y_true, heads)`, see `YoloLoss`."""
+    weight = {"iou_normalizer": config.box_weight} if config.box_weight else {}
+    return model.build_loss(cfg, config.dialect, coordinates=config.coordinates, **weight)
+
+
+def load_network(config: BoatDetectionConfig, cfg: Cfg, folder: Path, *, downloads: Path | None = None) -> keras.Model:
+    """The network that `train_one` left in `folder`, also one of the learner's own, which no .weights file can hold."""
+    detector = model.Detector(build_network(config, cfg, downloads=downloads), build_loss(config, cfg))
+    detector.load_weights(folder / loop.FINAL)
+    return detector.network
+
+
 def freeze(network: keras.Model, layers: int) -> None:
     """Keep the weights of the layers before Darknet's number `layers`, and their batch statistics."""
-    for found in weights.convolutions(network):
+    for found in weights.convolutions(network) if layers else ():
         if found.index < layers:
             found.conv.trainable = False
             if found.norm is not None:
@@ -159,8 +187,7 @@ def compile_detector(config: BoatDetectionConfig, cfg: Cfg, *, downloads: Path |
     with training.strategy().scope():
         network = build_network(config, cfg, downloads=downloads)
         freeze(network, config.freeze)
-        loss = model.build_loss(cfg, config.dialect, coordinates=config.coordinates)
-        detector = model.Detector(network, loss)
+        detector = model.Detector(network, build_loss(config, cfg))
         kind = optimizers.DarknetSGD if config.optimizer == "darknet" else keras.optimizers.Adam
         detector.compile(kind(rate_schedule(config), **options))
         detector.optimizer.build(detector.trainable_variables)
@@ -171,7 +198,7 @@ def build_batches(config: BoatDetectionConfig, pictures: pd.DataFrame, boxes: pd
     """The training batches; one is a subdivision of an iteration."""
     return Batches(
         data.with_boxes(pictures["image"], boxes, pictures["path"]),
-        size=config.size,
+        size=config.input_size,
         batch_size=config.batch_size // config.subdivisions,
         seed=config.seed,
         augmentation=Augmentation(
@@ -235,7 +262,7 @@ def train_one(
     cfg = write_cfg_file(config, folder, *sides["train"], num_classes)
     batches = build_batches(config, *sides["train"])
     detector = compile_detector(config, cfg, downloads=downloads)
-    finder = finders.build_finder(config, cfg, detector.network)
+    finder = finders.Finder(detector.network, cfg, size=config.input_size, resize=config.resize, nms=finders.NMS)
     return training.fit(
         detector,
         lambda step: training.prefetch(batches.batch, step),

@@ -109,7 +109,7 @@ def train(config: BoatDetectionConfig, place: Workspace, folder: Path) -> dict:
     return {"iterations": config.iterations, "pictures": len(sides["train"][0]), **numbers}
 
 
-@workspace.step(reads=("confidence",), after=train, keep=True)
+@workspace.step(reads=("confidence", "nms"), after=train, keep=True)
 def evaluate(config: BoatDetectionConfig, place: Workspace, folder: Path) -> dict:
     """Find boats in the test pictures; leaves detections of each finder and `scores.csv`."""
     ready, parted, trained = (step.load(config, place) for step in (preprocess, split, train))
@@ -118,8 +118,9 @@ def evaluate(config: BoatDetectionConfig, place: Workspace, folder: Path) -> dic
     cfg = cfg_files.read_cfg(trained.folder / finders.CFG)
     with runtime.precision(config.precision):
         untrained = runs.build_network(config, cfg, downloads=place.downloads)
-        networks = finders.build_finder(config, cfg, untrained), finders.load_finder(config, trained.folder)
-        tables = scoring.detect_all(*networks, pictures, train_boxes, seed=config.seed)
+        found = runs.load_network(config, cfg, trained.folder, downloads=place.downloads)
+        both = (finders.build_finder(config, cfg, network) for network in (untrained, found))
+        tables = scoring.detect_all(*both, pictures, train_boxes, seed=config.seed)
     for name, table in tables.items():
         disk.write_table(folder / f"{scoring.slug(name)}.csv", table)
     truth = in_pixels(truth, pictures)

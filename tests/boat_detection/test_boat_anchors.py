@@ -114,3 +114,11 @@ def test_sizes_in_the_input(resize, expected):
     table = pd.DataFrame({"image": ["a"], "width": [200], "height": [100]})
     boxes = pd.DataFrame({"image": ["a"], "x1": [0.1], "x2": [0.6], "y1": [0.0], "y2": [0.5]})
     assert anchors.input_sizes(table, boxes, size=64, resize=resize).tolist() == expected
+
+
+def test_sizes_in_an_input_that_is_no_square():
+    """Half of a picture of 200 x 100, stretched to 96 wide and 64 high; a letterbox fits it into 96 x 48."""
+    table = pd.DataFrame({"image": ["a"], "width": [200], "height": [100]})
+    boxes = pd.DataFrame({"image": ["a"], "x1": [0.1], "x2": [0.6], "y1": [0.0], "y2": [0.5]})
+    assert anchors.input_sizes(table, boxes, size=(64, 96), resize="stretch").tolist() == [[48.0, 32.0]]
+    assert anchors.input_sizes(table, boxes, size=(64, 96), resize="letterbox").tolist() == [[48.0, 24.0]]

@@ -141,23 +141,6 @@ def test_undo_is_darknets_where_nothing_is_rounded_in_half():
     )
 
 
-def test_align_corners_is_darknets_bilinear():
-    ramp = np.broadcast_to(np.arange(4, dtype=np.float32)[None, :, None] / 10, (3, 4, 3))
-    image, _ = resizing.stretch(ramp, (5, 7), align_corners=True)
-    assert image[2, :, 0] * 10 == pytest.approx([0, 0.5, 1, 1.5, 2, 2.5, 3])  # x * (4 - 1) / (7 - 1)
-    assert resizing.stretch(ramp, (5, 7))[0][2, :, 0] * 10 != pytest.approx([0, 0.5, 1, 1.5, 2, 2.5, 3], abs=0.05)
-    rng = np.random.default_rng(0)
-    source = rng.integers(0, 256, (11, 17, 3), np.uint8)
-    for size in [(11, 17), (32, 32), (6, 40), (1, 9)]:
-        ys, xs = (np.arange(n) * ((m - 1) / max(1, n - 1)) for n, m in zip(size, (11, 17), strict=True))
-        grid = np.stack(np.meshgrid(ys, xs, indexing="ij")).astype(np.float32)
-        planes = [keras.ops.image.map_coordinates(source[..., c] / np.float32(255), grid, order=1) for c in range(3)]
-        expected = np.stack([keras.ops.convert_to_numpy(plane) for plane in planes], axis=-1)
-        assert resizing.stretch(source, size, align_corners=True)[0] == pytest.approx(expected, abs=1e-5)
-    boxed, placement = resizing.letterbox(source, 64, align_corners=True)
-    assert boxed[int(placement.top * 64), 0] == pytest.approx(source[0, 0] / 255)
-
-
 # --- colours ---
 
 

@@ -480,18 +480,6 @@ def test_rows_of_the_targets(images, boxes, options, expected):
     assert build_batches(crowded if boxes else empty, size=32, batch_size=1, **options).max_boxes == expected
 
 
-@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
-def test_inputs_to_look_at_bring_their_way_back(images, resize):
-    paths = [path for path, _ in images[:5]]
-    pictures, placements = data.read_inputs(paths, (128, 96), resize=resize)
-    assert pictures.shape == (5, 128, 96, 3) and pictures.dtype == np.float32
-    for (_, boxes), picture, placement in zip(images, pictures, placements, strict=False):
-        assert placement.undo(red(picture)) == pytest.approx(corners(boxes[0, 1:]), abs=0.03)
-    again = data.read_inputs(paths, (128, 96), resize=resize, align_corners=True)[0]
-    assert not np.array_equal(again, pictures) and np.abs(again - pictures).mean() < 0.05
-    assert data.read_inputs([], 64, resize="letterbox")[0].shape == (0, 64, 64, 3)
-
-
 def test_threads_end_with_their_batches(images):
     before = set(threading.enumerate())
     batches = build_batches(images, size=32, batch_size=4, workers=3)
@@ -524,6 +512,7 @@ def test_genuine_photos(capfd):
     seed = SHARED / "seed_project"
     names = local.find_images(seed)
     assert len(names) == 5 and (names["label"] != "").sum() == 2
-    inputs, placements = data.read_inputs([seed / name for name in names["image"]], 416, resize="letterbox")
-    assert inputs.shape == (5, 416, 416, 3) and placements == [resizing.Placement()] * 5
+    for name in names["image"]:
+        image, placement = resizing.letterbox(data.read_image(seed / name), 416)
+        assert image.shape == (416, 416, 3) and placement == resizing.Placement()
     assert capfd.readouterr().err == ""

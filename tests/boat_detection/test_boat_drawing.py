@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from helpers.boat_detection import drawing, metrics
+from helpers.boat_detection.formats.darknet.cfg_files import Head
 
 GREY = np.full((100, 120, 3), 90, np.uint8)
 
@@ -23,7 +24,7 @@ def test_a_box_is_one_pixel_thick_and_where_it_belongs():
     np.testing.assert_array_equal(coloured(drawn, "hit"), expected)
     assert (drawn[~expected] == 90).all() and (GREY == 90).all()  # the picture itself is left alone
     thick = drawing.draw_boxes(np.full((900, 1200, 3), 90, np.uint8), [(100, 100, 500, 400)], kinds="hit")
-    assert coloured(thick, "hit")[90:110, 300].sum() in (2, 3)  # OpenCV draws an even thickness one wider
+    assert coloured(thick, "hit")[90:110, 300].sum() in (7, 8, 9)  # OpenCV rounds a thickness up
 
 
 def test_kinds_colours_and_order():
@@ -32,42 +33,33 @@ def test_kinds_colours_and_order():
     drawn = drawing.draw_boxes(GREY, [box, box, (70, 60, 90, 80)], kinds=["hit", "truth", "miss"])
     assert coloured(drawn, "hit").sum() == coloured(drawing.draw_boxes(GREY, [box], kinds="hit"), "hit").sum()
     assert not coloured(drawn, "truth").any() and coloured(drawn, "miss").sum() == 2 * 20 + 2 * 18
-    by_label = drawing.draw_boxes(GREY, [box, (70, 60, 90, 80)], [0, 1])
-    assert (by_label[30, 20] != by_label[60, 70]).any()
-    assert (drawing.draw_boxes(GREY, [box])[30, 20] == drawing.PALETTE[0]).all()
+    assert (drawing.draw_boxes(GREY, [box])[30, 20] == drawing.PLAIN).all()
     assert (drawing.draw_boxes(GREY, []) == GREY).all()
 
 
 @pytest.mark.parametrize(
     ("box", "above"), [((20, 40, 60, 60), True), ((20, 2, 60, 40), False), ((100, 40, 119, 60), True)]
 )
-def test_labels_lie_above_or_inside_and_never_beyond_the_border(box, above):
+def test_scores_stand_above_or_inside_and_never_beyond_the_border(box, above):
     plain = drawing.draw_boxes(GREY, [box], kinds="hit")
-    drawn = drawing.draw_boxes(GREY, [box], ["Boat"], [0.87], kinds="hit")
+    drawn = drawing.draw_boxes(GREY, [box], [0.87], kinds="hit")
     changed = np.argwhere((plain != drawn).any(axis=-1))
     (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0)
     assert (bottom < box[1] + 2) if above else (top >= box[1] - 1)
-    assert 20 < right - left < 70 and 7 < bottom - top < 20
+    assert 12 < right - left < 40 and 7 < bottom - top < 20
     assert (drawn[top : bottom + 1, left : right + 1].max(axis=-1) < 60).any()  # dark letters
-    assert not (drawing.draw_boxes(GREY, [box], ["Boat"], [np.nan], kinds="hit") == drawn).all()
+    assert (drawing.draw_boxes(GREY, [box], [np.nan], kinds="hit") == plain).all()
 
 
 def test_texts():
-    assert drawing._texts(4, ["Boat", "Boat", "", 3], [0.5, np.nan, 1.0, 0.071]) == [
-        "Boat .50",
-        "Boat",
-        "1.00",
-        "3 .07",
-    ]
-    assert drawing._texts(1, None, None) == [""]
+    assert drawing._texts(4, [0.5, np.nan, 1.0, 0.071]) == [".50", "", "1.00", ".07"]
+    assert drawing._texts(1, None) == [""]
 
 
-def test_a_label_that_does_not_fit_is_left_out():
-    small = np.full((40, 40, 3), 90, np.uint8)
-    box = [(10, 20, 30, 38)]
-    long = ["a barge with a long name"]
-    assert (drawing.draw_boxes(small, box, long, kinds="hit") == drawing.draw_boxes(small, box, kinds="hit")).all()
-    assert not (drawing.draw_boxes(small, box, ["B"], kinds="hit") == drawing.draw_boxes(small, box, kinds="hit")).all()
+def test_a_score_that_does_not_fit_is_left_out():
+    small, box = np.full((40, 12, 3), 90, np.uint8), [(2, 20, 11, 38)]
+    plain = drawing.draw_boxes(small, box, kinds="hit")
+    assert (drawing.draw_boxes(small, box, [0.87], kinds="hit") == plain).all()
 
 
 def test_boxes_over_the_border_and_outside():
@@ -75,16 +67,31 @@ def test_boxes_over_the_border_and_outside():
     assert coloured(drawn, "hit")[30].all() and coloured(drawn, "hit")[59].all()
     assert not coloured(drawn, "hit")[31:59].any()
     outside = [(-50, 0, -1, 50), (130, 0, 150, 50), (0, 120, 50, 150), (0, -40, 20, 0), (1e12, 1e12, 2e12, 2e12)]
-    assert (drawing.draw_boxes(GREY, outside, ["Boat"] * 5, [0.5] * 5, kinds="hit") == GREY).all()
+    assert (drawing.draw_boxes(GREY, outside, [0.5] * 5, kinds="hit") == GREY).all()
 
 
 def test_scale_enlarges_first():
     drawn = drawing.draw_boxes(GREY, [(20, 30, 60, 50)], kinds="hit", scale=2)
     assert drawn.shape == (200, 240, 3)
-    expected = np.zeros((200, 240), bool)
-    expected[60:100, 40:120] = True
-    expected[61:99, 41:119] = False
-    np.testing.assert_array_equal(coloured(drawn, "hit"), expected)
+    large = np.full((200, 240, 3), 90, np.uint8)
+    np.testing.assert_array_equal(drawn, drawing.draw_boxes(large, [(40, 60, 120, 100)], kinds="hit"))
+
+
+def test_the_grid_of_a_head():
+    head = Head(16, ((20, 10),), (0,), 1, 0.5, 1.0, False, 32, {})
+    drawn = drawing.draw_grid(np.full((64, 96, 3), 90, np.uint8), head, [(2, 1, 0)], [(70, 40, 90, 56)], scale=2)
+    assert (
+        drawn.shape == (128, 192, 3)
+        and (drawn[0] != 90).all()
+        and (drawn[:, 64] != 90).all()
+        and (drawn[10, 10] == 90).all()
+    )
+    cell, anchor = (
+        np.argwhere(coloured(drawn, kind)) for kind in ("miss", "hit")
+    )  # the cell from (64, 32) to (96, 64)
+    assert np.abs(cell.min(axis=0) - [64, 128]).max() <= 1 and cell.max() == 191  # its end is the picture's
+    assert np.abs(anchor.mean(axis=0) - [96, 160]).max() < 1  # in the middle of the cell, 40 x 20
+    assert np.abs(np.ptp(anchor, axis=0) - [20, 40]).max() <= 2
 
 
 def test_float_pictures():
@@ -102,10 +109,8 @@ def test_float_pictures():
         (lambda: drawing.draw_boxes(GREY.astype(float), []), r"float in \[0, 1\].*90"),
         (lambda: drawing.draw_boxes(GREY, [(0, 0, 5, 5)], kinds="found"), "hit, miss, false alarm, truth.*found"),
         (lambda: drawing.draw_boxes(GREY, [(0, 0, 5, 5)], kinds=["hit", "hit"]), "for 1 boxes"),
-        (lambda: drawing.draw_boxes(GREY, [(0, 0, 5, 5)], ["a", "b"]), "1 boxes, 2 labels"),
+        (lambda: drawing.draw_boxes(GREY, [(0, 0, 5, 5)], [0.5, 0.6]), "1 boxes, 2 scores"),
         (lambda: drawing.draw_boxes(GREY, [(0, 0, 5, 5)], scores=[]), "0 scores"),
-        (lambda: drawing.sheet([]), "0 pictures"),
-        (lambda: drawing.sheet([GREY], ["a", "b"]), "2 titles"),
         (lambda: drawing.gallery(metrics.match_table(NONE, TRUTHS[:0], confidence=0.25), TRUTHS, None), "empty table"),
     ],
 )
@@ -119,17 +124,6 @@ def test_fit_keeps_the_proportions():
     assert (wide[15:45] == 200).all() and (wide[:15] == 40).all() and (wide[45:] == 40).all()
     tall = drawing.fit_into(np.full((300, 100, 3), 200, np.uint8), 60, 90)
     assert (tall[:, 35:55] == 200).all() and (tall[:, :35] == 40).all() and (tall[:, 55:] == 40).all()
-
-
-def test_sheet():
-    pictures = [np.full((20 + 10 * number, 30, 3), 50 * number + 50, np.uint8) for number in range(3)]
-    plain = drawing.sheet(pictures, columns=2, cell=(40, 50))
-    assert plain.shape == (80, 100, 3) and plain.dtype == np.uint8
-    assert [int(plain[20, 25, 0]), int(plain[20, 75, 0]), int(plain[60, 25, 0])] == [50, 100, 150]
-    assert (plain[40:, 50:] == 0).all()
-    titled = drawing.sheet(pictures, ["one", "two", "three"], columns=2, cell=(40, 50))
-    assert titled.shape == (112, 100, 3) and (titled[:16] > 150).any() and (titled[16:56, :50] == plain[:40, :50]).all()
-    assert drawing.sheet(pictures[:1], cell=40).shape == (40, 40, 3)
 
 
 @pytest.mark.parametrize(
@@ -166,34 +160,28 @@ def test_gallery():
 
     matches = metrics.match_table(FOUND, TRUTHS, confidence=0.25)
     assert matches["outcome"].value_counts().to_dict() == {"hit": 1, "false alarm": 2, "miss": 2}
-    picture = drawing.gallery(matches, TRUTHS, load, names=["Boat"], count=3, cell=100)
-    assert picture.shape == (3 * 116, 300, 3) and picture.dtype == np.uint8
+    pictures, titles = drawing.gallery(matches, TRUTHS, load, count=3, cell=100)
+    assert {(part.shape, part.dtype) for part in pictures} == {((100, 100, 3), np.dtype(np.uint8))}
     assert loaded == ["a", "b", "b", "b", "a"]  # the largest miss first
-    cells = [[picture[top : top + 100, left : left + 100] for left in (0, 100, 200)] for top in (16, 132, 248)]
-    kinds = [["hit", None, None], ["false alarm", "false alarm", None], ["miss", "miss", None]]
-    for row, names in zip(cells, kinds, strict=True):
-        for cell, kind in zip(row, names, strict=True):
-            if kind is None:
-                assert {*np.unique(cell)} <= {0, 40}
-            else:
-                assert coloured(cell, kind).sum() > 40
-    # The hit: 40 x 20 in a window of 80, enlarged to 98.
-    hit = np.argwhere(coloured(cells[0][0], "hit") & (np.indices((100, 100))[0] > 35))
-    assert hit[:, 1].min() == pytest.approx(1 + 20 * 98 / 80, abs=1.5)
-    assert hit[:, 1].max() == pytest.approx(1 + 60 * 98 / 80, abs=1.5)
+    assert titles == [
+        *("hit, IoU 1.00", "", ""),
+        *("no boat, IoU 0.00", "no boat, IoU 0.04", ""),
+        *("miss, IoU 0.04", "miss, IoU 0.00", ""),
+    ]
+    for cell, title in zip(pictures, titles, strict=True):
+        kind = {"no boat": "false alarm"}.get(title.split(",")[0], title.split(",")[0])
+        assert coloured(cell, kind).sum() > 40 if kind else (cell == 255).all()
+    # The hit: 40 x 20 in a window of 80, enlarged to 100.
+    hit = np.argwhere(coloured(pictures[0], "hit") & (np.indices((100, 100))[0] > 40))
+    assert hit[:, 1].min() == pytest.approx(20 * 100 / 80, abs=1.5)
+    assert hit[:, 1].max() == pytest.approx(60 * 100 / 80, abs=1.5)
 
 
-def test_gallery_leaves_out_what_never_occurs_and_names():
-    picture = drawing.gallery(
-        metrics.match_table(NONE, TRUTHS, confidence=0.25), TRUTHS, lambda name: GREY, count=4, cell=80
-    )
-    assert picture.shape == (96, 320, 3)
-    with_score = drawing.gallery(
-        metrics.match_table(FOUND, TRUTHS, confidence=0.25), TRUTHS, lambda name: GREY / 255, count=2, cell=80
-    )
-    assert with_score.shape == (3 * 96, 160, 3)
+def test_gallery_leaves_out_what_never_occurs():
+    found = metrics.match_table(NONE, TRUTHS, confidence=0.25)
+    assert drawing.gallery(found, TRUTHS, lambda name: GREY / 255, count=4, cell=80)[1][2:] == ["miss, IoU 0.00", ""]
 
 
 def test_nothing_goes_to_standard_error(capfd):
-    drawing.draw_boxes(cv2.resize(GREY, (8, 8)), [(0, 0, 8, 8)], ["Boat"], kinds="miss")
+    drawing.draw_boxes(cv2.resize(GREY, (8, 8)), [(0, 0, 8, 8)], [0.5], kinds="miss")
     assert capfd.readouterr().err == ""

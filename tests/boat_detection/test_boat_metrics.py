@@ -387,10 +387,9 @@ def test_counts_and_lines():
     ]
 
 
-@pytest.mark.parametrize("matching", ["darknet", "coco"])
-def test_counts_against_the_match_arrays(matching):
+def test_counts_against_the_match_arrays():
     detections, truths = some_images(40, 3, 11, crowds=True)
-    rows = metrics.match_table(detections, truths, confidence=0.4, iou=0.6, matching=matching)
+    rows = metrics.match_table(detections, truths, confidence=0.4, iou=0.6)
     chosen = detections[detections["score"] > 0.4]
     for label in range(3):
         own, real = chosen[chosen["class"] == label], truths[(truths["class"] == label) & ~truths["ignore"]]
@@ -403,8 +402,17 @@ def test_counts_against_the_match_arrays(matching):
         assert guess["image"] == truth["image"] == hit.image and guess["class"] == truth["class"]
         assert one_iou(guess, truth) == pytest.approx(hit.iou) and hit.iou >= 0.6
     assert hits["truth"].is_unique and rows[rows["outcome"] == "miss"]["truth"].is_unique
-    if matching == "darknet":
-        assert metrics.counts(detections, truths, confidence=0.4, iou=0.6)["tp"]["all"] == len(hits)
+    assert metrics.counts(detections, truths, confidence=0.4, iou=0.6)["tp"]["all"] == len(hits)
+
+
+def test_false_alarms_are_explained():
+    boat = (0, 0, 10, 10)
+    guesses = found(
+        ("a", 0.9, *boat), ("a", 0.8, 0, 0, 10, 9), ("a", 0.7, 0, 0, 10, 4), ("a", 0.6, 0, 0, 10, 2), ("b", 0.5, *boat)
+    )
+    rows = metrics.match_table(guesses, boxes(("a", *boat), ("a", 50, 50, 60, 60)), confidence=0.1)
+    expected = ["hit", "second box", "loose box", "no boat", "no boat", "miss"]
+    assert metrics.explain(rows).tolist() == expected and {*expected} == {*metrics.matching.REASONS}
 
 
 def test_nothing_found_and_nothing_to_find():
@@ -464,8 +472,6 @@ def test_bad_arguments():
         metrics.summary(*[part.assign(**(part[CORNERS] / 100)) for part in (DETECTIONS, TRUTHS)])
     with pytest.raises(ValueError, match="class 0 has no name"):
         metrics.summary(DETECTIONS, TRUTHS, names=[])
-    with pytest.raises(ValueError, match="matching='voc'"):
-        metrics.match_table(DETECTIONS, TRUTHS, matching="voc", confidence=0.25)
 
 
 def test_in_pixels():

@@ -16,7 +16,7 @@ import pytest
 from helpers.boat_detection import darknet, metrics, runs
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import finders, scoring
-from helpers.boat_detection.formats.darknet import networks
+from helpers.boat_detection.formats.darknet import networks, weights
 from helpers.boat_detection.formats.darknet.optimizers import DarknetSGD
 from helpers.boat_detection.sources import local, published
 
@@ -144,6 +144,7 @@ def test_sizes_of_the_batches(photos):
         ({"dialect": "pjreddie"}, {"dialect": "pjreddie", "iou_normalizer": 1.0}),
         ({}, {"dialect": "alexeyab", "iou_normalizer": 0.75, "coordinates": "mse", "ignore_thresh": 0.7}),
         ({"coordinates": "ciou", "ignore_thresh": 0.55}, {"coordinates": "ciou", "ignore_thresh": 0.55}),
+        ({"box_weight": 5.0}, {"iou_normalizer": 5.0}),
     ],
 )
 def test_settings_of_the_loss(values, expected):
@@ -164,6 +165,55 @@ def test_settings_of_the_optimiser():
     assert len(other.trainable_variables) < len(plain.trainable_variables)
     rates = [float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) for model in (plain, other)]
     assert rates == pytest.approx([2e-3, 2e-3])
+
+
+def test_an_input_that_is_no_square(photos, tmp_path):
+    config = change(size=96, height=64, anchors="kmeans", num_anchors=1)
+    assert config.input_size == (64, 96) and runs.build_batches(config, *photos).size(0) == (64, 96)
+    text = runs.write_cfg(config, 1, runs.choose_anchors(config, *photos))
+    cfg = darknet.parse_cfg(text)
+    assert (cfg.net["width"], cfg.net["height"], len(cfg.yolo)) == (96, 64, 1)
+    assert cfg.yolo[0].anchors == ((45, 26),), "the mean of seven halves and a quarter of 96; 0.4 of 64"
+    assert finders.build_finder(config, cfg, None).size == (64, 96)
+    (tmp_path / "own.cfg").write_text(text)
+    with pytest.raises(ValueError, match=r"height=64: the setting height is 32"):
+        runs.own_cfg(change(size=96, height=32, network=str(tmp_path / "own.cfg")), 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"height": 100}, "height: received 100; allowed: a multiple of 32"),
+        (
+            {"num_anchors": 3},
+            "num_anchors: received 3 for yolov3-tiny; allowed: a multiple of its heads; 1 for yolov3-tiny",
+        ),
+        ({"network": "yolov3", "num_anchors": 1}, "num_anchors: received 1 for yolov3"),
+    ],
+)
+def test_settings_that_do_not_fit(values, words):
+    with pytest.raises(ValueError, match=words):
+        change(**values)
+
+
+def test_a_network_of_ones_own_comes_back_without_a_weights_file(tmp_path, monkeypatch):
+    cfg = darknet.parse_cfg(runs.write_cfg(CONFIG, 1, None))
+
+    def plain(config, cfg, *, downloads=None):
+        keras.utils.set_random_seed(config.seed)
+        inputs = keras.Input((None, None, 3))
+        coarse = keras.layers.Conv2D(18, 32, 32)(inputs)
+        return keras.Model(inputs, [coarse, keras.layers.Conv2D(18, 16, 16)(inputs)])
+
+    monkeypatch.setattr(runs, "build_network", plain)
+    detector = runs.compile_detector(CONFIG, cfg)
+    assert not weights.has_numbers(detector.network)
+    detector.network.layers[1].kernel.assign_add(keras.ops.ones_like(detector.network.layers[1].kernel))
+    detector.save_weights(tmp_path / "final.weights.h5")
+    found = runs.load_network(CONFIG, cfg, tmp_path)
+    images = np.random.default_rng(0).random((2, 64, 64, 3), "float32")
+    for mine, again in zip(darknet.heads(detector.network, images), darknet.heads(found, images), strict=True):
+        np.testing.assert_array_equal(mine, again)
 
 
 def test_the_seed_decides_the_first_weights():
@@ -241,7 +291,7 @@ def test_the_published_network_finds_boats_with_the_masks_of_its_training():
 def test_settings_of_a_finder():
     cfg = darknet.parse_cfg(runs.write_cfg(CONFIG, 1, None))
     finder = finders.build_finder(change(nms=0.3, resize="letterbox"), cfg, "a network")
-    assert (finder.network, finder.size, finder.resize, finder.nms) == ("a network", 64, "letterbox", 0.3)
+    assert (finder.network, finder.size, finder.resize, finder.nms) == ("a network", (64, 64), "letterbox", 0.3)
 
 
 def test_a_finder_suppresses_and_goes_back_to_the_picture(photos, monkeypatch):

@@ -1,4 +1,4 @@
-"""Splits: the counts of the seed's lists, stability, whole authors, whole runs, and what leaks."""
+"""Splits: the counts of the original project's lists, stability, whole authors, whole runs, and what leaks."""
 
 import hashlib
 

@@ -40,7 +40,7 @@ def album(drawn, tmp_path_factory):
     """A user's folder: pictures with Darknet labels beside them, one cut off; their names look like numbers."""
     folder = tmp_path_factory.mktemp("album")
     boxes = open_images.filter_boxes(drawn / open_images.BOXES, list(dataset.BOAT_MIDS))
-    table = cleaning.to_boxes(cleaning.apply_policy(boxes, "seed"), dict.fromkeys(dataset.BOAT_MIDS, 0))
+    table = cleaning.to_boxes(cleaning.apply_policy(boxes, "all"), dict.fromkeys(dataset.BOAT_MIDS, 0))
     sound = [path for path in sorted((drawn / "images" / "train").glob("*.jpg")) if path.stem not in dataset.BROKEN]
     for number, path in enumerate(sound):
         target = folder / f"{number:05d}.jpg"
@@ -205,7 +205,7 @@ def monkeypatch_module():
         yield patch
 
 
-@pytest.mark.parametrize(("subclasses", "policy"), [(False, "seed"), (True, "clean")])
+@pytest.mark.parametrize(("subclasses", "policy"), [(False, "all"), (True, "clean")])
 def test_open_images_through_the_first_steps(served, tmp_path, subclasses, policy):
     config = dataclasses.replace(
         CONFIG, source="open_images", local_folder=None, subclasses=subclasses, policy=policy, images=20,

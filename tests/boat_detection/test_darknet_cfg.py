@@ -78,6 +78,17 @@ def test_heads(name, heads):
     assert cfg.yolo[0].anchors[-1] == ((344, 319) if name == "yolov3-tiny" else (373, 326))
 
 
+def test_the_finer_head_alone():
+    """Without the coarse head its two convolutions are gone: 256 -> 512, 3 x 3 with batch normalisation, and 512 -> 18."""
+    pairs = networks.TINY_ANCHORS
+    two, one = (cfg_files.parse_cfg(networks.yolov3_tiny_cfg(1, anchors=pairs[: 3 * n], heads=n)) for n in (2, 1))
+    assert two.floats - one.floats == 512 * (256 * 9 + 4) + 18 * (512 + 1)
+    (head,) = one.yolo
+    assert (head.stride, head.mask, len(one.layers)) == (16, (0, 1, 2), len(two.layers) - 4)
+    with pytest.raises(ValueError, match="multiple of 2 pairs"):
+        networks.yolov3_tiny_cfg(1, anchors=pairs[:1])
+
+
 def test_masks_of_the_published_tiny_network():
     cfg = cfg_files.parse_cfg(networks.yolov3_tiny_cfg(80, masks=networks.TINY_MASKS))
     assert [head.mask for head in cfg.yolo] == [(3, 4, 5), (1, 2, 3)]

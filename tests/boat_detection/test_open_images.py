@@ -462,12 +462,12 @@ def test_policies_count_what_they_leave_out():
     ]  # fmt: skip
     rows = [[f"{number:016x}", *row[1:]] for number, row in enumerate(rows)]
     boxes = open_images.filter_boxes(io.BytesIO(to_csv(rows)), [BOAT])
-    seed, clean = (cleaning.apply_policy(boxes, policy) for policy in ("seed", "clean"))
-    assert len(seed) == 8 and not seed["ignore"].any() and "ignore" not in boxes
+    every, clean = (cleaning.apply_policy(boxes, policy) for policy in ("all", "clean"))
+    assert len(every) == 8 and not every["ignore"].any() and "ignore" not in boxes
     assert [int(name, 16) for name in clean["ImageID"]] == [0, 1, 2, 6]
     assert clean["ignore"].tolist() == [False, False, True, False] and clean["ignore"].dtype == bool
-    assert seed.attrs["policy"] == {
-        "policy": "seed",
+    assert every.attrs["policy"] == {
+        "policy": "all",
         "depiction": 0,
         "inside": 0,
         "ignored": 0,
@@ -483,7 +483,7 @@ def test_policies_count_what_they_leave_out():
         "images": 4,
     }
     assert clean.attrs["rows"] == 8 and clean.index.tolist() == [0, 1, 2, 3]
-    with pytest.raises(ValueError, match="allowed: seed, clean"):
+    with pytest.raises(ValueError, match="allowed: all, clean"):
         cleaning.apply_policy(boxes, "strict")
 
 

@@ -70,26 +70,20 @@ def to_float(image: np.ndarray) -> np.ndarray:
     return np.divide(image, np.float32(255)) if image.dtype == np.uint8 else np.asarray(image, np.float32)
 
 
-def stretch(
-    image: np.ndarray, size: int | Sequence[int], *, align_corners: bool = False
-) -> tuple[np.ndarray, Placement]:
+def stretch(image: np.ndarray, size: int | Sequence[int]) -> tuple[np.ndarray, Placement]:
     """Resize to the input, aspect ratio not kept: AlexeyAB's way.
 
     Args:
         image: (H, W, 3) uint8, or float in [0, 1].
         size: of the network's input.
-        align_corners: Darknet's own bilinear, in float: the corner pixels keep their values. Without, OpenCV's: faster,
-            pixels are areas, bytes in between.
 
     Returns:
         (height, width, 3) float32 in [0, 1], and the placement that `undo`es detections.
     """
-    return to_float(resize(image, as_pair(size), align_corners)), Placement()
+    return to_float(resize(image, as_pair(size))), Placement()
 
 
-def letterbox(
-    image: np.ndarray, size: int | Sequence[int], *, align_corners: bool = False
-) -> tuple[np.ndarray, Placement]:
+def letterbox(image: np.ndarray, size: int | Sequence[int]) -> tuple[np.ndarray, Placement]:
     """Resize to fit into the input, the rest 0.5 grey: pjreddie's way. Arguments and results as `stretch`.
 
     The numbers are Darknet's, rounded down. Its own way back takes half an odd rest for half a pixel; ours takes the pixels
@@ -97,7 +91,7 @@ def letterbox(
     """
     canvas = np.full((*as_pair(size), 3), GREY, np.float32)
     top, left, height, width = _fit(image.shape, canvas.shape)
-    canvas[top : top + height, left : left + width] = to_float(resize(image, (height, width), align_corners))
+    canvas[top : top + height, left : left + width] = to_float(resize(image, (height, width)))
     return canvas, letterbox_placement(image.shape, size)
 
 
@@ -120,18 +114,9 @@ def _fit(shape: Sequence[int], target: Sequence[int]) -> tuple[int, int, int, in
     return (target[0] - height) // 2, (target[1] - width) // 2, height, width
 
 
-def resize(image: np.ndarray, size: tuple[int, int], align_corners: bool = False) -> np.ndarray:
-    """(H, W, 3) to `size`, bilinear; see `stretch`."""
-    if not align_corners:
-        return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
-    image = to_float(image)
-    for axis, count in enumerate(size):
-        last = image.shape[axis] - 1
-        places = np.arange(count) * (last / max(1, count - 1))
-        low = np.minimum(places.astype(int), last)
-        share = (places - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
-        image = image.take(low, axis) * (1 - share) + image.take(np.minimum(low + 1, last), axis) * share
-    return image
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) to `size`, bilinear as OpenCV has it: pixels are areas. Darknet's own takes them for points, half a pixel off."""
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 # --- multi-scale ---

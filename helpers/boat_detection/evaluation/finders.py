@@ -17,7 +17,7 @@ from helpers.boat_detection.formats.darknet.cfg_files import Cfg
 from helpers.boat_detection.metrics.overlap import CORNERS
 
 BATCH = 32
-LEAST_SCORE = 0.005  # Darknet's, for measuring
+LEAST_SCORE, NMS = 0.005, 0.45  # Darknet's, for measuring
 CFG, FINAL = "network.cfg", "backup/network_final.weights"  # in the folder of step train
 
 
@@ -27,16 +27,16 @@ class Finder:
     Args:
         network: from `builder.build_from_cfg`.
         cfg: its .cfg.
-        size: side of the input in pixels.
+        size: of the input in pixels, (height, width), or the side of a square.
         resize: "letterbox" or "stretch".
         nms: overlap from which the weaker of two boxes goes.
     """
 
-    def __init__(self, network: keras.Model, cfg: Cfg, *, size: int, resize: str, nms: float):
+    def __init__(self, network: keras.Model, cfg: Cfg, *, size: int | tuple[int, int], resize: str, nms: float):
         self.network, self.cfg, self.size, self.resize, self.nms = network, cfg, size, resize, nms
 
     def propose(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Boxes (B, N, 4) relative to the input, objectness (B, N) and classes (B, N, C) of inputs (B, size, size, 3)."""
+        """Boxes (B, N, 4) relative to the input, objectness (B, N) and classes (B, N, C) of inputs (B, height, width, 3)."""
         found = builder.decode(builder.heads(self.network, images), self.cfg, self.size)
         return tuple(np.asarray(keras.ops.convert_to_numpy(part)) for part in found)
 
@@ -46,30 +46,31 @@ class Finder:
         starts = range(0, len(paths), BATCH)
         for start in runtime.progress(starts, label="looking", unit="batch") if progress else starts:
             some = paths[start : start + BATCH]
-            images, placements = data.read_inputs(some, self.size, resize=self.resize)
-            parts.append(self._table([path.stem for path in some], images, placements, threshold))
+            frames = [data.read_image(path) for path in some]
+            parts.append(self.look(frames, names=[path.stem for path in some], threshold=threshold))
         return postprocess.join_tables(parts)
 
-    def look(self, frames: Sequence[np.ndarray], *, threshold: float = LEAST_SCORE) -> pd.DataFrame:
-        """Detections of pictures in memory, (H, W, 3) uint8; `image` is their number."""
-        found = [resizing.RESIZES[self.resize](frame, self.size) for frame in frames]
-        images, placements = np.stack([image for image, _ in found]), [placement for _, placement in found]
-        return self._table(range(len(frames)), images, placements, threshold)
-
-    def _table(
-        self, names: Sequence, images: np.ndarray, placements: Sequence[resizing.Placement], threshold: float
+    def look(
+        self, frames: Sequence[np.ndarray], *, names: Sequence | None = None, threshold: float = LEAST_SCORE
     ) -> pd.DataFrame:
-        boxes, objectness, classes = self.propose(images)
-        boxes = np.stack([placement.undo(part) for placement, part in zip(placements, boxes, strict=True)])
+        """Detections of pictures in memory, (H, W, 3) uint8; `image` is their name, or their number."""
+        found = [resizing.RESIZES[self.resize](frame, self.size) for frame in frames]
+        boxes, objectness, classes = self.propose(np.stack([image for image, _ in found]))
+        boxes = np.stack([placement.undo(part) for (_, placement), part in zip(found, boxes, strict=True)])
         table = postprocess.detections_table(
-            names, boxes, objectness, classes, threshold=threshold, nms_threshold=self.nms
+            range(len(frames)) if names is None else names,
+            boxes,
+            objectness,
+            classes,
+            threshold=threshold,
+            nms_threshold=self.nms,
         )
         return table.assign(**{edge: table[edge].clip(0.0, 1.0) for edge in CORNERS})
 
 
 def build_finder(config: BoatDetectionConfig, cfg: Cfg, network: keras.Model) -> Finder:
     """A network as a function from pictures to detections, with the config's input size and threshold."""
-    return Finder(network, cfg, size=config.size, resize=config.resize, nms=config.nms)
+    return Finder(network, cfg, size=config.input_size, resize=config.resize, nms=config.nms)
 
 
 def load_finder(config: BoatDetectionConfig, trained: Path) -> Finder:

@@ -3,14 +3,13 @@
 NumPy only, so that worker processes may import it. A box is (x1, y1, x2, y2) in any one unit, relative or pixels.
 """
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from helpers.boat_detection.metrics.overlap import COLUMNS, CORNERS, diou, iou
+from helpers.boat_detection.metrics.overlap import COLUMNS, CORNERS, iou
 
 BLOCK = 256  # boxes whose overlaps are computed at once: it bounds the memory
 
@@ -21,32 +20,21 @@ def nms(
     *,
     classes: ArrayLike | None = None,
     threshold: float,
-    kind: str = "greedy",
-    beta: float = 0.6,
 ) -> np.ndarray:
-    """Non-maximum suppression: the best box stays, those of its class that overlap it more than `threshold` go, and so on.
+    """Non-maximum suppression: the best box stays, those of its class that overlap it by more than `threshold` go, and so on.
 
     Args:
         boxes: (N, 4).
         scores: (N,); of equal ones the first in the list is the better.
         classes: (N,); None is one class for all.
         threshold: a box goes when its overlap is strictly above (`nms` of the config).
-        kind: "greedy" measures overlap by IoU, "diou" by `diou` (Darknet's `diounms`): it spares a box whose centre is
-            elsewhere, as of a boat behind a boat.
-        beta: exponent of "diou".
 
     Returns:
         (K,) indices of what stays, best first.
-
-    Raises:
-        ValueError: unknown kind.
     """
-    if kind not in ("greedy", "diou"):
-        raise ValueError(f"kind of nms must be 'greedy' or 'diou'. Received: kind={kind!r}")
     boxes, scores = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores)
     classes = np.zeros(len(boxes), int) if classes is None else np.asarray(classes)
     order = np.argsort(-scores, kind="stable")
-    measure = iou if kind == "greedy" else functools.partial(diou, beta=beta)
     gone = np.zeros(len(boxes), bool)
     for label in np.unique(classes):
         own = order[classes[order] == label]
@@ -54,7 +42,7 @@ def nms(
             block = own[start : start + BLOCK]
             block = block[~gone[block]]
             later = own[start:]
-            near = measure(boxes[block, None], boxes[later]) > threshold
+            near = iou(boxes[block, None], boxes[later]) > threshold
             for best, overlapped in zip(block, near, strict=True):
                 if not gone[best]:
                     gone[later[overlapped]] = True
@@ -101,8 +89,6 @@ def detections_table(
     *,
     threshold: float,
     nms_threshold: float,
-    kind: str = "greedy",
-    beta: float = 0.6,
 ) -> pd.DataFrame:
     """Detections of a batch: `candidates`, then `nms`, image by image.
 
@@ -111,7 +97,7 @@ def detections_table(
         boxes: (B, N, 4), as `decode` gives them, or already taken back from the letterbox; the table keeps their unit.
         objectness: (B, N).
         classes: (B, N, C).
-        threshold, nms_threshold, kind, beta: of `candidates` and `nms`.
+        threshold, nms_threshold: of `candidates` and `nms`.
 
     Returns:
         Table `image, class, score, x1, y1, x2, y2`: images in the order given, in each the best detection first. Boxes
@@ -123,7 +109,7 @@ def detections_table(
     parts = []
     for image, *output in zip(images, boxes, objectness, classes, strict=True):
         found, scores, labels = candidates(*output, threshold=threshold)
-        kept = nms(found, scores, classes=labels, threshold=nms_threshold, kind=kind, beta=beta)
+        kept = nms(found, scores, classes=labels, threshold=nms_threshold)
         corners = dict(zip(CORNERS, found[kept].T, strict=True))
         parts.append(pd.DataFrame({"image": image, "class": labels[kept], "score": scores[kept], **corners}))
     return join_tables(parts)

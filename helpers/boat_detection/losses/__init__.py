@@ -153,11 +153,11 @@ class YoloLoss(keras.losses.Loss):
         objectness = _cross_entropy(match.chosen[..., 4], 1.0)
         classes = ops.sum(_cross_entropy(match.chosen[..., 5:], match.classes), axis=-1)
         weight = self.iou_normalizer * match.scale
-        found = weight * self._coordinate_loss(match) + match.last * (objectness + classes)
+        found = weight * self.coordinate_loss(match) + match.last * (objectness + classes)
         return ops.sum(found, axis=-1) + ops.sum(match.negative * _cross_entropy(match.logits[..., 4], 0.0), axis=-1)
 
-    def _coordinate_loss(self, match: assignment.Match) -> Tensor:
-        """(B, M), without weights."""
+    def coordinate_loss(self, match: assignment.Match) -> Tensor:
+        """What is asked of the box of each truth, (B, M), without weights: for a loss of your own override this."""
         if self.coordinates == "ciou":
             pixels = ops.concatenate([match.size, match.size])
             boxes = [assignment.corners(box) * pixels for box in (match.box, match.predicted)]
@@ -186,7 +186,7 @@ class YoloLoss(keras.losses.Loss):
     def _printed_coordinates(self, match: assignment.Match) -> Tensor:
         weight = self.iou_normalizer * match.scale
         if self.coordinates == "ciou":
-            return ops.sum(weight * self._coordinate_loss(match))
+            return ops.sum(weight * self.coordinate_loss(match))
         guess = ops.concatenate([assignment.centre(match.chosen, match.stretch), match.chosen[..., 2:4]], axis=-1)
         deltas = ops.matmul(match.same, weight[..., None] * (match.target - guess))  # of all truths in a slot
         return ops.sum(match.last[..., None] * ops.square(deltas))

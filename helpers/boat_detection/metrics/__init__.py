@@ -13,6 +13,7 @@ import pandas as pd
 
 from helpers.boat_detection.metrics import matching
 from helpers.boat_detection.metrics.matching import IGNORED, NONE, Pairs, match_table, pair_boxes
+from helpers.boat_detection.metrics.matching import explain as explain
 from helpers.boat_detection.metrics.overlap import CORNERS
 
 METHODS = ("area", "11", "101", "coco")

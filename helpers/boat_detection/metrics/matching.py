@@ -15,6 +15,7 @@ from helpers.boat_detection.metrics.overlap import CORNERS, area, intersection, 
 
 NONE, IGNORED = -1, -2  # a detection that found nothing; one that counts neither way
 MAX_DETECTIONS = 100  # COCO looks at no more in an image and class
+REASONS = ("hit", "loose box", "second box", "no boat", "miss")
 _PAIRS_AT_A_TIME = 2_000_000  # bounds the temporaries
 
 
@@ -182,15 +183,13 @@ def match_table(
     *,
     iou: float = 0.5,
     confidence: float,
-    matching: str = "darknet",
 ) -> pd.DataFrame:
-    """Hits, misses and false alarms one by one, for counting and for a gallery.
+    """Hits, misses and false alarms one by one, with Darknet's matching, for counting and for a gallery.
 
     Args:
         detections, ground_truth: tables.
         iou: overlap that makes a find.
         confidence: only detections with a higher score are looked at.
-        matching: "darknet" or "coco".
 
     Returns:
         Table `image, class, outcome, score, iou, x1, y1, x2, y2, detection, truth`, hits and false alarms from the best
@@ -199,14 +198,12 @@ def match_table(
         `detection` and `truth` are positions in the two tables, -1 for none. What an ignored area swallows has no row.
 
     Raises:
-        ValueError: unknown matching, or as `average_precision`.
+        ValueError: as `average_precision`.
     """
     checked_iou(iou)
-    if matching not in ("darknet", "coco"):
-        raise ValueError(f"matching must be 'darknet' or 'coco'. Received: matching={matching!r}")
     chosen = np.flatnonzero(tables.numbers(detections, ["score"], "detections")[:, 0] > confidence)
     pairs = pair_boxes(detections.iloc[chosen], ground_truth)
-    match = match_darknet(pairs, iou) if matching == "darknet" else match_coco(pairs, [iou])[0]
+    match = match_darknet(pairs, iou)
     found, missed = _overlaps_of(pairs, match)
     shown = np.flatnonzero(match != IGNORED)
     lost = np.setdiff1d(np.flatnonzero(~pairs.crowd), match)
@@ -226,6 +223,16 @@ def match_table(
     parts = [part for part in (seen, unseen) if len(part)] or [seen]
     order = ["image", "class", "outcome", "score", "iou", *CORNERS, "detection", "truth"]
     return pd.concat(parts, ignore_index=True)[order]
+
+
+def explain(matches: pd.DataFrame, *, iou: float = 0.5, near: float = 0.3) -> pd.Series:
+    """One of `REASONS` for each row of `match_table`: what kind of hit, miss or false alarm it is.
+
+    A false alarm is a "loose box" where it overlaps some boat by more than `near` and not enough, a "second box" where it would
+    have been a hit, had no surer one taken the boat, and else there is "no boat".
+    """
+    kinds = pd.cut(matches["iou"], [-1, near, iou, 1], labels=["no boat", "loose box", "second box"]).astype(object)
+    return matches["outcome"].where(matches["outcome"] != "false alarm", kinds)
 
 
 def _overlaps_of(pairs: Pairs, match: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -39,20 +39,6 @@ def iou(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
     return np.divide(inside, union, out=np.zeros_like(inside), where=union > 0)
 
 
-def diou(boxes: ArrayLike, others: ArrayLike, *, beta: float = 1.0) -> np.ndarray:
-    """IoU - (d^2 / c^2)^beta: d between the centres, c the diagonal of the box around both (Zheng et al. 2020).
-
-    Args:
-        boxes, others: as in `iou`.
-        beta: 1 in the paper, 0.6 is Darknet's `beta_nms`.
-    """
-    boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
-    apart = (boxes[..., :2] + boxes[..., 2:] - others[..., :2] - others[..., 2:]) / 2
-    around = np.maximum(boxes[..., 2:], others[..., 2:]) - np.minimum(boxes[..., :2], others[..., :2])
-    distance, diagonal = (apart**2).sum(-1), (around**2).sum(-1)
-    return iou(boxes, others) - np.divide(distance, diagonal, out=np.zeros_like(distance), where=diagonal > 0) ** beta
-
-
 def in_pixels(boxes: pd.DataFrame, pictures: pd.DataFrame) -> pd.DataFrame:
     """A table of relative boxes (`image, x1, y1, x2, y2`) in pixels of their pictures (`image, width, height`).
 

@@ -12,13 +12,13 @@ def apply_policy(boxes: pd.DataFrame, policy: str) -> pd.DataFrame:
 
     Args:
         boxes: of `filter_boxes`.
-        policy: "seed" takes every box; "clean" leaves out drawings and views from inside, ignores groups. -1 counts as no.
+        policy: "all" takes every box; "clean" leaves out drawings and views from inside, ignores groups. -1 counts as no.
 
     Returns:
         A new table; `.attrs["policy"]` counts: `policy, depiction, inside` (left out), `ignored, boxes, images` (the rest).
     """
-    if policy not in ("seed", "clean"):
-        raise ValueError(f"policy: received {policy!r}; allowed: seed, clean")
+    if policy not in ("all", "clean"):
+        raise ValueError(f"policy: received {policy!r}; allowed: all, clean")
     clean = policy == "clean"
     depiction = clean & (boxes["IsDepiction"] == 1)
     inside = clean & (boxes["IsInside"] == 1) & ~depiction

@@ -87,6 +87,10 @@ def _collect(
     mids = [*wanted["afloat"], *wanted["without"]]
     boxes = _kept(folder / f"{subset}-boxes.csv", lambda: open_images.filter_boxes(address["boxes"], mids))
     chosen = choose_pictures(boxes, wanted, config.images)
+    if not chosen:
+        raise ValueError(
+            f"label: received {config.label!r}, of which {subset} has no box; allowed: a class that is boxed"
+        )
     about = _kept(folder / f"{subset}-images.csv", lambda: open_images.filter_images(address["images"], chosen))
     open_images.write_transfer_list(about, folder / f"{subset}-transfer.tsv")
     open_images.write_attribution(about, folder / "images" / subset / "ATTRIBUTION.csv")

@@ -31,14 +31,7 @@ OPTIONS = {
 }
 # would change the network in ways that are not done here: accepted with the value that says "off"
 OFF = {
-    "convolutional": {
-        "dilation": "1",
-        "flipped": "0",
-        "binary": "0",
-        "xnor": "0",
-        "antialiasing": "0",
-        "dontload": "0",
-    },
+    "convolutional": {"dilation": "1", **dict.fromkeys(("flipped", "binary", "xnor", "antialiasing", "dontload"), "0")},
     "maxpool": {"maxpool_depth": "0", "antialiasing": "0"},
     "upsample": {"scale": "1"},
     "dropout": {"dropblock": "0"},

@@ -148,7 +148,8 @@ class TrainLog(keras.callbacks.Callback):
 
     def _save(self, which: str) -> None:
         path = self.backup / f"{Path(self.cfg.source).stem}_{which}.weights"
-        weights.save_weights(self.model.network, path, seen=self.seen)
+        if weights.has_numbers(self.model.network):  # else it is no network of a .cfg file
+            weights.save_weights(self.model.network, path, seen=self.seen)
 
     def _save_final(self) -> None:
         if self.final_seen == self.seen:

@@ -73,8 +73,7 @@ class _Writer:
         return self.add("yolo", **own, num=len(self.anchors), **self.training)
 
     def descend(self, filters: int, *, source: int) -> None:
-        """From one head to the next finer one: halve the channels, double the map, join what the backbone saw there."""
-        self.add("route", layers=-4)
+        """To the next finer grid: halve the channels, double the map, join what the backbone saw there."""
         self.conv(filters, 1)
         self.add("upsample", stride=2)
         self.add("route", layers=(-1, source))
@@ -117,6 +116,7 @@ def _yolov3(net: _Writer, middle: Callable[[_Writer], None] | None = None) -> st
     _neck(net, 512, middle)
     net.head(0, 3)
     for number, filters in ((1, 256), (2, 128)):
+        net.add("route", layers=-4)
         net.descend(filters, source=ends[2 * filters])
         _neck(net, filters)
         net.head(number, 3)
@@ -150,11 +150,11 @@ def yolov3_spp_cfg(
 
 def yolov3_tiny_cfg(
     num_classes: int, *, size: Size = 416, anchors: Anchors = TINY_ANCHORS, masks: Masks | None = None, width: float = 1.0,
-    **training: Any,
+    heads: int = 2, **training: Any,
 ) -> str:  # fmt: skip
     """The text of yolov3-tiny.cfg: seven convolutions and pools, two heads at strides 32 and 16. Arguments as `yolov3_cfg`.
 
-    `masks` are by default the halves of the anchors; the published weights need `TINY_MASKS`.
+    `masks` are by default the halves of the anchors; the published weights need `TINY_MASKS`. One of the `heads` is the finer one.
     """
     net = _Writer(num_classes, size, anchors, width, training)
     ends = {}
@@ -163,12 +163,15 @@ def yolov3_tiny_cfg(
         net.add("maxpool", size=2, stride=1 if filters == 512 else 2)
     net.conv(1024, 3)
     net.conv(256, 1)
-    net.conv(512, 3)
-    net.head(0, 2, masks)
+    if heads == 2:
+        net.conv(512, 3)
+        net.head(0, 2, masks)
+        net.add("route", layers=-4)
     net.descend(128, source=ends[256])
     net.conv(256, 3)
-    net.head(1, 2, masks)
+    net.head(heads - 1, heads, masks)
     return net.text()
 
 
 WRITERS = {"yolov3": yolov3_cfg, "yolov3-tiny": yolov3_tiny_cfg, "yolov3-spp": yolov3_spp_cfg}
+SHIPPED = {"yolov3": ANCHORS, "yolov3-tiny": TINY_ANCHORS, "yolov3-spp": ANCHORS}  # the anchors of the published files

@@ -55,6 +55,11 @@ def convolutions(model: keras.Model) -> list[Convolution]:
     return [Convolution(i, named[f"conv_{i}"], named.get(f"bn_{i}"), named.get(f"yolo_{i + 1}")) for i in indices]
 
 
+def has_numbers(model: keras.Model) -> bool:
+    """Whether the layers have Darknet's numbers, so that a .weights file can hold the model."""
+    return any(layer.name.startswith("conv_") for layer in _walk(model))
+
+
 def _walk(model: keras.Model) -> Iterator[keras.layers.Layer]:
     for layer in model.layers:
         if hasattr(layer, "layers"):

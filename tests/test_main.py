@@ -188,7 +188,7 @@ def test_a_project_greets_and_checks_a_config_file_before_any_kernel(repository,
     assert main(["run", "lip_reading", "--config", str(tmp_path / "mine.yaml")]) == 0
     out = capsys.readouterr().out
     assert out.index("tensorflow") < out.index("the kernel ran") and "learning-from-video" in out
-    bad = good.replace("lr: 0.002", "lr: fast").replace("epoch: 20", "epochs: 20")
+    bad = good.replace("lr: 0.002", "lr: fast").replace("epoch: ", "epochs: ")
     (tmp_path / "mine.yaml").write_text(bad)
     assert main(["run", "lip_reading", "--config", str(tmp_path / "mine.yaml")]) == 1
     out, complaint = capsys.readouterr()

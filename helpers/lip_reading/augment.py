@@ -17,6 +17,7 @@ class Augmentation:
         rotate: most degrees, either way.
         flip: probability that left and right change places.
         brightness, contrast: most change of the factor, either way.
+        tempo: most change of tempo, either way: 0.3 is 0.7 to 1.3, around a moment of the clip; its first or last frame repeated.
         time_shift: most frames that the clip begins earlier or later, its first or last frame repeated.
         time_mask: largest share of the clip that is replaced by the clip's mean picture.
         frame_drop: probability that a frame shows the one before it.
@@ -28,6 +29,7 @@ class Augmentation:
     flip: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
+    tempo: float = 0.0
     time_shift: int = 0
     time_mask: float = 0.0
     frame_drop: float = 0.0
@@ -50,16 +52,18 @@ def augment_clip(clip: np.ndarray, rng: np.random.Generator, options: Augmentati
         (T, H, W, C) float32 in [0, 1].
     """
     draws = rng.uniform(-1, 1, 7).tolist()  # Python's floats leave float32 arrays as they are
-    lucky, mask, drops = rng.random(), rng.random(2).tolist(), rng.random(len(clip))
-    frames = clip[_times(len(clip), draws[0], drops, options)]
+    lucky, mask, drops, pace = rng.random(), rng.random(2).tolist(), rng.random(len(clip)), rng.random(2).tolist()
+    frames = clip[_times(len(clip), draws[0], drops, pace, options)]
     frames = _move(frames, draws[1:5], lucky < options.flip, options).astype(np.float32) / 255
     frames = _relight(frames, 1 + options.brightness * draws[5], 1 + options.contrast * draws[6])
     return _mask(frames, mask, options.time_mask)
 
 
-def _times(count: int, draw: float, drops: np.ndarray, options: Augmentation) -> np.ndarray:
-    """Which frame stands at each place: shifted as a whole, some standing still."""
-    moved = np.clip(np.arange(count) - round(draw * options.time_shift), 0, count - 1)
+def _times(count: int, draw: float, drops: np.ndarray, pace: list[float], options: Augmentation) -> np.ndarray:
+    """Which frame stands at each place: faster or slower around a moment, shifted as a whole, some standing still."""
+    middle, factor = pace[0] * (count - 1), 1 + options.tempo * (2 * pace[1] - 1)
+    moved = np.round(middle + factor * (np.arange(count) - middle)).astype(int) - round(draw * options.time_shift)
+    moved = np.clip(moved, 0, count - 1)
     still = drops < options.frame_drop
     still[0] = False
     return moved[np.maximum.accumulate(np.where(still, 0, np.arange(count)))]

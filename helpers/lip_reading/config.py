@@ -65,9 +65,7 @@ class LipReadingConfig(BaseConfig):
     resample: str = option("resample", choices=("resample", "pad", "center"), help="how a clip gets its length")
 
     split_by: str = option(
-        "auto",
-        choices=("auto", "speaker", "random", "given"),
-        help="what decides a side; auto: folders, else speakers",
+        "auto", choices=("auto", "speaker", "random", "given"), help="what decides a side; auto: folders, else speakers"
     )
     validation_share: float = option(0.15, above=0.0, high=0.8, help="share of speakers or clips to watch")
     test_share: float = option(0.2, above=0.0, high=0.8, help="share of speakers or clips to test")
@@ -80,6 +78,7 @@ class LipReadingConfig(BaseConfig):
     flip: float = option(0.5, low=0.0, high=1.0, help="augmentation: how often left and right change")
     brightness: float = option(0.2, low=0.0, high=0.9, help="augmentation: most change of brightness")
     contrast: float = option(0.2, low=0.0, high=0.9, help="augmentation: most change of contrast")
+    tempo: float = option(0.0, low=0.0, high=0.9, help="augmentation: most change of tempo")
     time_shift: int = option(2, low=0, help="augmentation: most frames, earlier or later")
     time_mask: float = option(0.1, low=0.0, high=0.9, help="augmentation: most of a clip that is blanked")
     frame_drop: float = option(0.05, low=0.0, high=0.9, help="augmentation: how often a frame stands still")

@@ -43,7 +43,6 @@ def prepare_clip(
         row: of the manifest table: path, start, end; `points` (T, 5, 2) of the whole file, where they are known already.
         root: folder that paths start from.
         folder: of the cache.
-        cut: how.
         model_path: see `faces.find_face_points`.
 
     Returns:
@@ -97,8 +96,7 @@ def prepare_all(
     work = functools.partial(prepare_clip, root=root, folder=folder, cut=cut, model_path=model_path)
     done = parallel(work, rows, jobs=jobs, label="cutting lips")
     stop_at_disk_errors(done, "clips")
-    done = done.reindex(columns=["cache", *MEASURES, "error"])
-    done = done.fillna({"cache": "", "note": ""})
+    done = done.reindex(columns=["cache", *MEASURES, "error"]).fillna({"cache": "", "note": ""})
     done["error"] = done["error"].str.replace(f"{Path(root)}{os.sep}", "", regex=False)  # a notebook shows the table
     return table.assign(**{name: done[name].to_numpy() for name in done})
 
@@ -122,8 +120,7 @@ def load_clips(
     """Cached clips as one array, each brought to `length` frames (see `pick_frames`).
 
     Args:
-        folder: of the cache.
-        names: column `cache`.
+        folder, names: of the cache, and its column `cache`.
         length, mode: `len_video` and `resample` of the configuration.
         out: a `.npy` file to write to and map into memory, for more than fits there; default an array in memory.
 
@@ -165,18 +162,9 @@ def read_clip(folder: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
 
 
 def read_word(row: Mapping, root: str | os.PathLike, *, size: int | Sequence[int] | None = None) -> list[np.ndarray]:
-    """The frames of a row of the manifest table: of the whole file, or from `start` to `end` where these are told.
+    """The frames (H, W, 3) RGB uint8 of a row of the manifest table: of the whole file, or from `start` to `end` where told.
 
-    Args:
-        row: path, start, end.
-        root: folder that paths start from.
-        size: as in `video.read_frames`.
-
-    Returns:
-        (H, W, 3) RGB uint8 arrays.
-
-    Raises:
-        FileNotFoundError, ValueError: as `video.read_frames`.
+    `size` and errors are those of `video.read_frames`; `root` is the folder that paths start from.
     """
     return list(_Clip(row, Path(root), swapped=False, size=size))
 

@@ -31,8 +31,7 @@ class EarlyStop(keras.callbacks.Callback):
     """Stop when the watched number has not grown for `patience` epochs, and keep the weights of the best epoch.
 
     The weights stand in `<run_dir>/best-<epoch>.weights.h5`, see `load_best`. `fit` restores no memory of callbacks, so each start
-    reads its own log up to the epoch that it resumes at; weights of an epoch that a kill undid are dropped for the best ones
-    before.
+    reads its own log up to the epoch that it resumes at, and drops weights of an epoch that a kill undid.
 
     Args:
         run_dir: the one that `fit` is given.

@@ -15,8 +15,11 @@ from helpers.lip_reading.batches import Lips, to_unit
 from helpers.lip_reading.config import LipReadingConfig
 from helpers.lip_reading.lips import Cut
 
-READERS = ("the network", "its clips reversed", "its clips shuffled", "untrained", "mean frame")
+NETWORKS = ("the network", "its clips reversed", "its clips shuffled", "untrained")
+TEMPLATES = ("nearest neighbour", "ridge regression")
+READERS = (*NETWORKS, *TEMPLATES, "mean frame")
 BATCH = 32
+MOST_TEMPLATES = 4000  # training clips, taken evenly where there are more: so many fit into memory
 
 
 def predict(
@@ -40,10 +43,21 @@ def predict(
 def read_clips(
     lips: Lips, rows: np.ndarray, network: keras.Model, untrained: keras.Model, seed: int
 ) -> list[np.ndarray]:
-    """Probabilities (N, classes) of clips by all of `READERS` but the last, which learns from others."""
+    """Probabilities (N, classes) of clips by each of `NETWORKS`."""
     clips = lips.clips[rows]
     backwards, shuffled = metrics.reverse_frames(clips), metrics.shuffle_frames(clips, seed=seed)
     return [*(predict(network, films) for films in (clips, backwards, shuffled)), predict(untrained, clips)]
+
+
+def read_templates(lips: Lips, train: np.ndarray, test: np.ndarray) -> list[np.ndarray]:
+    """Scores (N, classes) of test clips by each of `TEMPLATES`, which hold a clip against training clips frame by frame."""
+    train = train[:: -(-len(train) // MOST_TEMPLATES)]
+    known, labels, found = metrics.normalised(lips.clips[train]), lips.labels[train], []
+    readers = [read(known, labels, len(lips.words)) for read in (metrics.nearest_neighbour, metrics.ridge_regression)]
+    for first in range(0, len(test), BATCH):
+        clips = metrics.normalised(lips.clips[test[first : first + BATCH]])
+        found.append([read(clips) for read in readers])
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
 
 
 def read_mean_frames(lips: Lips, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -55,13 +69,10 @@ def read_mean_frames(lips: Lips, train: np.ndarray, test: np.ndarray) -> np.ndar
 def read_part(
     lips: Lips, part: str, *, network: keras.Model, untrained: keras.Model, seed: int
 ) -> dict[str, np.ndarray]:
-    """What each of `READERS` makes of the test clips of one part: probabilities (N, classes) by reader.
-
-    The seed is that of the shuffled frames.
-    """
+    """What each of `READERS` makes of a part's test clips: scores (N, classes) by reader; the seed is of the shuffled frames."""
     train, test = lips.rows("train", part), lips.rows("test", part)
-    readings = [*read_clips(lips, test, network, untrained, seed), read_mean_frames(lips, train, test)]
-    return dict(zip(READERS, readings, strict=True))
+    readings = [*read_clips(lips, test, network, untrained, seed), *read_templates(lips, train, test)]
+    return dict(zip(READERS, [*readings, read_mean_frames(lips, train, test)], strict=True))
 
 
 def read_parts(
@@ -83,7 +94,7 @@ def score_table(labels: np.ndarray, readings: dict[str, np.ndarray]) -> pd.DataF
 def prediction_table(lips: Lips, rows: np.ndarray, found: np.ndarray) -> pd.DataFrame:
     """One row a test clip: path, label, speaker, number (of the word), row (of all clips), predicted (word), probability."""
     table = lips.table.loc[rows, ["path", "label", "speaker", "number"]].assign(row=rows)
-    table["predicted"] = np.array(lips.words, dtype=object)[metrics.predictions(found)]
+    table["predicted"] = np.array(lips.words, dtype=object)[found.argmax(axis=1)]
     table["probability"] = found.max(axis=1)
     return table
 
@@ -154,9 +165,7 @@ def occlude_space(
 ) -> np.ndarray:
     """Loss of probability (H, W) when a square patch of the picture stands still, as the mean over the patches on a pixel.
 
-    Args:
-        patch: side of the square in pixels.
-        stride: pixels from one patch to the next; None for half a patch.
+    `patch` is the side of the square, `stride` the way from one to the next, in pixels; None is half a patch.
     """
     height, width = clip.shape[1:3]
     stride = stride or max(1, patch // 2)
@@ -177,9 +186,9 @@ def _starts(length: int, patch: int, stride: int) -> list[int]:
 
 
 class _Probe(keras.Model):
-    """Adds a trainable picture, at first 0, to its input: what one step of SGD with rate 1 takes from it is the gradient.
+    """Adds a trainable picture, at first 0, to its input: one step of SGD with rate 1 takes the gradient from it, on any backend.
 
-    This is how Keras gives a gradient on every backend. The function hides the model, whose weights are not to be trained.
+    The function hides the model, whose weights are not to be trained.
     """
 
     def __init__(self, function: Callable, shape: tuple[int, ...]) -> None:
@@ -192,10 +201,7 @@ class _Probe(keras.Model):
 
 
 def gradient(network: keras.Model, clip: np.ndarray, target: int) -> np.ndarray:
-    """Slope of the network's output `target` with respect to each value of the clip: float32 (T, H, W, C).
-
-    The output is what the network ends in; take one with logits, because probabilities near 1 have hardly a slope.
-    """
+    """Slope of the network's last output `target` for each value of the clip, float32 (T, H, W, C); better one in logits."""
     probe = _Probe(lambda x: network(x, training=False)[:, target], np.shape(clip))
     probe.compile(keras.optimizers.SGD(1.0), loss=lambda _, output: -ops.mean(output), run_eagerly=True)
     probe.train_on_batch(np.asarray(clip, "float32")[None], np.zeros(1, "float32"))

@@ -114,11 +114,8 @@ def _others(paths: list[dict[int, np.ndarray]]) -> str:
         for path, size in zip(paths[1:], sizes[1:], strict=True)
         if size > LIKE * sizes[0] and len(path.keys() & paths[0].keys()) > 0.1 * len(paths[0])
     ]
-    return (
-        f"{1 + len(like)} faces of like size in the picture: the one seen largest and longest is followed"
-        if like
-        else ""
-    )
+    said = f"{1 + len(like)} faces of like size in the picture: the one seen largest and longest is followed"
+    return said if like else ""
 
 
 def _widths(faces: np.ndarray) -> np.ndarray:

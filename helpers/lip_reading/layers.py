@@ -40,9 +40,8 @@ def windows_in_time(clips: Any, size: int, stride: int, dilation: int, padding: 
 class PerFrame(layers.Wrapper):
     """Apply one layer or model to every frame of a clip, with time folded into the batch.
 
-    What `TimeDistributed` promises, but that runs its layer T times in a Python loop when T is known: T times the graph,
-    and T updates of the moving averages of BatchNorm, each with the statistics of one moment only. Here the layer runs once, on
-    all frames of all clips together.
+    `TimeDistributed` runs its layer T times in a loop: T times the graph, and BatchNorm sees one moment at a time. Here it runs
+    once, on all frames of all clips together.
 
     Args:
         layer: from (N, ...) to (N, ...).
@@ -56,9 +55,7 @@ class PerFrame(layers.Wrapper):
             self.layer.build((None, *input_shape[2:]))
         self.built = True
 
-    def call(
-        self, inputs: Any, training: bool | None = None
-    ) -> Any:  # Keras itself hands `training` on to the layer within
+    def call(self, inputs: Any, training: bool | None = None) -> Any:  # Keras hands `training` on to the layer within
         return per_frame(self.layer, inputs)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:

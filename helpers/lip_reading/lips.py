@@ -44,7 +44,6 @@ def cut_lips(
 
     Args:
         clip: frames (H, W, 3) uint8, RGB; gone through twice where faces are looked for.
-        cut: how.
         points: (T, 5, 2) where they are known, NaN where no face was, instead of a detector.
         model_path: see `faces.find_face_points`.
 

@@ -4,19 +4,20 @@
 the higher.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 import threadpoolctl
 from numpy.typing import ArrayLike
-from sklearn import linear_model, metrics, pipeline, preprocessing
+from sklearn import linear_model, metrics, neighbors, pipeline, preprocessing
 
 from helpers.batches import stream
 
 TOP = 5
 MANY_CLASSES = 10  # from here on the best five are worth a number
-SIDE = 32  # of the mean frames, in pixels
+SIDE = 32  # of the pictures that templates and the mean-frame reader see, in pixels
+RIDGE = 1000.0  # penalty on squared weights
 
 
 def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -36,11 +37,6 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[np.ndarray, np.ndarr
     return labels, scores
 
 
-def predictions(scores: ArrayLike) -> np.ndarray:
-    """Best class of each clip: int64 (N,)."""
-    return np.argmax(scores, axis=1)
-
-
 def accuracy(labels: ArrayLike, scores: ArrayLike) -> float:
     """Share of clips whose best class is right."""
     return top_accuracy(labels, scores, 1)
@@ -56,7 +52,7 @@ def top_accuracy(labels: ArrayLike, scores: ArrayLike, k: int = TOP) -> float:
 def macro_f1(labels: ArrayLike, scores: ArrayLike) -> float:
     """Mean over classes of F1 = 2 precision recall / (precision + recall); classes neither said nor predicted are left out."""
     labels, scores = _checked(labels, scores)
-    return float(metrics.f1_score(labels, predictions(scores), average="macro", zero_division=0))
+    return float(metrics.f1_score(labels, scores.argmax(axis=1), average="macro", zero_division=0))
 
 
 def measure(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
@@ -72,34 +68,20 @@ def measure(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
 def confusion_matrix(labels: ArrayLike, scores: ArrayLike) -> np.ndarray:
     """Counts over ALL n classes, (n, n) int64: row = true, column = predicted; no clip is left out."""
     labels, scores = _checked(labels, scores)
-    return metrics.confusion_matrix(labels, predictions(scores), labels=range(scores.shape[1]))
-
-
-def per_class(labels: ArrayLike, scores: ArrayLike, names: Sequence[str]) -> pd.DataFrame:
-    """One row a class: label, clips, accuracy (its recall), precision, f1; what cannot be known is NaN."""
-    labels, scores = _checked(labels, scores)
-    precision, recall, f1, clips = metrics.precision_recall_fscore_support(
-        labels, predictions(scores), labels=range(scores.shape[1]), zero_division=np.nan
-    )
-    columns = {"label": list(names), "clips": clips, "accuracy": recall, "precision": precision, "f1": f1}
-    return pd.DataFrame(columns)
+    return metrics.confusion_matrix(labels, scores.argmax(axis=1), labels=range(scores.shape[1]))
 
 
 def per_speaker(labels: ArrayLike, scores: ArrayLike, speakers: Sequence[str]) -> pd.DataFrame:
     """One row a speaker, in alphabetical order: speaker, clips, accuracy."""
     labels, scores = _checked(labels, scores)
-    table = pd.DataFrame({"speaker": np.asarray(speakers), "right": predictions(scores) == labels})
+    table = pd.DataFrame({"speaker": np.asarray(speakers), "right": scores.argmax(axis=1) == labels})
     return table.groupby("speaker")["right"].agg(clips="size", accuracy="mean").reset_index()
 
 
 def most_confused(matrix: ArrayLike, names: Sequence[str], n: int = 10) -> pd.DataFrame:
-    """The pairs of words that are most often taken for each other, in either direction.
+    """The pairs of words that are most often taken for each other, from counts (classes, classes), row = true.
 
-    Args:
-        matrix: counts, (classes, classes), row = true.
-
-    Returns:
-        one, other, confused (clips), share (of the clips of both), most confused first, pairs that never are left out.
+    Columns: one, other, confused (clips, in either direction), share (of the clips of both); pairs that never are left out.
     """
     matrix = np.asarray(matrix)
     one, other = np.triu_indices(len(matrix), k=1)
@@ -116,33 +98,26 @@ def most_confused(matrix: ArrayLike, names: Sequence[str], n: int = 10) -> pd.Da
 
 def mean_frames(clips: Iterable[np.ndarray], side: int = SIDE) -> np.ndarray:
     """Time-averaged pictures of clips (T, H, W, C), at most `side` pixels high and wide, flat: float32 (N, D), bytes as [0, 1]."""
-    return np.stack([_mean_frame(np.asarray(clip), side) for clip in clips])
+    white = {True: np.float32(255), False: np.float32(1)}
+    means = [np.mean(clip, axis=0, dtype=np.float32) / white[clip.dtype == np.uint8] for clip in clips]
+    return _shrink(np.stack(means), side).reshape(len(means), -1)
 
 
-def _mean_frame(clip: np.ndarray, side: int) -> np.ndarray:
-    frame = clip.mean(axis=0, dtype=np.float32)  # (H, W, C)
-    frame = frame / 255.0 if clip.dtype == np.uint8 else frame
-    for axis in (0, 1):  # mean of stripes, which is what a smaller picture is
+def _shrink(frame: np.ndarray, side: int) -> np.ndarray:
+    """Pictures (..., H, W, C) at most `side` pixels high and wide, float32."""
+    for axis in (-3, -2):  # mean of stripes, which is what a smaller picture is
         edges = np.linspace(0, frame.shape[axis], min(side, frame.shape[axis]) + 1).round().astype(int)
         stripes = np.add.reduceat(frame, edges[:-1], axis=axis)
-        frame = stripes / np.expand_dims(np.diff(edges), tuple(a for a in range(3) if a != axis))
-    return frame.ravel().astype(np.float32)
+        frame = stripes / np.diff(edges).astype(np.float32).reshape(-1, *[1] * (-1 - axis))
+    return frame
 
 
 def mean_frame_baseline(
-    train_clips: Iterable[np.ndarray],
-    train_labels: ArrayLike,
-    test_clips: Iterable[np.ndarray],
-    num_classes: int,
+    train_clips: Iterable[np.ndarray], train_labels: ArrayLike, test_clips: Iterable[np.ndarray], num_classes: int
 ) -> np.ndarray:
     """The reader that sees no motion: logistic regression on time-averaged frames.
 
-    A network that does not beat it has learned how the clips look (who speaks, what light), not how the lips move.
-
-    Args:
-        train_clips, test_clips: as `mean_frames` takes them.
-        train_labels: (N,) class numbers, at least two different ones.
-        num_classes: number of classes; one that training lacks is never predicted.
+    Clips are as `mean_frames` takes them, labels (N,) of at least two classes; one that training lacks is never predicted.
 
     Returns:
         Probabilities (M, num_classes) of the test clips.
@@ -154,6 +129,30 @@ def mean_frame_baseline(
     scores = np.zeros((len(found), num_classes))
     scores[:, reader.classes_] = found
     return scores
+
+
+# --- templates: readers that hold a clip against the training clips, frame by frame and pixel by pixel ---
+
+
+def normalised(clips: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """Clips (N, T, H, W, C) minus their mean frames, each divided by the standard deviation of what is left: float32 (N, D).
+
+    Pictures are at most `side` pixels high and wide.
+    """
+    small = _shrink(np.asarray(clips, np.float32), side)
+    rows = (small - small.mean(axis=1, keepdims=True)).reshape(len(small), -1)
+    return rows / np.maximum(rows.std(axis=1, keepdims=True), 1e-6)
+
+
+def nearest_neighbour(known: np.ndarray, labels: np.ndarray, num_classes: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The reader that takes the word of the most similar training clip: from rows of `normalised` to 1 for that word, else 0."""
+    found = neighbors.NearestNeighbors(n_neighbors=1).fit(known)
+    return lambda rows: np.eye(num_classes)[labels[found.kneighbors(rows, return_distance=False)[:, 0]]]
+
+
+def ridge_regression(known: np.ndarray, labels: np.ndarray, num_classes: int) -> Callable[[np.ndarray], np.ndarray]:
+    """The reader that weighs every pixel of every moment, one linear function a word; see `nearest_neighbour`."""
+    return linear_model.Ridge(alpha=RIDGE).fit(known, np.eye(num_classes)[labels]).predict
 
 
 def reverse_frames(clips: np.ndarray) -> np.ndarray:

@@ -33,19 +33,19 @@ FEW_STEPS = 500  # with fewer, the averages of BatchNorm at momentum 0.99 never 
 
 
 def build_network(config: LipReadingConfig, num_classes: int, *, steps: int = 0) -> keras.Model:
-    """The network of a config, compiled as the original's would be: Adam at a constant rate.
+    """The network of a config: (B, T, H, W, C) float32 in [0, 1] -> logits (B, num_classes).
 
     Args:
         steps: of the whole training, if known: few of them need a faster average in BatchNorm.
     """
     momentum = {"momentum": 0.9} if steps < FEW_STEPS else {}
-    with training.strategy().scope():
-        build = BUILDERS[config.model]
-        network = build(num_classes, config.channels_lips, config.size, config.len_video, **momentum)
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-        network.compile(keras.optimizers.Adam(config.lr), loss, metrics=["accuracy"])
-        network.optimizer.build(network.trainable_variables)
-    return network
+    build = BUILDERS[config.model]
+    return build(num_classes, config.channels_lips, config.size, config.len_video, **momentum)
+
+
+def build_loss(config: LipReadingConfig) -> keras.losses.Loss:
+    """What is made small: the cross-entropy of labels (B, num_classes) and logits."""
+    return keras.losses.CategoricalCrossentropy(from_logits=True)
 
 
 def batches_of(config: LipReadingConfig, lips: Lips, part: str | None = None) -> Batches:
@@ -78,7 +78,12 @@ def train_one(config: LipReadingConfig, lips: Lips, part: str, folder: Path, *, 
     """
     batches = batches_of(config, lips, part)
     runtime.set_seeds(config.seed)
-    network = build_network(config, len(lips.words), steps=config.epoch * batches.steps_per_epoch)
+    with training.strategy().scope():
+        network = build_network(config, len(lips.words), steps=config.epoch * batches.steps_per_epoch)
+        network.compile(
+            keras.optimizers.Adam(config.lr), build_loss(config), metrics=["accuracy"]
+        )  # as the original's would be
+        network.optimizer.build(network.trainable_variables)
     log = training.fit(
         network,
         lambda step: training.prefetch(batches.batch, step),

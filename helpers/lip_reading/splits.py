@@ -55,9 +55,8 @@ def assign_sides(
         columns = {}
         for number, (first, last) in enumerate(parts, 1):
             turned = np.roll(order, -first)  # what is tested comes first, what is watched next
-            names = np.repeat(
-                ["test", "validation", "train"], [last - first, watched, len(order) - watched - (last - first)]
-            )
+            counts = [last - first, watched, len(order) - watched - (last - first)]
+            names = np.repeat(["test", "validation", "train"], counts)
             columns["split" if folds is None else f"split{number}"] = units.map(dict(zip(turned, names, strict=True)))
         sides = pd.DataFrame(columns, index=table.index)
     _require_training(table["label"], sides)

@@ -25,6 +25,7 @@ PHASES: dict[str, tuple[str, set[str]]] = {
     "training batches": ("helpers.lip_reading.batches.Batches.batch", {"train"}),
     "watching": ("helpers.lip_reading.runs.Watch.__call__", {"validation"}),
     "scoring": ("helpers.lip_reading.evaluation.read_clips", {"test"}),
+    "the templates": ("helpers.lip_reading.evaluation.read_templates", {"train", "test"}),
     "the baseline without motion": ("helpers.lip_reading.evaluation.read_mean_frames", {"train", "test"}),
 }
 

@@ -108,6 +108,20 @@ def test_time_shift_repeats_the_ends():
     assert seen == {-2, -1, 0, 1, 2}
 
 
+def test_tempo_plays_a_clip_faster_or_slower_around_a_moment():
+    slopes, middles = [], []
+    for rng, options in some(60, tempo=0.4):
+        found = times(augment_clip(numbered(40)[:24], rng, options))
+        inner = (found > 0) & (found < 23)
+        slope, start = np.polyfit(np.flatnonzero(inner), found[inner], 1)
+        assert (np.diff(found) >= 0).all() and np.abs(start + slope * np.arange(24) - found)[inner].max() < 0.8
+        assert np.min(np.abs(found - np.arange(24))) == 0, "one moment stays where it is"
+        slopes.append(slope)
+        middles += [start / (1 - slope)] if abs(slope - 1) > 0.15 else []
+    assert min(middles) < 6 and max(middles) > 17 and min(middles) > -2 and max(middles) < 25, "any moment of the clip"
+    assert 0.57 < min(slopes) < 0.75 and 1.25 < max(slopes) < 1.43
+
+
 def test_dropped_frames_show_the_one_before():
     drops = 0
     for rng, options in some(40, frame_drop=0.25):

@@ -1,5 +1,6 @@
 """Scores against scikit-learn and by hand; the baseline and the controls on clips whose answer is known."""
 
+import cv2
 import numpy as np
 import pytest
 from sklearn import metrics as sk
@@ -37,7 +38,6 @@ def test_scores_against_scikit_learn():
     assert found["top5"] == pytest.approx(sk.top_k_accuracy_score(labels, scores, k=5))
     assert found["macro_f1"] == pytest.approx(sk.f1_score(labels, scores.argmax(1), average="macro"))
     assert metrics.top_accuracy(labels, scores, 12) == 1.0
-    np.testing.assert_array_equal(metrics.predictions(scores), scores.argmax(1))
 
 
 def test_a_network_without_an_opinion_has_no_top_five():
@@ -61,11 +61,6 @@ def test_tables_by_hand():
         "clips": [3, 4],
         "accuracy": [pytest.approx(1 / 3), 0.75],
     }
-    words = metrics.per_class(LABELS, SCORES, NAMES)
-    assert words["label"].tolist() == NAMES and words["clips"].tolist() == [2, 2, 3, 0, 0]
-    np.testing.assert_allclose(words["accuracy"], [0.5, 0.5, 2 / 3, np.nan, np.nan])
-    np.testing.assert_allclose(words["precision"], [0.5, 0.5, 1, 0, np.nan])
-    np.testing.assert_allclose(words["f1"], [0.5, 0.5, 0.8, 0, np.nan])
 
 
 def test_most_confused_pairs_in_either_direction():
@@ -124,6 +119,40 @@ def test_baseline_sees_place_and_not_motion(by_place, low, high):
     assert scores.shape == (60, 4) and np.all(scores[:, [1, 3]] == 0)
     np.testing.assert_allclose(scores.sum(axis=1), 1)
     assert low <= metrics.accuracy(truth, scores) <= high
+
+
+def test_templates_against_plain_loops_and_the_closed_form():
+    rng = np.random.default_rng(0)
+    clips, labels = rng.integers(0, 256, (12, 4, 40, 6, 1), np.uint8), rng.integers(0, 3, 12)
+    rows = metrics.normalised(clips)
+    for clip, row in zip(clips, rows, strict=True):
+        small = np.stack(
+            [cv2.resize(frame, (6, 32), interpolation=cv2.INTER_AREA) for frame in clip.astype(np.float32)]
+        )
+        assert (
+            np.corrcoef((small - small.mean(axis=0)).ravel(), row)[0, 1] > 0.9
+        )  # stripes of whole pixels, not of shares
+        assert row.std() == pytest.approx(1, rel=1e-4) and abs(row.reshape(4, -1).mean(axis=0)).max() < 1e-5
+    np.testing.assert_allclose(metrics.normalised(clips / 255), rows, atol=1e-3)  # brightness and contrast are gone
+    known, asked = rows[:8], rows[8:]
+    nearest = [min(range(8), key=lambda k: ((known[k] - row) ** 2).sum()) for row in asked]
+    found = metrics.nearest_neighbour(known, labels[:8], 3)(asked)
+    np.testing.assert_array_equal(found, np.eye(3)[labels[:8][nearest]])
+    targets, middle = np.eye(3)[labels[:8]], known.mean(axis=0)
+    weights = np.linalg.solve(
+        (known - middle).T @ (known - middle) + metrics.RIDGE * np.eye(known.shape[1]),
+        (known - middle).T @ (targets - targets.mean(axis=0)),
+    )
+    expected = (asked - middle) @ weights + targets.mean(axis=0)
+    np.testing.assert_allclose(metrics.ridge_regression(known, labels[:8], 3)(asked), expected, atol=1e-4)
+
+
+def test_templates_read_motion_that_the_mean_frame_does_not():
+    (train, labels), (test, truth) = (moving_dots(60, by_place=False, seed=s) for s in (0, 1))
+    known, asked = metrics.normalised(train), metrics.normalised(test)
+    for read in (metrics.nearest_neighbour, metrics.ridge_regression):
+        assert metrics.accuracy(truth, read(known, labels, 4)(asked)) == 1
+        assert metrics.accuracy(truth, read(known, labels, 4)(metrics.normalised(test[:, ::-1]))) == 0
 
 
 def test_controls():

@@ -59,7 +59,7 @@ def test_files_have_the_layout_and_the_table_tells_the_truth(drawn):
         assert (row.speaker, row.label) == tuple(row.path.split("/")[:2])
         info = video.header_info(folder / row.path)
         assert (info["fps"], info["width"], info["height"]) == (row.fps, 112, 128)
-        assert video.count_frames(folder / row.path) == row.frames and 1.25 < row.frames / row.fps < 1.7
+        assert video.count_frames(folder / row.path) == row.frames and 1.95 < row.frames / row.fps < 2.65
 
 
 def test_files_hold_what_was_planned(drawn):
@@ -124,7 +124,7 @@ def test_points_lie_on_the_drawn_features(speaker):
 
         for eye in (0, 1):
             pupil = (image.max(axis=2) < 100) & (abs(upright - expected[eye]) < 7)
-            assert pupil.sum() > 4 and abs(upright[pupil].mean() - expected[eye]) < 1.4
+            assert pupil.sum() > 3 and abs(upright[pupil].mean() - expected[eye]) < 1.4
 
         tip = (image.min(axis=2) > 144) & (image.max(axis=2) < 154) & (abs(upright - expected[2]) < 6)
         assert tip.sum() > 4 and abs(upright[tip].mean() - expected[2]) < 1.5
@@ -142,7 +142,9 @@ def test_onset_and_tempo_are_random():
     plans = [scenes.plan_clip(path_of(name, word)) for name in SPEAKERS for word in scenes.WORDS]
     onsets, ends = np.array([(plan.spans[0, 0], plan.spans[-1, 1]) for plan in plans]).T
     lengths = np.array([len(plan.points) / plan.fps for plan in plans])
-    assert onsets.std() > 0.15 and (ends - onsets).std() > 0.07
+    assert onsets.std() > 0.15 and (ends - onsets).max() > 3 * (ends - onsets).min()
+    hesitating = [(plan.spans[1:, 0] > plan.spans[:-1, 1] + 1e-6).any() for plan in plans]
+    assert 0.3 < np.mean(hesitating) < 0.7, "about half of the words are broken by a hesitation"
     assert onsets.min() > 0.04 and (lengths - ends).min() > 0.02  # whole words: the mouth rests before and after
     assert abs(onsets.mean() - (lengths - ends).mean()) < 0.08  # backwards they begin at the same times
 

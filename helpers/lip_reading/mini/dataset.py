@@ -16,7 +16,7 @@ from helpers.workspace import disk
 
 
 def make_dataset(
-    folder: str | Path, *, speakers: int = 12, repeats: int = 5, seed: int = 0, jobs: int | None = -1
+    folder: str | Path, *, speakers: int = 24, repeats: int = 2, seed: int = 0, jobs: int | None = -1
 ) -> pd.DataFrame:
     """Write `<speaker>/<word>/<clip>.mp4` for all words, those of `BROKEN`, and `points.csv` (see `read_points`).
 
@@ -24,10 +24,7 @@ def make_dataset(
     is; so another seed belongs in another folder.
 
     Args:
-        folder: made if it is not there.
-        speakers: number of speakers, at least 2; they are called s01, s02, ...
-        repeats: times that each says each word.
-        seed: of everything.
+        speakers: how many, at least 2, called s01, s02, ...; each says each word `repeats` times.
         jobs: processes, see `helpers.parallel`.
 
     Returns:

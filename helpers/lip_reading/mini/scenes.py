@@ -10,9 +10,11 @@ So only their ORDER tells the word:
     limbo   teeth wide closed round      opal   round closed wide teeth   limbo backwards
     plow    closed teeth wide round      wisp   round wide teeth closed   plow backwards
 
-Each shape stands twice at each of the four places, and the tempo, the length of each shape and the moment at which the
-word begins are random. So no single frame and no mean frame tells the word. And each word is another one played
-backwards, so neither does the set of the transitions without their direction.
+Each shape stands twice at each of the four places, so no single frame and no mean frame tells the word. And each word is another
+one played backwards, so neither does the set of the transitions without their direction.
+
+No template tells it either. The word begins anywhere in the clip, and its tempo and the length of each shape are random: some
+clips are spoken four times as fast as others. Up to two hesitations ("uh", a half-open mouth) come before, within or after it.
 """
 
 import re
@@ -42,6 +44,10 @@ VISEMES = {
     "teeth": (1.04, 0.20, 0.85, 0.5, 0.42, 0.0),
     "wide": (1.12, 0.50, 0.90, 0.28, 0.0, 0.35),
 }
+HESITATION = (0.96, 0.26, 1.0, 0.0, 0.0, 0.3)  # "uh"
+HESITATIONS = 2  # at most in a clip
+SECONDS = (2.0, 2.6)  # of a clip
+PACE = (0.11, 0.46)  # seconds for a shape, on average within a clip
 RATES = (25, 25, 30, 25, 25, 60)  # frames per second, dealt out in turn over speakers, words and repeats
 BROKEN = {  # drawn beside the others, for the steps to record, and to skip where nothing can be read
     "s01/about/s01_about_cut.mp4": "cut: the download ended halfway, nothing decodes",
@@ -58,7 +64,7 @@ class Clip:
         speaker: who talks.
         fps: frames per second.
         mouths, heads: one per frame.
-        spans: of each viseme in turn, when it begins and ends in seconds, (4, 2).
+        spans: of the word's visemes in turn, when each begins and ends in seconds, (4, 2).
         points: true face points in pixels, (T, 5, 2) float32, NaN where one of them is out of the picture.
         room: the picture without a face, (H, W, 3) uint8.
     """
@@ -93,15 +99,16 @@ def plan_clip(path: str, *, seed: int = 0, fps: int | None = None) -> Clip:
     who, rng = draw_speaker(number, seed), generator(seed, path)
     if fps is None:
         fps = RATES[(number + list(WORDS).index(word) + int(take)) % len(RATES)] if take.isdigit() else RATES[0]
-    spans, seconds = _draw_times(rng, who.tempo)
+    shapes, spans, seconds = _draw_times(rng, word, who.tempo)
     times = np.arange(round(seconds * fps)) / fps
-    mouths = _draw_mouths(rng, word, spans, times)
+    mouths = _draw_mouths(rng, shapes, spans, times)
     aside = {"away": _wander(times), "empty": np.full(len(times), 9.0 * SIZE[1])}.get(take, np.zeros(len(times)))
     heads = _draw_heads(rng, who, times, aside)
     points = np.stack([face_points(who, head, mouth) for head, mouth in zip(heads, mouths, strict=True)])
     inside = ((points >= 0) & (points <= np.array(SIZE[::-1]) - 1)).all(axis=(1, 2))
     points = np.where(inside[:, None, None], points, np.nan).astype(np.float32)
-    return Clip(who, fps, mouths, heads, spans, points, draw_room(who, generator(seed, name)))
+    said = spans[[shape != HESITATION for shape in shapes]]
+    return Clip(who, fps, mouths, heads, said, points, draw_room(who, generator(seed, name)))
 
 
 def parse_path(path: str) -> tuple[str, str, str]:
@@ -121,18 +128,22 @@ def clip_path(speaker: str, word: str, take: int | str) -> str:
     return f"{speaker}/{word}/{speaker}_{word}_{take}.mp4"
 
 
-def _draw_times(rng: np.random.Generator, tempo: float) -> tuple[np.ndarray, float]:
-    """Begin and end of the four visemes in seconds, (4, 2), and the length of the clip."""
-    seconds, spoken = rng.uniform(1.3, 1.65), rng.uniform(0.56, 0.86) / tempo
+def _draw_times(rng: np.random.Generator, word: str, tempo: float) -> tuple[list[tuple], np.ndarray, float]:
+    """The shapes of a word and its hesitations in turn, begin and end of each in seconds, (N, 2), and the length of the clip."""
+    shapes = [VISEMES[name] for name in WORDS[word]]
+    for _ in range(rng.integers(HESITATIONS + 1)):
+        shapes.insert(rng.integers(len(shapes) + 1), HESITATION)
+    seconds, pace = rng.uniform(*SECONDS), np.exp(rng.uniform(*np.log(PACE))) / tempo
+    spoken = min(len(shapes) * pace, seconds - 0.14)
     onset = rng.uniform(0.05, seconds - spoken - 0.05)
-    lengths = rng.uniform(0.7, 1.3, 4)
+    lengths = rng.uniform(0.25, 1.75, len(shapes))
     edges = onset + spoken * np.append(0, np.cumsum(lengths)) / lengths.sum()
-    return np.stack([edges[:-1], edges[1:]], axis=1), seconds
+    return shapes, np.stack([edges[:-1], edges[1:]], axis=1), seconds
 
 
-def _draw_mouths(rng: np.random.Generator, word: str, spans: np.ndarray, times: np.ndarray) -> list[Mouth]:
-    """The mouth in every frame: each viseme is held for the middle of its span, with smooth ways between."""
-    targets = np.array([REST, *(VISEMES[name] for name in WORDS[word]), REST])
+def _draw_mouths(rng: np.random.Generator, shapes: list[tuple], spans: np.ndarray, times: np.ndarray) -> list[Mouth]:
+    """The mouth in every frame: each shape is held for the middle of its span, with smooth ways between."""
+    targets = np.array([REST, *shapes, REST])
     targets *= rng.normal(1, (0.03, 0.12, 0.1, 0.1, 0.1, 0.2), targets.shape)  # nobody says a word twice alike
     pause = 0.28 * (spans[:, 1] - spans[:, 0])
     holds = np.stack([spans[:, 0] + pause, spans[:, 1] - pause], axis=1).ravel()

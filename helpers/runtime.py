@@ -131,6 +131,7 @@ def quiet_start() -> None:
             import tensorflow as tf
 
             tf.config.list_logical_devices()
+            tf.get_logger().setLevel("ERROR")  # many small networks in one notebook: "triggered retracing", each time
         keras.ops.add(1.0, 1.0)
 
 

@@ -1,8 +1,10 @@
 """Batches of frames: pairs, quadruplets, views and labelled frames, from (seed, step) alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -10,6 +12,7 @@ from helpers import batches, pictures
 from helpers.temporal_coherence.augment import augment_frame
 
 CACHE_BYTES = 512 * 2**20
+MINUS, BRIGHTER = " - ", 4  # between the paths of two frames: what changed, dark but for this factor
 Paths = list[list[str]]  # of the views of each example
 
 
@@ -22,15 +25,32 @@ class Frames:
 
     def read(self, path: str) -> np.ndarray:
         """One frame, (size, size, 3) uint8 RGB."""
-        if self.cache is None:
-            return pictures.read_picture(self.folder / path)
-        if path not in self.cache:
-            self.cache[path] = pictures.read_picture(self.folder / path)
-        return self.cache[path]
+        if self.cache is not None and path in self.cache:
+            return self.cache[path]
+        if MINUS in path:
+            frame = cv2.convertScaleAbs(cv2.absdiff(*map(self.read, path.split(MINUS))), alpha=BRIGHTER)
+        else:
+            frame = pictures.read_picture(self.folder / path)
+        if self.cache is not None:
+            self.cache[path] = frame
+        return frame
 
     def stack(self, paths: list[str]) -> np.ndarray:
         """Frames as network input: (N, size, size, 3) float32 in [0, 1]."""
         return np.divide(np.stack([self.read(path) for path in paths]), 255.0, dtype=np.float32)
+
+
+def see(inputs: str, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The table of pairs for `inputs` "frames" (as it is) or "differences": an item is then what changed within one pair.
+
+    Pairs without a partner have no difference. The partner of a difference is the next one of its clip.
+    """
+    if inputs == "frames":
+        return pairs
+    pairs = pairs[pairs["path_next"] != ""].reset_index(drop=True)
+    pairs["path_query"] += MINUS + pairs["path_next"]
+    pairs["path_next"] = pairs.groupby("video")["path_query"].shift(-1).fillna("")
+    return pairs
 
 
 class Batches(batches.Batches):
@@ -41,6 +61,8 @@ class Batches(batches.Batches):
         batch_size: examples per batch; fewer if there are fewer pairs.
         least_videos: an error comes if the rows are of fewer videos.
     """
+
+    augment: Sequence[str] = ()
 
     def __init__(
         self, pairs: pd.DataFrame, frames: Frames, *, batch_size: int, seed: int, least_videos: int = 1
@@ -62,7 +84,9 @@ class Batches(batches.Batches):
         raise NotImplementedError
 
     def change(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """What happens to the frames (B, V, size, size, 3) before the network sees them."""
+        """What happens to the frames (B, V, size, size, 3) before the network sees them: each changed on its own."""
+        for place in np.ndindex(x.shape[:2]) if self.augment else ():
+            x[place] = augment_frame(x[place], generator, self.augment)
         return x
 
     def paths(self, step: int) -> tuple[Paths, np.ndarray]:
@@ -144,31 +168,37 @@ class ViewBatches(Batches):
     """Pairs that belong together, each of another video, for losses that take the rest of the batch as negatives.
 
     Args:
-        augment: change every frame at random (`augment_frame`), so that colour and place alone do not solve the task.
+        positives: the partner of a frame: "next" the one a gap later, "same" the frame itself, "clip" any of its clip, "group"
+            any of another clip of its group (then each pair is of another group).
+        augment: the changes by chance that every frame gets, see `augment_frame`.
         **options: see `Batches`.
     """
 
-    def __init__(self, pairs: pd.DataFrame, frames: Frames, *, augment: bool, **options: Any) -> None:
+    def __init__(
+        self, pairs: pd.DataFrame, frames: Frames, *, positives: str, augment: Sequence[str], **options: Any
+    ) -> None:
         super().__init__(pairs[pairs["path_next"] != ""], frames, least_videos=2, **options)
-        self.augment = augment
-        self.batch_size = min(self.batch_size, len(self.names))
+        self.positives, self.augment = positives, augment
+        unit = ["class", "group"] if positives == "group" else "video"
+        self.units = [sorted(set(part)) for _, part in self.pairs.groupby(unit)["video"]]
+        self.batch_size = min(self.batch_size, len(self.units))
         self.steps_per_epoch = max(1, len(pairs) // options["batch_size"])  # the same budget as the pair losses
 
     def choose(self, step: int, generator: np.random.Generator) -> tuple[Paths, np.ndarray]:
-        """Paths (B, 2) and y (B,) ones; B is at most the number of videos."""
-        chosen = generator.choice(len(self.names), self.batch_size, replace=False)
-        rows = self.pairs.iloc[[generator.choice(self.videos[self.names[i]]) for i in chosen]]
-        return rows[["path_query", "path_next"]].to_numpy().tolist(), np.ones(len(rows), np.float32)
-
-    def change(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Every frame changed on its own, in its place, if asked for."""
-        for place in np.ndindex(x.shape[:2]) if self.augment else ():
-            x[place] = augment_frame(x[place], generator)
-        return x
+        """Paths (B, 2) and y (B,) ones; B is at most the number of videos (or groups)."""
+        paths = []
+        for unit in generator.choice(len(self.units), self.batch_size, replace=False):
+            videos = generator.permutation(self.units[unit])
+            row, other = (self.pairs.iloc[generator.choice(self.videos[videos[i]])] for i in (0, -1))
+            partners = {"next": row["path_next"], "same": row["path_query"]}
+            paths.append([row["path_query"], partners.get(self.positives, other["path_query"])])
+        return paths, np.ones(len(paths), np.float32)
 
 
 class LabelBatches(Batches):
-    """Single frames, mirrored at random, with their class, for fine-tuning; small sets are gone through again and again."""
+    """Single frames, changed by chance, with their class; small sets are gone through again and again."""
+
+    augment = ("mirror",)
 
     def choose(self, step: int, generator: np.random.Generator) -> tuple[Paths, np.ndarray]:
         """Paths (B, 1) and y (B,) int32 labels."""
@@ -176,22 +206,23 @@ class LabelBatches(Batches):
         return rows[["path_query"]].to_numpy().tolist(), rows["label"].to_numpy(np.int32)
 
     def change(self, x: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """The only view of each, half of them mirrored: (B, size, size, 3)."""
-        x = x[:, 0]
-        mirror = generator.random(len(x)) < 0.5
-        x[mirror] = x[mirror, :, ::-1]
-        return x
+        """The only view of each: (B, size, size, 3)."""
+        return super().change(x, generator)[:, 0]
 
 
 def build_batches(
-    loss: str, pairs: pd.DataFrame, frames: Frames, *, everything: pd.DataFrame, negatives: str, augment: bool,
-    **options: Any,
+    loss: str, pairs: pd.DataFrame, frames: Frames, *, everything: pd.DataFrame, negatives: str, positives: str,
+    augment: Sequence[str], **options: Any,
 ) -> Batches:  # fmt: skip
     """The batches that go with a loss, of pairs of the training clips; see `PairBatches`, `ViewBatches` and `Batches`."""
     if loss == "quadruplet":
         return QuadrupletBatches(pairs, frames, **options)
     if loss == "nt_xent":
-        return ViewBatches(pairs, frames, augment=augment, **options)
+        return ViewBatches(pairs, frames, positives=positives, augment=augment, **options)
+    if loss == "labels":
+        batches = LabelBatches(pairs, frames, **options)
+        batches.augment = augment or batches.augment
+        return batches
     return PairBatches(pairs, frames, negatives=negatives, everything=everything, **options)
 
 

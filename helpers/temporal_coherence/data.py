@@ -55,18 +55,15 @@ def find_clips(root: str | os.PathLike | intake.Walk, classes: tuple[str, ...] =
     below = intake.own_folders(found.files)
     if below and all(parts and intake.split_of(parts[0]) for parts in below.values()):
         sides = sorted({parts[0] for parts in below.values()})
-        print(
-            f"folders {', '.join(sides)} of {found.root.name} are no classes; the sides are drawn anew, by `split_by`"
-        )
+        print(f"folders {', '.join(sides)} of {found.root.name} are no classes; `split_by` draws the sides anew")
         below = {path: parts[1:] for path, parts in below.items()}
     names = {path: _class_of(path, parts) for path, parts in below.items()}
     for path in [path for path, name in names.items() if not name]:
         found.leave_out(path, "in no folder that names its class, such as Archery/clip.avi")
     names = {path: name for path, name in names.items() if name}
     if not names:
-        raise FileNotFoundError(
-            f"no video in {found.root.name}: expected files such as Archery/clip.avi{found.first_reason()}"
-        )
+        expected = f"expected files such as Archery/clip.avi{found.first_reason()}"
+        raise FileNotFoundError(f"no video in {found.root.name}: {expected}")
     if missing := [name for name in classes if name not in names.values()]:
         has = ", ".join(sorted({*names.values()}))
         raise ValueError(f"classes {', '.join(missing)} have no clip in {found.root.name}; found: {has}")

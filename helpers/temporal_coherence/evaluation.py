@@ -19,6 +19,8 @@ from helpers.batches import stream
 from helpers.temporal_coherence import metrics, model
 from helpers.temporal_coherence.batches import Frames, LabelBatches
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
+from helpers.temporal_coherence.losses import build_loss
+from helpers.temporal_coherence.runs import embed, load_trunk
 from helpers.workspace import StepResult, disk
 
 PIXELS = 16  # side of the pictures that the row "raw pixels" clusters
@@ -26,32 +28,9 @@ RANDOM = "random start"
 STEPS_PER_EPOCH = 50  # of fine-tuning, at most
 
 
-def embed(network: keras.Model, frames: Frames, paths: list[str], *, normalize: bool, batch: int = 64) -> np.ndarray:
-    """Outputs of a network for frames: (N, D) float32, scaled to length 1 if `normalize`; a frame named twice is computed once."""
-    names, index = np.unique(paths, return_inverse=True)
-    parts = []
-    for start in range(0, len(names), batch):
-        x = frames.stack(names[start : start + batch].tolist())
-        # Not `predict`, which takes a thread and a loop for each call. Every replica of a strategy gives all rows.
-        parts.append(np.asarray(network.predict_on_batch(x), dtype=np.float32)[: len(x)])
-    features = np.concatenate(parts)[index]
-    if normalize:
-        features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    return features
-
-
 def cluster_count(clusters: int | None, pairs: pd.DataFrame) -> int:
     """k of k-means: as the config says, else one cluster per class."""
     return clusters or int(pairs["label"].nunique())
-
-
-def load_trunk(config: TemporalCoherenceConfig, trained: StepResult | None = None, run: str = "") -> keras.Model:
-    """The trunk with its first weights, or with those that a run of step train left."""
-    keras.utils.set_random_seed(config.seed)
-    trunk = model.build_trunk(config.variant, config.embedding_dim, config.size)
-    if trained is not None:
-        trunk.load_weights(trained.folder / run / "trunk.weights.h5")
-    return trunk
 
 
 def raw_pixels(frames: Frames, paths: list[str]) -> np.ndarray:
@@ -80,13 +59,11 @@ def score_all(
         **{run: lambda run=run: embedded(trained, run) for run in trained["runs"]},
     }
     return pd.DataFrame(
-        disk.remember(folder / "scores" / f"{_file(name)}.json", score_one, name, maker, rows, config, folder)
+        disk.remember(
+            folder / "scores" / f"{name}.json".replace(" ", "_"), score_one, name, maker, rows, config, folder
+        )
         for name, maker in makers.items()
     )
-
-
-def _file(name: str) -> str:
-    return name.replace(" ", "_")
 
 
 def score_one(
@@ -137,10 +114,12 @@ def finetune_all(
     config: TemporalCoherenceConfig, pairs: pd.DataFrame, frames: Frames, trained: StepResult, folder: Path
 ) -> pd.DataFrame:
     """Test accuracy of a classifier that starts from random or from learned weights, at equal budget, per share of labels."""
-    starts = {RANDOM: None} | dict.fromkeys((run for run in trained["runs"] if run != "inverted"), trained)
+    starts = {RANDOM: None} | dict.fromkeys(
+        (run for run in trained["runs"] if run not in ("inverted", "labels")), trained
+    )
     rows = []
     for share, (name, start) in itertools.product(config.label_shares, starts.items()):
-        record = folder / "finetuning" / f"{_file(name)}-{share:g}.json"
+        record = folder / "finetuning" / f"{name}-{share:g}.json".replace(" ", "_")
         # A classifier is scored and not used again: its states, up to a gigabyte each, go to no Drive.
         with tempfile.TemporaryDirectory() as place:
             rows.append(disk.remember(record, finetune, name, share, config, pairs, frames, start, Path(place)))
@@ -164,21 +143,15 @@ def finetune(
     """Train a classifier on the labelled part in `folder` and score it on the test clips: a row of `finetuning.csv`."""
     rows = labelled_part(pairs, share, seed=config.seed)
     classifier = model.build_classifier(load_trunk(config, start, name), int(pairs["label"].max()) + 1)
-    classifier.compile(
-        keras.optimizers.Adam(1e-3 if config.variant == "tiny" else 1e-4),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
+    classifier.compile(keras.optimizers.Adam(1e-3 if config.variant == "tiny" else 1e-4), build_loss("labels", 1.0))
     batches = LabelBatches(rows, frames, batch_size=config.batch_size, seed=config.seed)
     epochs = math.ceil(config.finetune_steps / STEPS_PER_EPOCH)
     log = training.fit(
         classifier,
         lambda step: training.prefetch(batches.batch, step),
         run_dir=folder,
-        epochs=epochs,
         steps_per_epoch=config.finetune_steps // epochs,
-        save_every=epochs,
-        keep=1,
-        seed=config.seed,
+        **{"epochs": epochs, "save_every": epochs, "keep": 1, "seed": config.seed},
     )
     return {
         "start": name,

@@ -152,6 +152,7 @@ def build_loss(name: str, margin: float) -> keras.losses.Loss:
         "inverted": lambda: LinearContrastiveLoss(margin, inverted=True),
         "quadruplet": QuadrupletLoss,
         "nt_xent": NTXentLoss,
+        "labels": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     }
     if name not in makers:
         raise ValueError(f"name must be one of {', '.join(makers)}. Received: name={name!r}")

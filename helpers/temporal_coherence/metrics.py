@@ -55,15 +55,12 @@ def pair_auc(distances: ArrayLike, same: ArrayLike) -> float:
 def cluster_scores(labels: ArrayLike, clusters: ArrayLike) -> dict[str, float]:
     """Every clustering score of the course for one clustering; NMI with the arithmetic mean (equal to the V-measure)."""
     bits = conditional_entropy(labels, clusters)
-    table = contingency(labels, clusters)
     return {
         "conditional_entropy": bits,
         "share_of_entropy": bits / entropy(labels),
         "homogeneity": metrics.homogeneity_score(labels, clusters),
         "nmi": metrics.normalized_mutual_info_score(labels, clusters),
         "ari": metrics.adjusted_rand_score(labels, clusters),
-        "purity": float(table.max(axis=0).sum() / table.sum()),
-        "largest_cluster": float(table.sum(axis=0).max() / table.sum()),
     }
 
 
@@ -72,16 +69,10 @@ def kmeans(features: ArrayLike, k: int, *, seed: int = 0) -> np.ndarray:
     return cluster.KMeans(k, n_init=10, random_state=seed).fit_predict(np.asarray(features, dtype=np.float64))
 
 
-def clip_means(features: np.ndarray, clips: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Mean feature of each clip: (number of clips, D), and the clips' names in the same (sorted) order."""
-    means = pd.DataFrame(np.asarray(features, dtype=np.float64)).groupby(np.asarray(clips)).mean()
-    return means.to_numpy(), means.index.to_numpy()
-
-
 def clip_features(features: np.ndarray, rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Mean feature (C, D) and label (C,) of each clip of the rows, which have `video` and `label`."""
-    means, videos = clip_means(features, rows["video"])
-    return means, rows.drop_duplicates("video").set_index("video")["label"].loc[videos].to_numpy()
+    """Mean feature (C, D) and label (C,) of each clip of the rows, which have `video` and `label`; sorted by video."""
+    clips = pd.DataFrame(np.asarray(features, dtype=np.float64)).groupby(rows["video"].to_numpy())
+    return clips.mean().to_numpy(), rows.groupby("video")["label"].first().to_numpy()
 
 
 def retrieval_recall(
@@ -106,10 +97,12 @@ def retrieval_recall(
 
 def linear_probe(train: ArrayLike, train_labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike) -> float:
     """Accuracy of a logistic regression on standardised, frozen features: train (N, D), test (M, D)."""
-    probe = pipeline.make_pipeline(
-        preprocessing.StandardScaler(), linear_model.LogisticRegression(C=PROBE_C, max_iter=500)
+    regression = linear_model.LogisticRegression(C=PROBE_C, max_iter=500)
+    return float(
+        pipeline.make_pipeline(preprocessing.StandardScaler(), regression)
+        .fit(train, train_labels)
+        .score(test, test_labels)
     )
-    return float(probe.fit(train, train_labels).score(test, test_labels))
 
 
 def collapse_monitors(features: ArrayLike) -> dict[str, float]:

@@ -5,7 +5,6 @@ The other frame of a negative pair is drawn while training, in `batches`.
 
 import itertools
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -122,11 +121,6 @@ def preprocess_clip(row: dict, root: Path, folder: Path, options: dict) -> dict:
 def frames_name(name: str) -> str:
     """Where a clip's frames go, below the step's folder; holiday.avi and holiday.mp4 of one class stay apart."""
     return "frames/" + name.removesuffix(".avi")
-
-
-def count_bytes(folder: Path, name: str) -> int:
-    """Bytes that the frames of one clip take."""
-    return sum(entry.stat().st_size for entry in os.scandir(Path(folder) / frames_name(name)))
 
 
 def collect_pairs(folder: Path, videos: list[str]) -> pd.DataFrame:

@@ -9,34 +9,63 @@ import pandas as pd
 
 from helpers import config as configs
 from helpers import runtime, training
-from helpers.temporal_coherence import losses, metrics, model
+from helpers.temporal_coherence import metrics, model
 from helpers.temporal_coherence.batches import Frames, build_batches, watch_pairs
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
-from helpers.temporal_coherence.evaluation import embed
+from helpers.temporal_coherence.losses import build_loss
+from helpers.temporal_coherence.model import build_trunk
 from helpers.training import checkpoints
-from helpers.workspace import disk
+from helpers.workspace import StepResult, disk
 
 TRAIN = (
-    *("variant", "embedding_dim", "normalize", "loss", "compare", "margin", "negatives", "augment", "optimizer"),
-    *("learning_rate", "schedule", "batch_size", "epochs", "precision", "seed"),
+    *("variant", "embedding_dim", "normalize", "loss", "compare", "margin", "negatives", "inputs", "positives"),
+    *("augment", "optimizer", "learning_rate", "schedule", "batch_size", "epochs", "precision", "seed"),
 )
 Rate = float | keras.optimizers.schedules.LearningRateSchedule
 
 
-def build_network(config: TemporalCoherenceConfig, loss: str, *, total_steps: int) -> tuple[keras.Model, keras.Model]:
+def build_network(
+    config: TemporalCoherenceConfig, loss: str, *, total_steps: int = 1, num_classes: int = 1
+) -> tuple[keras.Model, keras.Model]:
     """The siamese network of a config, compiled, and its trunk; the same seed gives the same first weights for every loss.
 
     Args:
         total_steps: length of the training, for the schedule.
+        num_classes: for the loss "labels", whose network is a classifier.
     """
     runtime.set_seeds(config.seed)
     with training.strategy().scope():
-        trunk = model.build_trunk(config.variant, config.embedding_dim, config.size)
-        views = 4 if loss == "quadruplet" else 2
-        siamese = model.build_siamese(trunk, views=views, normalize=config.normalize)
+        trunk = build_trunk(config.variant, config.embedding_dim, config.size)
+        if loss == "labels":
+            network = model.build_classifier(trunk, num_classes)
+        else:
+            views = 4 if loss == "quadruplet" else 2
+            network = model.build_siamese(trunk, views=views, normalize=config.normalize)
         rate = build_schedule(config.schedule, config.learning_rate, total_steps)
-        siamese.compile(build_optimizer(config.optimizer, rate), losses.build_loss(loss, config.margin))
-    return siamese, trunk
+        network.compile(build_optimizer(config.optimizer, rate), build_loss(loss, config.margin))
+    return network, trunk
+
+
+def load_trunk(config: TemporalCoherenceConfig, trained: StepResult | None = None, run: str = "") -> keras.Model:
+    """The trunk with its first weights, or with those that a run of step train left."""
+    trunk = build_network(config, "contrastive")[1]
+    if trained is not None:
+        trunk.load_weights(trained.folder / run / "trunk.weights.h5")
+    return trunk
+
+
+def embed(network: keras.Model, frames: Frames, paths: list[str], *, normalize: bool, batch: int = 64) -> np.ndarray:
+    """Outputs of a network for frames: (N, D) float32, scaled to length 1 if `normalize`; a frame named twice is computed once."""
+    names, index = np.unique(paths, return_inverse=True)
+    parts = []
+    for start in range(0, len(names), batch):
+        x = frames.stack(names[start : start + batch].tolist())
+        # Not `predict`, which takes a thread and a loop for each call. Every replica of a strategy gives all rows.
+        parts.append(np.asarray(network.predict_on_batch(x), dtype=np.float32)[: len(x)])
+    features = np.concatenate(parts)[index]
+    if normalize:
+        features /= np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return features
 
 
 def build_optimizer(name: str, rate: Rate) -> keras.optimizers.Optimizer:
@@ -94,17 +123,18 @@ def train_one(
         remote: see `training.fit`.
     """
     sides = dict(list(pairs.groupby("split")))
-    options = {name: getattr(config, name) for name in ("negatives", "augment", "batch_size", "seed")}
+    options = {name: getattr(config, name) for name in ("negatives", "positives", "augment", "batch_size", "seed")}
     batches = build_batches(loss, sides["train"], frames, everything=pairs, **options)
-    siamese, trunk = build_network(config, loss, total_steps=config.epochs * batches.steps_per_epoch)
+    length, classes = config.epochs * batches.steps_per_epoch, int(pairs["label"].max()) + 1
+    network, trunk = build_network(config, loss, total_steps=length, num_classes=classes)
     watched = {name: getattr(config, name) for name in ("normalize", "margin", "seed")}
     saving = {name: getattr(config, name) for name in ("epochs", "checkpoint_every", "save_every", "seed")}
     log = training.fit(
-        siamese,
+        network,
         lambda step: training.prefetch(batches.batch, step),
         run_dir=folder / loss,
         steps_per_epoch=batches.steps_per_epoch,
-        validation=Watch(trunk, sides["validation"], frames, **watched),
+        validation=Watch(trunk, sides.get("validation", sides["train"]), frames, **watched),
         remote=remote,
         config=configs.values(config, TRAIN) | {"loss": loss},
         **saving,

@@ -21,7 +21,7 @@ def official_lists(config: TemporalCoherenceConfig, built: Path) -> tuple[list[s
 
 
 def assign_sides(
-    clips: pd.DataFrame, *, by: str, seed: int = 0, test_share: float, validation_groups: int,
+    clips: pd.DataFrame, *, by: str, seed: int = 0, test_share: float, validation_groups: int, test_room: str = "",
     lists: tuple[list[str], ...] | None = None,
 ) -> pd.Series:  # fmt: skip
     """Put every clip on one side: "train", "validation" or "test"; "" for clips that are in neither official list.
@@ -29,11 +29,12 @@ def assign_sides(
     Args:
         clips: table of `find_clips`.
         by: "official" takes `lists`; "group" and "clip" draw `test_share` of each class's groups or clips for testing, at
-            least one. Validation takes the last `validation_groups` training groups (or clips) of each class, whole.
+            least one; "room" tests the clips with `test_room` in their path. Validation takes the last `validation_groups` training
+            groups (or clips) of each class, whole.
         lists: training and test clips of the official fold.
 
     Raises:
-        ValueError: a class has too few groups (or clips) for three sides.
+        ValueError: a class has too few groups (or clips) for the sides, or no clip of the room.
     """
     unit = clips["video"] if by == "clip" else clips["group"]
     side = pd.Series("train", index=clips.index)
@@ -42,7 +43,9 @@ def assign_sides(
         keys = clips["video"].map(ucf101.clip_key)
         side = pd.Series(np.where(keys.isin(test), "test", np.where(keys.isin(train), "train", "")), index=clips.index)
     for name, rows in clips.groupby("class"):
-        if by != "official":
+        if by == "room":
+            side[rows.index[rows["video"].str.contains(test_room, regex=False)]] = "test"
+        elif by != "official":
             units = stream(seed, "choice", zlib.crc32(name.encode())).permutation(sorted(unit[rows.index].unique()))
             chosen = units[: max(1, round(test_share * len(units)))]
             side[rows.index[unit[rows.index].isin(chosen)]] = "test"
@@ -54,7 +57,11 @@ def assign_sides(
                 f"class {name}: {len(units)} {kind} are left for training, and validation takes {validation_groups}; expected "
                 f"more. Lower validation_groups{'' if by == 'clip' else ', or choose split_by: clip'}"
             )
-        side[training[unit[training].isin(units[-validation_groups:])]] = "validation"
+        side[training[unit[training].isin(units[len(units) - validation_groups :])]] = "validation"
+    if by == "room" and not (side == "test").any():
+        raise ValueError(
+            f"test_room: received {test_room!r}; expected a part of a path such as {clips['video'].iloc[0]}"
+        )
     return side
 
 

@@ -13,7 +13,7 @@ from helpers import intake, parallel, runtime, workspace
 from helpers.batches import SIDES
 from helpers.config import MACHINE
 from helpers.temporal_coherence import data, evaluation, metrics, pairing, runs, splits
-from helpers.temporal_coherence.batches import Frames
+from helpers.temporal_coherence.batches import Frames, see
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
 from helpers.temporal_coherence.mini import dataset
 from helpers.temporal_coherence.sources import ucf101
@@ -22,7 +22,7 @@ from helpers.workspace import Workspace, disk
 
 CLIPS = "UCF-101"
 CUT = ("step", "negative_every", "gap", "size", "quality")
-SPLIT = ("split_by", "test_share", "validation_groups", "fold", "seed")
+SPLIT = ("split_by", "test_share", "test_room", "validation_groups", "fold", "seed")
 EVALUATE = ("clusters", "cluster_seeds", "tsne_frames", "label_shares", "finetune_steps")
 
 
@@ -78,7 +78,7 @@ def preprocess(config: TemporalCoherenceConfig, place: Workspace, folder: Path) 
         "lying_headers": int((good["decoded_frames"] != good["header_frames"]).sum()),
         "queries": len(pairs),
         "negatives": int((pairs["path_next"] == "").sum()),
-        "megabytes": round(sum(pairing.count_bytes(folder, name) for name in good["video"]) / 1e6, 2),
+        "megabytes": round(sum(path.stat().st_size for path in folder.rglob("*.jpg")) / 1e6, 2),
     }
 
 
@@ -87,7 +87,7 @@ def split(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> di
     """Put every clip on one side, check that no group is on two, and say so in `clips.csv` and `pairs.csv`."""
     cut = preprocess.load(config, place)
     clips = cut.table("clips").query("error == ''").reset_index(drop=True)
-    options = {name: getattr(config, name) for name in ("seed", "test_share", "validation_groups")}
+    options = {name: getattr(config, name) for name in ("seed", "test_share", "test_room", "validation_groups")}
     built = build_dataset.load(config, place).folder
     lists = splits.official_lists(config, built) if config.split_by == "official" else None
     clips["split"] = splits.assign_sides(clips, by=config.split_by, lists=lists, **options)
@@ -107,7 +107,7 @@ def split(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> di
 
 def frames_of(config: TemporalCoherenceConfig, place: Workspace, pairs: pd.DataFrame) -> Frames:
     """Reader of the frames that a table of pairs names."""
-    return Frames(preprocess.load(config, place).folder, count=2 * len(pairs), size=config.size)
+    return Frames(preprocess.load(config, place).folder, count=4 * len(pairs), size=config.size)
 
 
 @workspace.step(reads=runs.TRAIN, after=split, uses=MACHINE, keep=True)
@@ -115,7 +115,7 @@ def train(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> di
     """Train the network of `loss`, then those of `compare` from the same start with the same budget."""
     if config.source != "mini":
         runtime.require_gpu(config)
-    pairs = split.load(config, place).table("pairs")
+    pairs = see(config.inputs, split.load(config, place).table("pairs"))
     frames = frames_of(config, place, pairs)
     names = list(dict.fromkeys((config.loss, *config.compare)))
     with runtime.precision(config.precision), remote_log.mirror(config, place) as remote:
@@ -127,7 +127,7 @@ def train(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> di
 @workspace.step(reads=EVALUATE, after=train, keep=True)
 def evaluate(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> dict:
     """Score every network and its baselines on the test clips; leaves `scores.csv`, `plane.csv` and `finetuning.csv`."""
-    pairs = split.load(config, place).table("pairs")
+    pairs = see(config.inputs, split.load(config, place).table("pairs"))
     frames = frames_of(config, place, pairs)
     trained = train.load(config, place)
     with runtime.precision(config.precision):

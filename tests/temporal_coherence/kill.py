@@ -34,7 +34,7 @@ def config_of(clips: Path) -> TemporalCoherenceConfig:
     """Small enough to be killed many times; a state every third step, two networks."""
     return TemporalCoherenceConfig(
         source="local", local_folder=str(clips), classes=(), split_by="group", validation_groups=1, allow_cpu=True,
-        step=4, gap=2, size=35, variant="tiny", embedding_dim=8, loss="contrastive", compare=("nt_xent",), augment=True,
+        step=4, gap=2, size=35, variant="tiny", embedding_dim=8, loss="contrastive", compare=("nt_xent",), augment=("mirror",),
         optimizer="adam", schedule="constant", batch_size=16, epochs=3, checkpoint_every=3,
     )  # fmt: skip
 

@@ -40,7 +40,7 @@ def prepare(folder: Path) -> TemporalCoherenceConfig:
     return TemporalCoherenceConfig(
         source="local", local_folder=str(clips), classes=(), split_by="group", validation_groups=1, allow_cpu=True,
         step=3, gap=2, negative_every=4, size=35, variant="tiny", embedding_dim=8, optimizer="adam", schedule="constant",
-        loss="contrastive", compare=("nt_xent",), augment=True, batch_size=8, epochs=1, cluster_seeds=1,
+        loss="contrastive", compare=("nt_xent",), augment=("mirror",), batch_size=8, epochs=1, cluster_seeds=1,
         tsne_frames=50, label_shares=(1.0,), finetune_steps=2,
     )  # fmt: skip
 

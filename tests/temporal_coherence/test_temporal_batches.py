@@ -6,13 +6,16 @@ import pandas as pd
 import pytest
 
 from helpers import pictures, training
+from helpers.temporal_coherence.augment import CHANGES
 from helpers.temporal_coherence.batches import (
+    MINUS,
     Frames,
     LabelBatches,
     PairBatches,
     QuadrupletBatches,
     ViewBatches,
     build_batches,
+    see,
     watch_pairs,
 )
 
@@ -69,8 +72,11 @@ SAMPLERS = {
     "other_group": (PairBatches, {"negatives": "other_group"}),
     "seed": (PairBatches, {"negatives": "seed", "everything": ALL}),
     "quadruplet": (QuadrupletBatches, {}),
-    "views": (ViewBatches, {"augment": False}),
-    "augmented": (ViewBatches, {"augment": True}),
+    "views": (ViewBatches, {"positives": "next", "augment": ()}),
+    "augmented": (ViewBatches, {"positives": "next", "augment": CHANGES}),
+    "same": (ViewBatches, {"positives": "same", "augment": ()}),
+    "clip": (ViewBatches, {"positives": "clip", "augment": ()}),
+    "group": (ViewBatches, {"positives": "group", "augment": ()}),
     "labels": (LabelBatches, {}),
 }
 
@@ -233,6 +239,40 @@ def test_views_are_of_distinct_videos(folder):
     assert len(large.batch(0)[0]) == large.batch_size == 18  # as many as there are videos
 
 
+@pytest.mark.parametrize("positives", ["same", "clip", "group"])
+def test_partners_are_what_positives_says(folder, positives):
+    batches, moments = build(positives, folder), 0
+    for step in range(20):
+        paths, _ = batches.paths(step)
+        names = names_in(batches.batch(step)[0]).tolist()
+        assert names == paths and len({group_of(a) if positives == "group" else VIDEO[a] for a, _ in paths}) == len(
+            paths
+        )
+        for first, second in paths:
+            assert (first == second) if positives == "same" else (group_of(first) == group_of(second))
+            assert (VIDEO[first] == VIDEO[second]) == (positives != "group")
+            moments += first.split("_")[-1] != second.split("_")[-1]
+    assert moments == 0 if positives == "same" else moments > 100  # a video has 4 positive pairs
+    assert batches.batch_size == (9 if positives == "group" else BATCH)  # three classes of three groups
+
+
+def test_a_difference_is_what_changed_within_a_pair(folder):
+    assert see("frames", TRAIN) is TRAIN
+    table, frames = see("differences", TRAIN), frames_in(folder)
+    kept = TRAIN[TRAIN["path_next"] != ""]
+    assert table["path_query"].tolist() == [
+        f"{a}{MINUS}{b}" for a, b in zip(kept["path_query"], kept["path_next"], strict=True)
+    ]
+    assert table["video"].tolist() == kept["video"].tolist()
+    for _, rows in table.groupby("video"):
+        assert rows["path_next"].tolist() == [*rows["path_query"][1:], ""]
+    row = kept.iloc[0]
+    first, second = (frames.read(row[name]).astype(int) for name in ("path_query", "path_next"))
+    expected = np.minimum(4 * abs(first - second), 255)
+    np.testing.assert_array_equal(frames.read(table["path_query"][0]), expected)
+    assert expected.any() and frames.read(table["path_query"][0]).dtype == np.uint8
+
+
 def test_augmentation_changes_frames_but_not_their_form(folder):
     plain, changed = build("views", folder).batch(0)[0], build("augmented", folder).batch(0)[0]
     assert changed.shape == plain.shape and changed.dtype == np.float32
@@ -292,12 +332,15 @@ def test_too_few_videos(folder, kind, rows, words):
 
 @pytest.mark.parametrize(
     "loss, sampler", [("contrastive", "PairBatches"), ("linear", "PairBatches"), ("inverted", "PairBatches"),
-                      ("quadruplet", "QuadrupletBatches"), ("nt_xent", "ViewBatches")])  # fmt: skip
+                      ("quadruplet", "QuadrupletBatches"), ("nt_xent", "ViewBatches"),
+                      ("labels", "LabelBatches")])  # fmt: skip
 def test_build_batches_follows_the_loss(folder, loss, sampler):
-    options = {"batch_size": 6, "seed": 5, "negatives": "other_group", "augment": True}
+    options = {"batch_size": 6, "seed": 5, "negatives": "other_group", "positives": "clip", "augment": ("mirror",)}
     batches = build_batches(loss, TRAIN, frames_in(folder), everything=ALL, **options)
     assert (type(batches).__name__, batches.batch_size, batches.seed) == (sampler, 6, 5)
-    assert getattr(batches, "negatives", "other_group") == "other_group" and getattr(batches, "augment", True)
+    assert getattr(batches, "negatives", "other_group") == "other_group"
+    assert getattr(batches, "positives", "clip") == "clip"
+    assert batches.augment == (("mirror",) if loss in ("nt_xent", "labels") else ())
 
 
 def test_random_numbers_are_those_of_earlier_trainings(folder):

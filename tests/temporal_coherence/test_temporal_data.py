@@ -227,9 +227,7 @@ def test_folders_of_any_depth(tmp_path, name):
 
 def test_folders_of_sides_are_told(tmp_path, capsys):
     data.find_clips(make_tree(tmp_path / "mine", ["train/A/x.avi", "test/A/x.avi"]))
-    assert capsys.readouterr().out == (
-        "folders test, train of mine are no classes; the sides are drawn anew, by `split_by`\n"
-    )
+    assert capsys.readouterr().out == ("folders test, train of mine are no classes; `split_by` draws the sides anew\n")
 
 
 def test_preprocess_clip_is_done_once(clip, tmp_path):

@@ -45,15 +45,15 @@ def test_optimizers_clip_the_norm_of_all_gradients_together(name, kind, momentum
 
 
 def test_every_loss_starts_from_the_same_weights_and_another_seed_from_others():
-    networks = {loss: runs.build_network(CONFIG, loss, total_steps=3)[0] for loss in LOSSES}
+    networks = {loss: runs.build_network(CONFIG, loss, total_steps=3)[1] for loss in LOSSES}
     first = networks["contrastive"].get_weights()
     for network in networks.values():
         assert all((a == b).all() for a, b in zip(network.get_weights(), first, strict=True))
-    other = runs.build_network(dataclasses.replace(CONFIG, seed=1), "contrastive", total_steps=3)[0]
+    other = runs.build_network(dataclasses.replace(CONFIG, seed=1), "contrastive", total_steps=3)[1]
     assert (other.get_weights()[0] != first[0]).any()
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "labels"])
 def test_the_network_follows_loss_margin_and_normalize(loss):
     config = dataclasses.replace(CONFIG, margin=0.7, normalize=loss == "linear")
     network, trunk = runs.build_network(config, loss, total_steps=3)
@@ -69,9 +69,17 @@ def test_the_network_follows_loss_margin_and_normalize(loss):
 
 def test_train_one_hands_the_config_to_batches_and_watch(monkeypatch, tmp_path):
     config = dataclasses.replace(
-        CONFIG, negatives="other_group", augment=True, batch_size=7, seed=5, margin=0.6, normalize=False, epochs=4
+        CONFIG,
+        negatives="other_group",
+        positives="clip",
+        augment=("crop",),
+        batch_size=7,
+        seed=5,
+        margin=0.6,
+        normalize=False,
+        epochs=4,
     )
-    pairs = pd.DataFrame({"split": ["train", "validation", "test"], "video": ["a", "b", "c"]})
+    pairs = pd.DataFrame({"split": ["train", "validation", "test"], "video": ["a", "b", "c"], "label": [0, 1, 2]})
     calls = {}
 
     def take(name, answer, *arguments, **options):
@@ -88,7 +96,8 @@ def test_train_one_hands_the_config_to_batches_and_watch(monkeypatch, tmp_path):
     (loss, rows, frames), options = calls["batches"]
     assert (loss, frames, rows["video"].tolist()) == ("linear", "frames", ["a"])
     assert options.pop("everything") is pairs
-    assert options == {"negatives": "other_group", "augment": True, "batch_size": 7, "seed": 5}
+    expected = {"negatives": "other_group", "positives": "clip", "augment": ("crop",), "batch_size": 7, "seed": 5}
+    assert options == expected
     (_, rows, frames), options = calls["watch"]
     assert (frames, rows["video"].tolist()) == ("frames", ["b"])
     assert options == {"normalize": False, "margin": 0.6, "seed": 5}
@@ -124,3 +133,13 @@ def test_watch_by_hand():
     assert {name: found[name] for name in monitors} == pytest.approx(monitors)
     unit = runs.Watch(network, pairs, table, normalize=True, margin=1.5, seed=0)()
     assert unit["negative_distance"] == pytest.approx(2**0.5) and unit["active_hinge"] == 1
+
+
+def test_labels_train_a_classifier_on_the_same_trunk():
+    network, trunk = runs.build_network(CONFIG, "labels", total_steps=3, num_classes=5)
+    assert network.output_shape == (None, 5) and trunk.output_shape == (None, 4)
+    assert all(any(mine is theirs for theirs in network.weights) for mine in trunk.weights)
+    x = np.zeros((2, 35, 35, 3), np.float32)
+    logits = np.array(network(x))
+    truth = np.log(np.exp(logits).sum(1)) - logits[[0, 1], [4, 0]]  # cross-entropy by hand
+    assert float(network.loss(np.array([4, 0]), network(x))) == pytest.approx(truth.mean(), rel=1e-5)

@@ -49,6 +49,18 @@ def test_drawn_splits(by):
     assert bool(splits.find_leaks(first)) == (by == "clip")
 
 
+def test_a_room_that_is_named_is_the_test():
+    clips = pd.DataFrame({"class": list("AABB"), "group": range(1001, 1005), "clip": 1})
+    clips["video"] = ["A/hall.avi", "A/kitchen.mp4", "B/hall 2.avi", "B/kitchen.avi"]
+    draw = functools.partial(splits.assign_sides, clips, by="room", test_share=0.3)
+    assert draw(test_room="hall", validation_groups=0).tolist() == ["test", "train", "test", "train"]
+    for room, words in (("garden", "test_room: received 'garden'.*A/hall.avi"), ("", "0 groups are left for training")):
+        with pytest.raises(ValueError, match=words):
+            draw(test_room=room, validation_groups=0)
+    with pytest.raises(ValueError, match="Lower validation_groups"):
+        draw(test_room="hall", validation_groups=1)
+
+
 def test_leaks_fail_loudly_unless_asked_for():
     clips = clips_of(classes=("A",), groups=(1,)).assign(split=["train", "test"])
     assert splits.check_leaks(clips, by="clip") == ["A g01"]

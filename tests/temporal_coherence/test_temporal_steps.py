@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import parallel, pictures, runtime, video
+from helpers import parallel, pictures, runtime, video, workspace
 
 runtime.quiet_start()
 
@@ -149,7 +149,7 @@ def test_scores_have_a_row_per_baseline_and_run(place):
     assert result["frames"] == len(test) and result["k"] == 2
     assert scores["conditional_entropy"].between(0, result["class_entropy"] + 1e-9).all()
     assert (
-        scores[["nmi", "purity", "recall@1", "linear_probe", "pair_auc"]]
+        scores[["nmi", "homogeneity", "recall@1", "linear_probe", "pair_auc"]]
         .apply(lambda s: s.between(0, 1))
         .all(axis=None)
     )
@@ -159,6 +159,44 @@ def test_scores_have_a_row_per_baseline_and_run(place):
         tuned["start"].tolist() == ["random start", "contrastive", "nt_xent"] and (tuned["labelled_clips"] == 12).all()
     )
     assert len(result.table("plane")) == min(50, len(test))
+
+
+def test_four_films_in_two_rooms_run_through_all_steps(place, tmp_path):
+    """What notebook 00 asks the learner to film: nothing is left to validate on, and the room that is named is the test."""
+    drawn = steps.build_dataset.load(MINI, place).folder / steps.CLIPS
+    for action, label in (("Waving", "Archery"), ("Sweeping", "Rowing")):
+        for room, group in (("kitchen", 1), ("hall", 2)):
+            (tmp_path / "films" / action).mkdir(parents=True, exist_ok=True)
+            name = f"v_{label}_g{group:02d}_c01.avi"
+            shutil.copyfile(drawn / label / name, tmp_path / "films" / action / f"{room}.avi")
+    config = change(
+        source="local", local_folder=str(tmp_path / "films"), split_by="room", test_room="hall", validation_groups=0,
+        inputs="differences", loss="nt_xent", positives="clip", compare=("labels",), epochs=2, label_shares=(),
+    )  # fmt: skip
+    for step in steps.STEPS:
+        result = step(config, tmp_path / "place")
+    assert steps.split.load(config, tmp_path / "place")["clips"] == {"train": 2, "validation": 0, "test": 2}
+    scores = result.table("scores").set_index("features")
+    assert list(scores.index) == ["chance", "raw pixels", "random start", "nt_xent", "labels"]
+    assert scores["recall@1"].isin([0, 0.5, 1]).all()
+
+
+def small_trunk(variant, embedding_dim, size):
+    """A learner's own: the mean colour, mixed by one layer."""
+    inputs = keras.Input((size, size, 3))
+    return keras.Model(inputs, keras.layers.Dense(embedding_dim)(keras.layers.GlobalAveragePooling2D()(inputs)))
+
+
+def test_a_trunk_of_ones_own_is_trained_and_scored_beside_the_course_s(own):
+    config = change(loss="quadruplet", compare=(), epochs=1, label_shares=())
+    ours = [step(config, own) for step in steps.STEPS[3:]]
+    with workspace.own(runs, build_trunk=small_trunk):
+        theirs = [step(config, own) for step in steps.STEPS[3:]]
+        weights = runs.load_trunk(config, theirs[0], "quadruplet").get_weights()
+    assert [w.shape for w in weights] == [(3, 8), (8,)]
+    assert all(a.folder != b.folder for a, b in zip(ours, theirs, strict=True))
+    scores = [result.table("scores").set_index("features").loc["random start"] for result in (ours[1], theirs[1])]
+    assert scores[0]["pair_auc"] != scores[1]["pair_auc"]
 
 
 def siamese_features(place, run: str, paths: list[str]) -> np.ndarray:

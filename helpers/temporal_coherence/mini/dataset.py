@@ -32,7 +32,7 @@ LABELS = {  # the course's ten classes with their numbers in the official list, 
 }
 CLASSES = tuple(SCENES)
 LAST_TEST_GROUP = 7  # UCF101, fold 1: groups 1 to 7 are for the test, 8 to 25 for training
-GROUPS = (1, 2, 3, 4, *range(8, 20))
+GROUPS = tuple(range(1, 20))
 FPS = 25
 
 
@@ -47,14 +47,9 @@ def _draw_light(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.nda
 
 
 def draw_clip(
-    label: str,
-    group: int,
-    clip: int,
-    *,
-    seed: int = 0,
-    frames: tuple[int, int] = (32, 52),
+    label: str, group: int, clip: int, *, seed: int = 0, frames: tuple[int, int] = (32, 52),
     size: tuple[int, int] = (120, 160),
-) -> Iterator[np.ndarray]:
+) -> Iterator[np.ndarray]:  # fmt: skip
     """Draw one clip, which depends on the arguments alone.
 
     Args:
@@ -109,32 +104,22 @@ def _frames(label: str, group: int, clip: int, seed: int, count: int, size: tupl
 
 
 def make_dataset(
-    folder: str | Path,
-    *,
-    seed: int = 0,
-    classes: Sequence[str] = CLASSES,
-    groups: Sequence[int] = GROUPS,
-    clips_per_group: int = 2,
-    frames: tuple[int, int] = (32, 52),
-    size: tuple[int, int] = (120, 160),
+    folder: str | Path, *, seed: int = 0, classes: Sequence[str] = CLASSES, groups: Sequence[int] = GROUPS,
+    clips_per_group: int = 2, frames: tuple[int, int] = (32, 52), size: tuple[int, int] = (120, 160),
     jobs: int | None = -1,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Write the clips as `<Class>/v_<Class>_g<GG>_c<CC>.avi`; a clip whose file stands already is left as it is.
 
     The same arguments give the same frames, whatever the number of processes; another seed belongs in another folder.
 
     Args:
-        folder: made if it is not there.
-        frames, size: see `draw_clip`.
-        jobs: processes, see `helpers.parallel`.
+        frames, size, jobs: see `draw_clip` and `helpers.parallel`.
 
     Returns:
         One row a clip, in order: path (relative to the folder, with slashes), label, group, clip, frames.
 
     Raises:
-        ValueError: a class that is not drawn, or a range or size that makes no clip.
-        RuntimeError: clips that could not be written, with the first reason.
-        OSError: the disk is full or read-only.
+        ValueError, RuntimeError, OSError: bad arguments; clips that could not be written; a full or read-only disk.
     """
     _check(classes, frames, size)
     keys = [(label, group, clip) for label in classes for group in groups for clip in range(1, clips_per_group + 1)]
@@ -160,11 +145,7 @@ def write_lists(folder: str | Path, table: pd.DataFrame) -> Path:
     Lines end in CRLF, labels count from 1, the test list has none, and all ten classes of the course have a number.
 
     Args:
-        folder: `ucfTrainTestlist` is made in it.
         table: from `make_dataset`; groups 1 to 7 are for the test.
-
-    Returns:
-        The folder of the three lists.
     """
     table = table.sort_values(["label", "group", "clip"])
     test = table["group"] <= LAST_TEST_GROUP
@@ -181,15 +162,10 @@ def write_lists(folder: str | Path, table: pd.DataFrame) -> Path:
 
 
 def truncate_clip(path: str | Path, share: float = 2 / 3, *, target: str | Path | None = None) -> Path:
-    """Copy the first part of a file, like a broken download: the header of the copy still claims all frames.
+    """Copy the first `share` of a file's bytes, like a broken download: the header of the copy still claims all frames.
 
     Args:
-        path: an AVI file, left as it is.
-        share: of the bytes, more than 0 and less than 1.
         target: the copy, by default `<name>_cut.avi` beside the file.
-
-    Returns:
-        The path of the copy.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, both excluded. Received: share={share!r}")

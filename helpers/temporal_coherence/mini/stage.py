@@ -109,18 +109,10 @@ def reach(start: complex, target: complex, first: float, second: float, bend: fl
 
 
 def draw_person(
-    stage: Stage,
-    hip: complex,
-    lean: float,
-    hands: tuple[complex, complex],
-    feet: tuple[complex, complex],
-    *,
-    size: float = 1.0,
-    elbows: tuple[int, int] = (1, 1),
-    knees: tuple[int, int] = (-1, -1),
-    broad: float = 0.0,
+    stage: Stage, hip: complex, lean: float, hands: tuple[complex, complex], feet: tuple[complex, complex], *,
+    size: float = 1.0, elbows: tuple[int, int] = (1, 1), knees: tuple[int, int] = (-1, -1), broad: float = 0.0,
     held: Callable[[], None] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """A jointed person; pairs are (near side, far side), elbows and knees bend to +1 or -1.
 
     Args:

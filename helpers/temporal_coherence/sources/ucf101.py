@@ -108,12 +108,8 @@ def _unpack_classes(root: Path, classes: list[str], cache: Path, manifest: manif
     folder = root / ".fetching" / "archive"
     shutil.rmtree(folder, ignore_errors=True)
     wanted = [_belongs(name) for name in classes]
-    clips = archives.extract(
-        path,
-        folder,
-        members=lambda member: any(test(member) for test in wanted),
-        max_bytes=manifest.file(path.name).unpacked_size,
-    )
+    most = manifest.file(path.name).unpacked_size
+    clips = archives.extract(path, folder, members=lambda name: any(test(name) for test in wanted), max_bytes=most)
     for name, test in zip(classes, wanted, strict=True):
         _place(root, name, [clip for clip in clips if test(clip.name)])
     shutil.rmtree(folder)

@@ -18,7 +18,6 @@ from helpers.boat_detection.formats.darknet import builder, cfg_files
 from helpers.circulant_video import config as circulant
 from helpers.circulant_video import experiments, splits
 from helpers.circulant_video import model as circulant_model
-from helpers.circulant_video import runs as circulant_runs
 from helpers.circulant_video.sources import youtube8m
 from helpers.estimates import Network, together
 from helpers.face_animation import config as faces
@@ -155,7 +154,7 @@ def test_circulant_video_is_counted(setting):
     example = {"frames": np.zeros((1, 150, 1152), "uint8"), "num_frames": np.zeros(1, "int32")}
     names = experiments.run_names(config.experiments, features=2)
     for name in names if setting == "t4" else ("dbof", "dbof all", "netvlad", "netfv", "video"):
-        network = circulant_model.build_classifier(**circulant_runs.build_arguments(name, config))
+        network = circulant_model.build_classifier(**experiments.arguments(name, config))
         flops, made = counting.count(lambda x, network=network: network(x, training=True), example)
         stated, halves = circulant.network_of(config, name), 2
         assert made < 1.05 * stated.made / halves, "a bound"

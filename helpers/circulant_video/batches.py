@@ -124,11 +124,8 @@ class Batches(batches.Batches):
     """Training batches that depend on (seed, step) alone; every epoch another order, its last partial batch left out.
 
     Args:
-        videos: to draw from.
-        batch_size: videos in a batch; with `halves` it holds twice as many examples.
+        batch_size: videos in a batch; with `halves`, see `pad_videos`, it holds twice as many examples.
         length: frames to which a video is cropped or filled up.
-        halves: the original's augmentation, see `pad_videos`.
-        seed: of the order.
     """
 
     def __init__(self, videos: Videos, *, batch_size: int, length: int, halves: bool, seed: int = 0) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from helpers import estimates
-from helpers.circulant_video.experiments import EXPERIMENTS, own_arguments, run_names
+from helpers.circulant_video.experiments import EXPERIMENTS, TENSORS, arguments, count_weights, run_names, widths
 from helpers.config import BaseConfig, Needs, option, problems_between
 from helpers.estimates import Network
 
@@ -30,7 +30,7 @@ class CirculantVideoConfig(BaseConfig):
 
     split_rule: str = option("paper", choices=("paper", "official"), help="paper: most validate shards train too")
 
-    experiments: tuple[str, ...] = option(tuple(EXPERIMENTS), choices=tuple(EXPERIMENTS), help="which experiments")
+    experiments: tuple[str, ...] = option(("start",), choices=tuple(EXPERIMENTS), help="which experiments")
     seeds: tuple[int, ...] = option((0, 1, 2), low=0, help="every network is trained once per seed")
     clusters: int = option(8192, low=2, help="clusters of DBoF, video; audio half")
     vlad_clusters: int = option(64, low=2, help="clusters of NetVLAD and NetFV, video; audio half")
@@ -39,6 +39,7 @@ class CirculantVideoConfig(BaseConfig):
     bags: int = option(10, low=1, help="sets of frames per video")
     iterations: int = option(15, low=1, help="frames per set")
     halves: bool = option(True, help="train on both halves of every video")
+    initializer: str = option("paper", choices=("original", "paper"), help="how circulant layers begin")
     momentum: float = option(0.999, low=0.0, high=0.9999, help="of batch normalisation")
     batch_size: int = option(80, low=1, help="videos per step, before halving")
     epochs: int = option(15, low=1, help="passes over the training videos")
@@ -95,19 +96,22 @@ class CirculantVideoConfig(BaseConfig):
 
 
 def network_of(config: CirculantVideoConfig, name: str) -> Network:
-    """What a network costs a video, computed from its matrices; a compact layer as the dense one, which it never exceeds."""
-    own = own_arguments(name, features=len(config.feature_sizes))
-    kind = own.get("embedding", "dbof")
-    sizes = config.feature_sizes[: own.get("branches")]
-    clusters = config.clusters if kind == "dbof" else config.vlad_clusters
-    widths = [clusters // (1 if place == 0 else 2) for place in range(len(sizes))]
-    embedding = sum(size * width for size, width in zip(sizes, widths, strict=True))
-    products = {"dbof": 1, "netvlad": 2, "netfv": 3}[kind]  # assignment, sums, sums of squares
+    """What a network costs a video, computed from its matrices; a compact layer works as a dense one, which it never exceeds."""
+    options = arguments(name, config)
+    kind, hidden, rank, parts = (
+        options.get("embedding", "dbof"),
+        options["hidden"],
+        options.get("rank"),
+        widths(**options),
+    )
+    embedding, wide = sum(size * clusters for size, clusters, _ in parts), sum(vector for *_, vector in parts)
     frames = config.bags * config.iterations if kind == "dbof" else config.max_frames // 2
-    wide = {"dbof": sum(widths), "netvlad": embedding, "netfv": 2 * embedding}[kind]
-    expert = config.hidden * len(sizes) * config.classes * (2 * config.mixtures + 1)
-    last = wide * config.hidden + expert + config.classes**2
-    parts = 2 if config.halves else 1  # of a video, each an example
+    connected = rank * (wide + hidden * len(parts)) if rank else wide * hidden
+    gating = config.classes**2 * (options.get("gating") is not False)
+    last = connected + hidden * len(parts) * config.classes * (2 * config.mixtures + 1) + gating
+    copies = 2 if config.halves else 1  # of a video, each an example
     made = 34 * frames * wide + 2e6 if kind == "dbof" else 480 * wide  # bytes, as tests/test_settings.py counts them
-    flops = 2 * (products * frames * embedding + last)
-    return Network(flops=parts * flops, parameters=products * embedding + last, made=parts * made)
+    flops = 2 * (
+        TENSORS[kind] * frames * embedding + last
+    )  # an embedding's products: assignment, sums, sums of squares
+    return Network(flops=copies * flops, parameters=count_weights(**options), made=copies * made)

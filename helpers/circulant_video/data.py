@@ -145,9 +145,7 @@ def convert_shard(
     the TFRecord file. The JSON file is written last.
 
     Args:
-        path: TFRecord file.
-        folder: where the three files go.
-        shard: their name, which may have folders, such as "bal_train/00"; default the stem of `path`.
+        shard: name of the three files in `folder`, which may have folders, such as "bal_train/00"; default the stem of `path`.
         feature_names, feature_sizes, classes, max_frames: see `read_frame_level`.
 
     Returns:

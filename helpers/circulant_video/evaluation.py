@@ -1,5 +1,6 @@
 """Scoring networks on held-out videos, batch by batch, beside the class prior."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,10 +29,10 @@ def predict(
     network: keras.Model, videos: Videos, rows: np.ndarray, *, length: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (predictions, labels) of videos in batches: both (B, classes) float32."""
+    logging.getLogger("tensorflow").setLevel("ERROR")  # it takes the first traces of many networks for one traced again
     for part in _parts(rows):
         frames, counts = videos.padded(part, length)
-        outputs = network({"frames": frames, "num_frames": counts}, training=False)
-        yield np.asarray(outputs, dtype=np.float32), videos.labels(part)
+        yield network.predict_on_batch({"frames": frames, "num_frames": counts}), videos.labels(part)
 
 
 def score(network: keras.Model, videos: Videos, rows: np.ndarray, *, length: int) -> dict[str, float]:
@@ -47,10 +48,7 @@ def score_seeds(
 ) -> list[dict]:
     """Rows of the table of scores of one network; each is kept as JSON, so that a killed evaluation goes on with the next.
 
-    Args:
-        network: of that name (see `experiments`), with any weights.
-        trained: folder of step train, with the weights.
-        folder: gets `scores/`.
+    The weights come from `trained`, the folder of step train; `folder` gets `scores/`.
     """
 
     def row(seed: int) -> dict:

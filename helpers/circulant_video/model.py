@@ -29,11 +29,14 @@ class FrameClassifier(keras.Model):
         return super().call(inputs, training=training, mask=mask)
 
 
-def fully_connected(x, units, *, compact, factors, diagonal, initializer, momentum, name):
-    """relu6(BN(x W)) with a dense or a circulant W."""
+def fully_connected(x, units, *, compact, rank, factors, diagonal, initializer, momentum, name):
+    """relu6(BN(x W)) with a dense or a circulant W, or with a dense one of low rank, W = U V."""
     if compact:
         x = layers.CirculantDense(units, factors, diagonal, initializer, name=name)(x)
     else:
+        if rank:
+            narrow = keras.initializers.VarianceScaling(1.0, "fan_in", "untruncated_normal")
+            x = keras.layers.Dense(rank, use_bias=False, kernel_initializer=narrow, name=f"{name}_rank")(x)
         normal = keras.initializers.RandomNormal(stddev=1.0 / math.sqrt(units))
         x = keras.layers.Dense(units, use_bias=False, kernel_initializer=normal, name=name)(x)
     x = keras.layers.BatchNormalization(momentum=momentum, name=f"{name}_norm")(x)
@@ -43,7 +46,7 @@ def fully_connected(x, units, *, compact, factors, diagonal, initializer, moment
 def build_classifier(
     feature_sizes=Defaults.feature_sizes, classes=Defaults.classes, embedding="dbof", clusters=Defaults.clusters,
     hidden=Defaults.hidden, mixtures=Defaults.mixtures, compact=(), *, factors=1, diagonal="learned",
-    initializer="original", gating=None, branches=None, bags=1, iterations=Defaults.iterations,
+    initializer="original", rank=None, gating=None, branches=None, bags=1, iterations=Defaults.iterations,
     sampling="even", frame_type="uint8", momentum=layers.MOMENTUM, seed=None,
 ) -> keras.Model:  # fmt: skip
     """The classifier of Araujo et al., "Training compact deep learning models for video classification using circulant matrices".
@@ -61,7 +64,8 @@ def build_classifier(
         compact: which parts are circulant, a subset of ("embedding", "fc", "moe"); "embedding" with "dbof" only.
         factors: circulant matrices per block in "embedding" and "fc".
         diagonal: of the circulant "fc": "learned", "fixed" or None.
-        initializer: of the circulant "fc", see `layers.CirculantDense`.
+        initializer: of the circulant "embedding" and "fc", see `layers.CirculantDense`.
+        rank: of the dense "fc", whose matrix is then a product of two: what as few parameters can do without a circulant matrix.
         gating: context gating of the probabilities; by default as in the original, unless "moe" is compact.
         branches: how many features, from the first, are used; the length of a frame counts all. 1 is the original's `no_audio`.
         bags: sets of frames per video, whose embeddings are averaged; 10 in the original.
@@ -86,10 +90,16 @@ def build_classifier(
     for k, part in enumerate(parts[:branches]):
         options = {"momentum": momentum, "name": f"{embedding}_{k}"}
         if embedding == "dbof":
-            options |= {"compact": "embedding" in compact, "factors": factors}
+            options |= {"compact": "embedding" in compact, "factors": factors, "initializer": initializer}
         pooled = EMBEDDINGS[embedding](clusters if k == 0 else clusters // 2, **options)(part)
         vector = ops.mean(ops.reshape(pooled, (-1, bags, pooled.shape[-1])), axis=1)  # over the bags of each video
-        options = {"factors": factors, "diagonal": diagonal, "initializer": initializer, "momentum": momentum}
+        options = {
+            "factors": factors,
+            "diagonal": diagonal,
+            "initializer": initializer,
+            "rank": rank,
+            "momentum": momentum,
+        }
         vectors.append(fully_connected(vector, hidden, compact="fc" in compact, name=f"fc_{k}", **options))
     x = keras.layers.Concatenate(name="features")(vectors) if len(vectors) > 1 else vectors[0]
     options = {"compact": "moe" in compact, "gating": "moe" not in compact if gating is None else gating}

@@ -1,5 +1,7 @@
 """From the config to a trained network: what decides a training, its network, its optimiser and rate, how it is watched."""
 
+import contextlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,9 @@ from helpers.config import values
 
 TRAIN = (
     *("experiments", "seeds", "clusters", "vlad_clusters", "hidden", "mixtures", "bags", "iterations", "halves"),
-    *("momentum", "batch_size", "epochs", "learning_rate", "decay", "decay_examples", "watch_videos", "precision"),
+    *("momentum", "initializer", "batch_size", "epochs", "learning_rate", "decay", "decay_examples", "watch_videos"),
+    "precision",
 )
-SHARED = ("feature_sizes", "classes", "hidden", "mixtures", "bags", "iterations", "momentum")  # by all networks
 
 
 def fingerprint(config: CirculantVideoConfig) -> dict[str, dict]:
@@ -27,21 +29,28 @@ def fingerprint(config: CirculantVideoConfig) -> dict[str, dict]:
     return {name: experiments.own_arguments(name, features=features) for name in names}
 
 
-def build_arguments(name: str, config: CirculantVideoConfig) -> dict[str, Any]:
-    """The arguments of `model.build_classifier` for one network of a config."""
-    own = experiments.own_arguments(name, features=len(config.feature_sizes))
-    dbof = own.get("embedding", "dbof") == "dbof"
-    shared = {key: getattr(config, key) for key in SHARED}
-    return shared | {"clusters": config.clusters if dbof else config.vlad_clusters} | own
+def build_network(config: CirculantVideoConfig, name: str, seed: int | None = None) -> keras.Model:
+    """One network of the experiments with random weights, from {"frames", "num_frames"} to (B, classes) probabilities."""
+    return model.build_classifier(**experiments.arguments(name, config), seed=seed)
 
 
-def build_network(config: CirculantVideoConfig, name: str) -> keras.Model:
-    """One network of the experiments, compiled as the original's: Adam, each gradient clipped to norm 1, a staircase."""
+def build_loss(config: CirculantVideoConfig) -> keras.losses.Loss:
+    """Binary cross entropy, summed over the classes."""
+    return losses.SummedCrossEntropy()
+
+
+def build_optimizer(config: CirculantVideoConfig) -> keras.optimizers.Optimizer:
+    """As the original's: Adam, each gradient clipped to norm 1, a staircase."""
     every = max(1, config.decay_examples // config.batch_size)
     rate = keras.optimizers.schedules.ExponentialDecay(config.learning_rate, every, config.decay, staircase=True)
+    return keras.optimizers.Adam(rate, epsilon=1e-8, clipnorm=1.0)
+
+
+def compile_network(config: CirculantVideoConfig, name: str) -> keras.Model:
+    """A network that is ready to be trained."""
     with training.strategy().scope():
-        network = model.build_classifier(**build_arguments(name, config))
-        network.compile(keras.optimizers.Adam(rate, epsilon=1e-8, clipnorm=1.0), losses.SummedCrossEntropy())
+        network = build_network(config, name)
+        network.compile(build_optimizer(config), build_loss(config))
         network.optimizer.build(network.trainable_variables)
     return network
 
@@ -49,7 +58,7 @@ def build_network(config: CirculantVideoConfig, name: str) -> keras.Model:
 def start_anew(network: keras.Model, config: CirculantVideoConfig, name: str, seed: int) -> None:
     """Give a network the first weights of a seed and its optimiser no past: one network serves all seeds, and is traced once."""
     runtime.set_seeds(seed)
-    fresh = model.build_classifier(**build_arguments(name, config), seed=seed)
+    fresh = build_network(config, name, seed)
     for variable, value in zip(network.variables, fresh.variables, strict=True):
         variable.assign(value)
     for variable in network.optimizer.variables:
@@ -78,24 +87,27 @@ def train_one(
     Args:
         seed: of weights, order of videos and draws of frames.
         videos: to train with, and held out.
-        network: of `build_network`, trained with other seeds before: what was traced serves again, and the numbers are the
+        network: of `compile_network`, trained with other seeds before: what was traced serves again, and the numbers are the
             same bits as without it.
     """
     options = {"batch_size": config.batch_size, "length": config.max_frames, "halves": config.halves, "seed": seed}
     feed = batches.Batches(videos[0], **options)
-    network = network or build_network(config, name)
+    network = network or compile_network(config, name)
     start_anew(network, config, name, seed)
-    log = training.fit(
-        network,
-        lambda step: training.prefetch(feed.batch, step),
-        run_dir=folder,
-        epochs=config.epochs,
-        steps_per_epoch=feed.steps_per_epoch,
-        validation=Watch(network, videos[1], count=config.watch_videos, length=config.max_frames),
-        checkpoint_every=config.checkpoint_every,
-        save_every=config.save_every,
-        seed=seed,
-        remote=remote,
-        config={"network": name} | values(config, TRAIN),
-    )
+    quiet = contextlib.redirect_stdout(io.StringIO()) if config.source == "mini" else contextlib.nullcontext()
+    with quiet:  # where a training takes seconds, a line for each is enough
+        log = training.fit(
+            network,
+            lambda step: training.prefetch(feed.batch, step),
+            run_dir=folder,
+            epochs=config.epochs,
+            steps_per_epoch=feed.steps_per_epoch,
+            validation=Watch(network, videos[1], count=config.watch_videos, length=config.max_frames),
+            checkpoint_every=config.checkpoint_every,
+            save_every=config.save_every,
+            seed=seed,
+            remote=remote,
+            config={"network": name} | values(config, TRAIN),
+        )
+    print(f"{name}, seed {seed}: GAP {log['gap'].iloc[-1]:.3f}", flush=True)
     return log.assign(network=name, seed=seed, parameters=evaluation.count_parameters(network))

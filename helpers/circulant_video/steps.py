@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import intake, parallel, runtime, workspace
-from helpers.circulant_video import batches, data, evaluation, experiments, model, runs, splits
+from helpers.circulant_video import batches, data, evaluation, experiments, runs, splits
 from helpers.circulant_video.config import CirculantVideoConfig
 from helpers.circulant_video.mini import dataset
 from helpers.circulant_video.sources import audioset, vocabulary, youtube8m
@@ -139,7 +139,7 @@ def train(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     logs = []
     with runtime.precision(config.precision), remote_log.mirror(config, place) as remote:
         for name in names:
-            network = runs.build_network(config, name)
+            network = runs.compile_network(config, name)
             for seed in config.seeds:
                 run_dir = folder / experiments.run_folder(name, seed)
                 logs.append(runs.train_one(config, name, seed, videos, run_dir, network=network, remote=remote))
@@ -157,7 +157,7 @@ def evaluate(config: CirculantVideoConfig, place: Workspace, folder: Path) -> di
     options = {"trained": trained.folder, "folder": folder, "length": config.max_frames}
     with runtime.precision(config.precision):
         for name in trained["networks"]:
-            network = model.build_classifier(**runs.build_arguments(name, config))
+            network = runs.build_network(config, name)
             rows += evaluation.score_seeds(network, name, config.seeds, validation, **options)
     scores = pd.DataFrame(rows)
     disk.write_table(folder / "scores.csv", scores)

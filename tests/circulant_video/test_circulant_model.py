@@ -49,6 +49,7 @@ SMALL_COUNTS = [
     ({"compact": ("moe",)}, 45_360),
     ({"compact": ("moe",), "gating": True}, 46_032),
     ({"gating": False}, 60_464),
+    ({"rank": 2}, 37_584),
     ({"embedding": "netvlad", "clusters": 16}, 92_720),
     ({"embedding": "netvlad", "clusters": 16, "compact": ("fc",)}, 21_296),
     ({"embedding": "netfv", "clusters": 16}, 167_600),
@@ -75,6 +76,15 @@ def test_parameter_counts_at_small_size(options, count):
     assert network.count_params() == count
     p = np.asarray(network(videos()))
     assert p.shape == (6, 24) and p.dtype == "float32" and p.min() >= 0 and p.max() <= 1
+
+
+def test_a_layer_of_low_rank_is_a_product_of_two():
+    network = model.build_classifier(**SMALL, rank=2)
+    inputs, outputs = network.get_layer("fc_0_rank"), network.get_layer("fc_0")
+    matrix = np.asarray(inputs.kernel) @ np.asarray(outputs.kernel)
+    assert matrix.shape == (256, 64) and np.linalg.matrix_rank(matrix, tol=1e-5) == 2
+    x = np.random.default_rng(0).normal(size=(3, 256)).astype("float32")
+    np.testing.assert_allclose(outputs(inputs(x)), x @ matrix, atol=1e-5)
 
 
 def videos(num_frames=(40, 20, 1, 7, 33, 0), length=40, seed=0):

@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -46,14 +47,14 @@ def test_a_network_that_starts_anew_is_as_good_as_new(prepared, tmp_path, precis
     config, place = prepared
     videos = steps.open_sides(config, place)
     with runtime.precision(precision):
-        new, used = runs.build_network(config, NAME), runs.build_network(config, NAME)
+        new, used = runs.compile_network(config, NAME), runs.compile_network(config, NAME)
         runs.train_one(config, NAME, 0, videos, tmp_path / "before", network=used)
         traced = used.train_function
         for variable in used.optimizer.variables:
             variable.assign(variable + 1)  # no state is right by chance
         runs.start_anew(used, config, NAME, 1)
         runtime.set_seeds(1)
-        fresh = model.build_classifier(**runs.build_arguments(NAME, config), seed=1)
+        fresh = model.build_classifier(**experiments.arguments(NAME, config), seed=1)
         for variable, value in zip(used.variables, fresh.variables, strict=True):  # moving averages, random states too
             np.testing.assert_array_equal(variable, value, err_msg=variable.path)
         state = {variable.path.split("/", 1)[1]: variable for variable in new.optimizer.variables}
@@ -69,7 +70,7 @@ def test_a_network_that_starts_anew_is_as_good_as_new(prepared, tmp_path, precis
 def test_a_second_seed_has_the_bits_of_a_process_of_its_own(prepared, tmp_path):
     config, place = prepared
     videos = steps.open_sides(config, place)
-    network = runs.build_network(config, NAME)
+    network = runs.compile_network(config, NAME)
     for seed in (0, 1):
         log = runs.train_one(config, NAME, seed, videos, tmp_path / f"here-{seed}", network=network)
     (tmp_path / "config.pickle").write_bytes(pickle.dumps((config, place)))
@@ -105,16 +106,63 @@ def test_what_makes_a_network_decides_the_folders_name(prepared, monkeypatch):
     assert steps.train.folder(config, place) != after[3], "an experiment with fewer networks"
 
 
-@pytest.mark.parametrize(("field", "value"), [("clusters", 64), ("vlad_clusters", 8), ("diagonal", None)])
+def test_a_network_that_is_added_is_trained_in_a_folder_of_its_own(prepared, monkeypatch):
+    config, place = prepared
+    quick = dataclasses.replace(config, seeds=(0,), epochs=1)
+    before = steps.train.folder(quick, place)
+    monkeypatch.setitem(experiments.RUNS, "mine", {"compact": ("fc",), "factors": 3})
+    curves = steps.train(quick, place).table("curves").set_index("network")
+    assert steps.train.folder(quick, place) != before
+    assert list(curves.index) == ["dbof fc", "dbof fixed fc", "mine"]
+    assert curves.loc["mine", "parameters"] - curves.loc["dbof fc", "parameters"] == 4 * (32 + 16)  # two more factors
+    assert steps.evaluate(quick, place)["gap"].keys() == {"class prior", *curves.index}
+
+
+class Clipped(keras.losses.Loss):
+    def call(self, y_true, y_pred):
+        return keras.losses.binary_crossentropy(y_true, y_pred)
+
+
+def test_a_learners_network_and_loss_are_trained_and_scored(prepared):
+    config, place = prepared
+    quick = dataclasses.replace(config, seeds=(0,), epochs=1)
+
+    def build_network(config, name, seed=None):
+        return model.build_classifier(**experiments.arguments(name, config) | {"hidden": 5}, seed=seed)
+
+    def build_loss(config):
+        return Clipped()
+
+    with workspace.own(runs, build_network=build_network, build_loss=build_loss):
+        curves = steps.train(quick, place).table("curves")
+        scores = steps.evaluate(quick, place).table("scores").set_index("network")
+    small = model.build_classifier(**experiments.arguments("dbof fc", config) | {"hidden": 5}).count_params()
+    assert curves["parameters"].iloc[0] == scores.loc["dbof fc", "parameters"] == small
+    assert curves["loss"].max() < 1.5, "the mean over the labels, not the sum"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("clusters", 64), ("vlad_clusters", 8), ("diagonal", None), ("initializer", None)]
+)
 def test_a_network_is_made_of_the_config(prepared, field, value):
     config, _ = prepared
     if field == "diagonal":
-        assert runs.build_arguments(NAME, config)["diagonal"] == "fixed"
-        assert "diagonal" not in runs.build_arguments("dbof fc", config)
+        assert experiments.arguments(NAME, config)["diagonal"] == "fixed"
+        assert "diagonal" not in experiments.arguments("dbof fc", config)
+        return
+    if field == "initializer":
+        original = dataclasses.replace(config, initializer="original")
+        assert [experiments.arguments("dbof fc", it)["initializer"] for it in (config, original)] == [
+            "paper",
+            "original",
+        ]
+        assert experiments.arguments("dbof original fc", config)["initializer"] == "original"
+        signs = [np.abs(runs.build_network(it, "dbof fc").get_layer("fc_0").d) for it in (config, original)]
+        assert (signs[0] == 1).all() and not (signs[1] == 1).any()
         return
     changed = dataclasses.replace(config, **{field: value})
     for name, own in (("dbof", "clusters"), ("netvlad", "vlad_clusters"), ("netfv fc", "vlad_clusters")):
-        assert runs.build_arguments(name, changed)["clusters"] == getattr(changed, own)
+        assert experiments.arguments(name, changed)["clusters"] == getattr(changed, own)
 
 
 def test_an_unknown_network_is_an_error():
@@ -133,7 +181,7 @@ def test_the_log_of_a_training_names_what_decided_it(prepared, tmp_path):
 def test_the_watch_scores_the_first_videos_held_out(prepared):
     config, place = prepared
     _, validation = steps.open_sides(config, place)
-    network = model.build_classifier(**runs.build_arguments("dbof", config))
+    network = runs.build_network(config, "dbof")
     for count, expected in ((5, 5), (100, len(validation))):
         watch = runs.Watch(network, validation, count=count, length=40)
         frames, counts = validation.padded(np.arange(expected), 40)
@@ -146,7 +194,7 @@ def test_the_watch_scores_the_first_videos_held_out(prepared):
 def test_networks_are_compiled_as_the_originals(prepared):
     config, _ = prepared
     config = dataclasses.replace(config, decay_examples=160, decay=0.5)  # ten steps of 16 videos
-    network = runs.build_network(config, "dbof")
+    network = runs.compile_network(config, "dbof")
     options = network.optimizer.get_config()
     assert type(network.optimizer).__name__ == "Adam"
     assert (options["clipnorm"], options["epsilon"]) == (1.0, 1e-8)
@@ -166,7 +214,7 @@ def test_a_training_is_what_the_config_says(prepared, tmp_path, monkeypatch, hal
         source = train_data(1)
         calls.append((next(source)[0]["frames"], options))
         source.close()
-        return pd.DataFrame({"loss": [0.0]})
+        return pd.DataFrame({"loss": [0.0], "gap": [0.0]})
 
     monkeypatch.setattr(runs.training, "fit", fit)
     for seed in (3, 3, 4):

@@ -58,7 +58,7 @@ def test_scores_are_those_of_the_saved_networks(finished):
     scores = done["evaluate"].table("scores")
     assert scores["network"].tolist() == ["class prior", *["dbof fc"] * 2, *["dbof fixed fc"] * 2]
     _, validation = steps.open_sides(config, place)
-    network = model.build_classifier(**runs.build_arguments("dbof fc", config), seed=5)
+    network = runs.build_network(config, "dbof fc", seed=5)
     network.load_weights(done["train"].folder / "dbof_fc-1" / "final.weights.h5")
     frames, counts = validation.padded(np.arange(30), 40)
     expected = metrics.measure(
@@ -200,11 +200,26 @@ def test_shared_networks_are_trained_once(features):
     assert not any(name.startswith("video") for name in names) or features == 2
     sizes = (64, 16)[:features]
     config = dataclasses.replace(CONFIG, feature_names=("rgb", "audio")[:features], feature_sizes=sizes)
-    arguments = {name: runs.build_arguments(name, config) for name in names}
+    arguments = {name: experiments.arguments(name, config) for name in names}
     assert len({str(sorted(value.items(), key=str)) for value in arguments.values()}) == len(names), "all differ"
     for name, value in arguments.items():
         assert ("fc" in value.get("compact", ())) == (name.split()[-1] in ("fc", "all"))
         assert value.get("branches") == (1 if name.startswith("video") else None)
+        network = model.build_classifier(**value)
+        assert experiments.count_weights(**value) == network.count_params() == evaluation.count_parameters(network)
+
+
+def test_a_narrow_rival_is_as_wide_as_its_twins_weights_allow():
+    config = dataclasses.replace(CONFIG, clusters=256, vlad_clusters=16, hidden=64)
+    sizes = {name: runs.build_network(config, name).count_params() for name in experiments.RUNS}
+    twins = [(name, own["as_small_as"]) for name, own in experiments.RUNS.items() if "as_small_as" in own]
+    assert len(twins) == 5
+    for name, twin in twins:
+        found = experiments.arguments(name, config)
+        wider = model.build_classifier(**found | {"hidden": found["hidden"] + 1}).count_params()
+        assert sizes[name] <= sizes[twin] < wider and not found.get("compact")
+    for family in ("dbof", "netvlad", "netfv", "video"):
+        assert 0 < sizes[f"{family} low rank"] - sizes[f"{family} fc"] < 300, "the low-rank rival has no fewer"
 
 
 def test_parameters_are_counted_without_random_states():

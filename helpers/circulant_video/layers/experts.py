@@ -13,13 +13,8 @@ from helpers.circulant_video.layers.pooling import MOMENTUM
 class ContextGating(keras.layers.Layer):
     """x sigmoid(BN(x W)): every value is scaled by what all of them say together.
 
-    Miech et al., "Learnable pooling with context gating for video classification", 2017, arXiv 1706.06905.
-
-    Args:
-        momentum: of the batch normalisation.
-
-    Call arguments:
-        inputs: (B, V).
+    Miech et al., "Learnable pooling with context gating for video classification", 2017, arXiv 1706.06905. Inputs and outputs
+    are (B, V), and `momentum` is that of the batch normalisation.
     """
 
     def __init__(self, momentum=MOMENTUM, **options):

@@ -31,7 +31,7 @@ class DBoF(keras.layers.Layer):
     Args:
         clusters: number of outputs.
         compact: project with a `CirculantDense` in place of a dense layer.
-        factors: factors of that layer.
+        factors, initializer: of that layer.
         momentum: of the batch normalisation.
 
     Call arguments:
@@ -41,15 +41,16 @@ class DBoF(keras.layers.Layer):
         (B, clusters).
     """
 
-    def __init__(self, clusters, compact=False, factors=1, momentum=MOMENTUM, **options):
+    def __init__(self, clusters, compact=False, factors=1, momentum=MOMENTUM, initializer="original", **options):
         super().__init__(**options)
         self.clusters = clusters
         self.compact = compact
         self.factors = factors
         self.momentum = momentum
+        self.initializer = initializer
         policy = {"dtype": self.dtype_policy, "name": "projection"}
         if compact:
-            self.projection = CirculantDense(clusters, factors=factors, **policy)
+            self.projection = CirculantDense(clusters, factors, initializer=initializer, **policy)
         else:
             self.projection = keras.layers.Dense(clusters, use_bias=False, kernel_initializer=_normal(), **policy)
         self.norm = keras.layers.BatchNormalization(momentum=momentum, dtype=self.dtype_policy, name="norm")
@@ -66,7 +67,7 @@ class DBoF(keras.layers.Layer):
         return (input_shape[0], self.clusters)
 
     def get_config(self):
-        own = {key: getattr(self, key) for key in ("clusters", "compact", "factors", "momentum")}
+        own = {key: getattr(self, key) for key in ("clusters", "compact", "factors", "momentum", "initializer")}
         return {**super().get_config(), **own}
 
 
@@ -132,14 +133,7 @@ class NetFV(NetVLAD):
 
     Miech et al., "Learnable pooling with context gating for video classification", 2017, arXiv 1706.06905, in the form of
     their code: the learned width is squared once as a parameter and once more in the second order; the second order is
-    not normalised per cluster.
-
-    Args:
-        clusters: number of Gaussians, S.
-        momentum: of the batch normalisation.
-
-    Call arguments:
-        inputs: (B, T, F) frames.
+    not normalised per cluster. Arguments and inputs are `NetVLAD`'s, with a Gaussian for each centre.
 
     Returns:
         (B, 2 F S): first order, then second order; each of length 1, with feature f of cluster k at f S + k.

@@ -102,8 +102,6 @@ def list_files(
         partition: such as "2/frame/train" (250 MB a file) or "2/video/train" (5 MB a file).
         folder: where the server's list of them stays.
         shard: (part, of), see `select_shards`.
-        mirror: "us", "eu" or "asia".
-        base: server of the buckets.
         **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
 
     Raises:
@@ -128,14 +126,7 @@ def fetch_shards(entries: Iterable[manifests.File], folder: str | os.PathLike, *
     """Bring files of `list_files` to `folder`, each checked by its MD5.
 
     A file that stands there, under its own name or the server's, is not asked for again, and an interrupted one continues.
-
-    Args:
-        entries: the files.
-        folder: where they go.
-        **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
-
-    Returns:
-        All of them, in order.
+    `options` are retries, timeout, backoff, max_wait of `manifests.fetch`.
 
     Raises:
         manifests.DownloadError: some could not be had; call again to fetch the rest.

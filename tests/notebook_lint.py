@@ -1,18 +1,22 @@
 """What every notebook of the course must keep to; `problems` returns one line for each rule that a notebook breaks."""
 
 import base64
+import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 from helpers.course import notebooks
 from helpers.workspace import NOTEBOOKS
 
 MAX_BYTES = 600_000
 MAX_CLIP_BYTES = 60_000
+MAX_WIDTH = 900  # pixels that GitHub gives an output
+MIN_FONT = 9
 CLIP = re.compile(r"data:video/[\w.+-]+(?:;[^,\"']*)?,([A-Za-z0-9+/=]+)")
 
 
@@ -38,6 +42,23 @@ def _outputs(notebook: NotebookNode) -> Iterator[tuple[int, NotebookNode]]:
 def _prose(text: str) -> str:
     """Markdown without code, formulas, addresses and tags, so that its words can be counted."""
     return re.sub(r"```.*?```|\$\$.*?\$\$|`[^`\n]*`|\$[^$\n]+\$|\]\([^)]*\)|<[^>]*>", " ", text, flags=re.DOTALL)
+
+
+def unanswered(folder: Path) -> list[str]:
+    """Exercises of a project's notebooks, such as "03.2", that `solutions.ipynb` does not answer by executed code."""
+    asked, answered = [], set()
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        text = "\n".join(cell.source for cell in _markdown(notebooks.read(path)))
+        exercises = re.search(r"^#+ Exercises$(.*?)(?=^#|^\*\*Next|\Z)", text, re.MULTILINE | re.DOTALL)
+        asked += [f"{path.stem[:2]}.{number}" for number in re.findall(r"^(\d+)\. ", exercises[1], re.MULTILINE)]
+    open_question = None
+    for cell in notebooks.read(folder / f"{notebooks.SOLUTIONS}.ipynb").cells:
+        if cell.cell_type == "markdown":
+            names = re.findall(r"^(?:#+ |\*\*)(\d\d\.\d+)\b", cell.source, re.MULTILINE)
+            open_question = names[-1] if names else open_question
+        elif open_question:
+            answered.add(open_question)
+    return [name for name in asked if name not in answered]
 
 
 def executed(notebook: NotebookNode, path: Path) -> Iterator[str]:
@@ -159,6 +180,19 @@ def clips(notebook: NotebookNode, path: Path) -> Iterator[str]:
             yield f"has a clip of {received} bytes, allowed are {MAX_CLIP_BYTES}"
 
 
+def readable(notebook: NotebookNode, path: Path) -> Iterator[str]:
+    for number, cell in enumerate(notebook.cells, 1):
+        sizes = re.findall(r"(?:fontsize|labelsize)=(\d+(?:\.\d+)?)", cell.source) if cell.cell_type == "code" else []
+        if small := [size for size in sizes if float(size) < MIN_FONT]:
+            yield f"cell {number} writes in {small[0]} pt, allowed are {MIN_FONT} and more"
+    for number, output in _outputs(notebook):
+        for kind in ("image/png", "image/jpeg"):
+            if encoded := output.get("data", {}).get(kind):
+                width = Image.open(io.BytesIO(base64.b64decode(encoded))).width
+                if width > MAX_WIDTH:
+                    yield f"cell {number} shows a picture {width} pixels wide, which GitHub shrinks; allowed are {MAX_WIDTH}"
+
+
 RULES: tuple[Callable[[NotebookNode, Path], Iterator[str]], ...] = (
     executed,
     clean_outputs,
@@ -174,4 +208,5 @@ RULES: tuple[Callable[[NotebookNode, Path], Iterator[str]], ...] = (
     ignored_outputs,
     pictures,
     clips,
+    readable,
 )

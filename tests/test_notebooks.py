@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import nbformat
 import notebook_lint
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -34,6 +36,11 @@ def test_the_folder_of_notebooks_is_there():
 )
 def test_notebook_keeps_the_rules(path):
     assert notebook_lint.problems(notebooks.read(path), path) == []
+
+
+@pytest.mark.parametrize("project", notebooks.PROJECTS)
+def test_every_exercise_has_an_answer_with_code(project):
+    assert notebook_lint.unanswered(ROOT / "notebooks" / project) == []
 
 
 def test_badges_links_and_setup_cells_have_the_address_of_pyproject():
@@ -92,6 +99,11 @@ def clip(size):
     return f'<video src="data:video/webm;base64,{base64.b64encode(bytes(size)).decode()}"></video>'
 
 
+def picture(width):
+    encoded = cv2.imencode(".png", np.zeros((2, width, 3), np.uint8))[1]
+    return base64.b64encode(encoded.tobytes()).decode()
+
+
 HOSTILE = [
     (lambda n: n.cells[5].update(execution_count=9), "not executed in order"),
     (lambda n: n.cells[5].update(execution_count=None), "not executed in order"),
@@ -108,7 +120,7 @@ HOSTILE = [
     (add_source(3, "from jax import numpy"), "cell 4 imports a backend of Keras"),
     (add_source(3, "!ls"), "begins with ! or %"),
     (add_source(3, "if True:\n    %timeit 1"), "begins with ! or %"),
-    (set_output("display_data", data={"image/png": "A" * 600_000}), "allowed are 600000"),
+    (set_output("stream", name="stdout", text="A" * 600_000), "allowed are 600000"),
     (set_source(0, f"A title\n\n{BADGE}"), "no title"),
     (set_source(0, f"# A title\n\n{BADGE.replace('02_split', '01_preprocess')}"), "lacks the Colab badge"),
     (set_source(0, f"# A title\n\n{BADGE.replace('someone', 'else')}"), "lacks the Colab badge"),
@@ -133,6 +145,8 @@ HOSTILE = [
     (add_source(2, '<img alt="" src="picture.png">'), "cell 3 has a picture without"),
     (show(clip(9) * 3), "has 3 clips"),
     (show(clip(60_001)), "a clip of 60001 bytes"),
+    (add_source(3, "axis.legend(fontsize=8)"), "cell 4 writes in 8 pt"),
+    (set_output("display_data", data={"image/png": picture(901)}), "a picture 901 pixels wide"),
 ]
 
 
@@ -142,6 +156,17 @@ def test_each_rule_finds_what_breaks_it(place, spoil, words):
     spoil(notebook)
     found = notebook_lint.problems(notebook, place)
     assert len(found) == 1 and words in found[0], found
+
+
+def test_an_exercise_without_an_answer_is_named(tmp_path):
+    exercises = "## Recap\n\n1. not one\n\n## Exercises\n\n1. *Easy.* A\n   2. within\n2. *Open.* B\n"
+    asks = new_notebook(cells=[new_markdown_cell(exercises), new_markdown_cell("**Next:** 1. x")])
+    answers = [new_markdown_cell("## 00\n\n**00.1** A"), new_code_cell("1"), new_markdown_cell("### 00.2 B")]
+    nbformat.write(asks, tmp_path / "00_dataset_build.ipynb")
+    nbformat.write(new_notebook(cells=answers), tmp_path / "solutions.ipynb")
+    assert notebook_lint.unanswered(tmp_path) == ["00.2"]
+    nbformat.write(new_notebook(cells=[*answers, new_code_cell("2")]), tmp_path / "solutions.ipynb")
+    assert notebook_lint.unanswered(tmp_path) == []
 
 
 def test_solutions_may_have_any_length_and_need_no_recap(place):
@@ -407,3 +432,12 @@ def test_a_given_workspace_is_used_and_kept(small_suite, tmp_path):
     text = run_pytest(small_suite, "", "tests", "-q", COURSE_TEST_WORKSPACE=str(tmp_path), LOG=str(tmp_path / "log"))
     assert "1 passed" in text
     assert (tmp_path / "log").read_text().split() == [str(tmp_path), "test"]
+
+
+@pytest.mark.parametrize("project", notebooks.PROJECTS)
+def test_the_glossary_leads_to_every_word_of_a_project(project):
+    page = (ROOT / "notebooks" / project / "README.md").read_text(encoding="utf-8")
+    words = re.findall(r"^\| (.+?) \| .+? \| \[\w+\]\((\w+\.ipynb)\) \|$", page.split("## Words")[1], re.MULTILINE)
+    glossary = (ROOT / "README.md").read_text(encoding="utf-8").split("## Glossary")[1]
+    assert len(words) > 5
+    assert [word for word, place in words if f"[{word}](notebooks/{project}/{place})" not in glossary] == []

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.workspace import processes
+
 ROOT = Path(__file__).resolve().parent.parent
 STEPS, EPOCHS = 4, 3
 
@@ -95,12 +97,11 @@ def main(kind: str, folder: str, step: str = "", number: str = "") -> None:
     steps, build, config = {"tiny": tiny, "circulant": circulant}[kind]()
     workspace.ensure(steps, steps[-2].name, config, Path(folder))
     network = build()
-    batch = [np.zeros((2, *(side or 4 for side in part.shape[1:])), part.dtype) for part in network.inputs]
-    network.predict_on_batch(
-        batch if kind == "circulant" else batch[0]
-    )  # a cell computes alone, also where the processes are joined
+    batch = {part.name: np.zeros((2, *(side or 4 for side in part.shape[1:])), part.dtype) for part in network.inputs}
+    batch = batch if kind == "circulant" else next(iter(batch.values()))
+    network.predict_on_batch(batch)  # a cell computes alone, also where the processes are joined
     result, again = (steps[-1](config, Path(folder)) for _ in range(2))
-    network.predict_on_batch(batch if kind == "circulant" else batch[0])
+    network.predict_on_batch(batch)
     curves = result.table("curves").drop(columns=["steps_per_second", "hours"])
     own = result.folder / "own.json"
     mine = own.is_file() and int(own.read_text()) == os.getpid()
@@ -141,6 +142,17 @@ def assert_close(got: pd.DataFrame, expected: pd.DataFrame) -> None:
     np.testing.assert_allclose(got[numbers], expected[numbers], atol=1e-5)
 
 
+def test_who_waits_says_so_once_and_goes_on_when_the_file_stands(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "0_build_dataset-1" / "step.json"
+    path.parent.mkdir()
+    sleeps = iter([lambda: None, path.touch])
+    monkeypatch.setattr(processes.time, "sleep", lambda seconds: next(sleeps)())
+    monkeypatch.setenv("COURSE_PROCESS_ID", "1")
+    processes.wait_for(path)
+    processes.wait_for(path)
+    assert capsys.readouterr().out == "process 1 waits for process 0 and 0_build_dataset-1\n"
+
+
 needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
 
 
@@ -155,7 +167,6 @@ def test_two_processes_do_a_training_step_as_one_and_all_save_at_a_sigterm_of_on
     said = alone.communicate(timeout=170)
     expected = answer(alone.returncode, *said)
     assert "resumed at step 7 " in again[0][1] and "resumed" not in again[1][1]
-    assert "process 1 waits for process 0 and 0_build_dataset" in ended[1][1]
     found = [answer(*process) for process in again]
     assert [curves["mine"].all() for curves in found] == [True, False], "what process 0 wrote stands"
     for curves in found:

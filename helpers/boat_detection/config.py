@@ -63,9 +63,7 @@ class BoatDetectionConfig(BaseConfig):
     size: int = option(416, low=32, help="width of the network's input in pixels")
     height: int | None = option(None, low=32, help="its height; null: as wide as high")
     anchors: str = option("coco", choices=("coco", "kmeans"), help="Darknet's, or found in the training boxes")
-    num_anchors: int | None = option(
-        None, low=1, help="how many are found; 1: for the finest head alone; null: as many as Darknet's"
-    )
+    num_anchors: int | None = option(None, low=1, help="how many; 1: on the finest head; null: Darknet's")
     start: str = option("none", help="none, backbone, coco or a .weights file")
     freeze: int = option(0, low=0, help="layers before this index are not trained")
     dialect: str = option("alexeyab", choices=("alexeyab", "pjreddie"), help="whose Darknet decides details")

@@ -51,12 +51,14 @@ class FaceAnimationConfig(BaseConfig):
 
     variants: tuple[str, ...] = option(VARIANTS, choices=VARIANTS, help="keypoint detectors to compare")
     network: str = option("vox256", choices=NETWORKS, help="widths of all networks")
+    generator: str = option("paper", choices=("paper", "skip"), help="skip: the warped source is in the last blend")
     scale: float | None = option(None, above=0.0, high=1.0, help="of the frames that see motion; null: network's")
     align_corners: bool = option(True, help="true as the published weights; false as PyTorch now")
     checkpoint: str | None = option(None, help="published .pth.tar to start from (fomm only)")
 
     perceptual: str = option("vgg19", choices=("vgg19", "stand_in"), help="features that compare two pictures")
     perceptual_weight: float = option(10.0, low=0.0, help="of each level of the features")
+    warped_weight: float = option(0.0, low=0.0, help="the same for the warped source (generator skip)")
     equivariance_value: float = option(10.0, low=0.0, help="weight: keypoints move with the picture")
     equivariance_jacobian: float = option(10.0, low=0.0, help="weight: and bend with it")
     generator_gan: float = option(1.0, low=0.0, help="weight of the discriminator's view; 0: none")
@@ -157,6 +159,10 @@ class FaceAnimationConfig(BaseConfig):
                 self.checkpoint is not None and (self.variants != ("fomm",) or self.network != "vox256"),
                 f"checkpoint: received with variants {list(self.variants)}, network {self.network}; "
                 "allowed: variants [fomm], network vox256 (the published weights are of that one)",
+            ),
+            (
+                self.warped_weight > 0 and self.generator != "skip",
+                f"warped_weight: received {self.warped_weight} with generator {self.generator}; allowed: 0, or generator skip",
             ),
             (
                 any(a >= b for a, b in zip(self.milestones, self.milestones[1:], strict=False)),

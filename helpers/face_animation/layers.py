@@ -161,7 +161,7 @@ class WarpFeatures(Geometry):
     """Features of the source, fetched by a deformation and dimmed where the source does not show what is needed.
 
     Args:
-        align_corners: see `grid_sample`.
+        align_corners, padding: see `grid_sample`.
 
     Call arguments:
         features: (B, H, W, C), or (1, H, W, C) for all; of any float dtype, which is that of the result.
@@ -169,18 +169,27 @@ class WarpFeatures(Geometry):
         occlusion: (B, h, w, 1), the same; or None.
     """
 
-    def __init__(self, align_corners=True, **options):
+    def __init__(self, align_corners=True, padding="zeros", **options):
         super().__init__(**options)
-        self.align_corners = align_corners
+        self.align_corners, self.padding = align_corners, padding
 
     def call(self, features, deformation, occlusion=None):
         size = features.shape[1:3]
         grid = resize(ops.cast(deformation, "float32"), *size)
-        warped = grid_sample(features, grid, align_corners=self.align_corners)
+        warped = grid_sample(features, grid, padding=self.padding, align_corners=self.align_corners)
         return warped if occlusion is None else warped * ops.cast(resize(occlusion, *size), warped.dtype)
 
     def get_config(self):
-        return {**super().get_config(), "align_corners": self.align_corners}
+        return {**super().get_config(), "align_corners": self.align_corners, "padding": self.padding}
+
+
+@keras.saving.register_keras_serializable("helpers")
+class Blend(Geometry):
+    """mask a + (1 - mask) b: two pictures (B, H, W, C) mixed by a mask (B, H, W, 1) in [0, 1]."""
+
+    def call(self, mask, a, b):
+        mask, a, b = (ops.cast(part, "float32") for part in (mask, a, b))
+        return mask * a + (1.0 - mask) * b
 
 
 @keras.saving.register_keras_serializable("helpers")

@@ -127,18 +127,18 @@ def build_vgg19(weights: str | os.PathLike | None = "imagenet", *, blocks: int =
 
 
 def build_stand_in(seed: int = 0, *, filters: Sequence[int] = (16, 32)) -> keras.Model:
-    """A small frozen network in place of VGG19 that needs no download: the pixels, and random filters over them.
+    """A small frozen network in place of VGG19 that needs no download: pixels, their slopes, and random filters over them.
 
     Args:
         seed: of the filters.
-        filters: of each level after the pixels; every one is half as large as the one before.
+        filters: of each level after pixels and slopes; every one is half as large as the one before.
 
     Returns:
-        A model from images (B, H, W, 3) in [0, 1] to a list of 1 + len(filters) features.
+        A model from images (B, H, W, 3) in [0, 1] to a list of 3 + len(filters) features.
     """
     images = keras.Input((None, None, 3), name="images")
     x = keras.layers.Rescaling(4.0, -2.0, name="pixels")(images)  # mean about 0 and deviation about 1, like VGG's input
-    features = [x]
+    features = [x, x[:, 1:] - x[:, :-1], x[:, :, 1:] - x[:, :, :-1]]  # slopes ask for edges
     for i, count in enumerate(filters):
         kernel = keras.initializers.Orthogonal(gain=2.0**0.5, seed=seed + i)
         options = {"padding": "same", "activation": "relu", "kernel_initializer": kernel}

@@ -70,6 +70,16 @@ def _ssim(x: np.ndarray, y: np.ndarray) -> float:
     return float((similar / ((squares + K1**2) * (variances + K2**2))).mean())
 
 
+def sharpness(frames, truth) -> np.ndarray:
+    """How much of the truth's detail each frame has, (T,) float64: its mean difference of neighbours over the truth's.
+
+    1 is as sharp as the truth, less is blurred. It does not ask whether the detail is in the right place."""
+    slopes = [
+        sum(np.abs(np.diff(part, axis=a)).mean(axis=(1, 2, 3)) for a in (1, 2)) for part in _frames(frames, truth)
+    ]
+    return slopes[0].astype(np.float64) / np.maximum(slopes[1], 1e-12)
+
+
 def _smooth(image: np.ndarray) -> np.ndarray:
     kernel, reach = cv2.getGaussianKernel(WINDOW, SIGMA, cv2.CV_64F), WINDOW // 2
     return cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel)[reach:-reach, reach:-reach]
@@ -80,7 +90,7 @@ def to_pixels(values, size: tuple[int, int]) -> np.ndarray:
     return (np.asarray(values, np.float64) + 1) / 2 * (np.array(size)[::-1] - 1)
 
 
-def keypoint_error(points, truth, *, euclidean: bool = False) -> np.ndarray:
+def keypoint_error(points, truth) -> np.ndarray:
     """How far the points of each frame are off, in pixels if they are.
 
     The mean over points and both coordinates of the absolute difference: that is what the first-order motion model's authors
@@ -88,7 +98,6 @@ def keypoint_error(points, truth, *, euclidean: bool = False) -> np.ndarray:
 
     Args:
         points, truth: (T, N, 2).
-        euclidean: take the distance on the plane instead.
 
     Returns:
         (T,) float64; NaN for a frame with a NaN among its points, such as one in which no face was found: use `np.nanmean`.
@@ -100,7 +109,7 @@ def keypoint_error(points, truth, *, euclidean: bool = False) -> np.ndarray:
     if points.shape != truth.shape or points.ndim != 3 or points.shape[2] != 2 or not points.size:
         raise ValueError(f"points and truth must both be (T, N, 2). Received: shapes {points.shape} and {truth.shape}")
     error = np.abs(points - truth)
-    return np.linalg.norm(error, axis=-1).mean(axis=1) if euclidean else error.mean(axis=(1, 2))
+    return error.mean(axis=(1, 2))
 
 
 def regress_points(values, truth, *, alpha: float = 1e-4) -> Callable[[np.ndarray], np.ndarray]:

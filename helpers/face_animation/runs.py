@@ -1,6 +1,7 @@
 """One training of one variant: its networks and batches, what is watched meanwhile, and the weights that it leaves."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
@@ -20,15 +21,22 @@ from helpers.training import checkpoints, remote_log
 from helpers.workspace import disk
 
 TRAIN = (
-    *("variants", "network", "size", "scale", "align_corners", "checkpoint", "perceptual", "perceptual_weight"),
-    *("equivariance_value", "equivariance_jacobian", "generator_gan", "feature_matching", "discriminator_keypoints"),
-    *("spectral_norm", "epochs", "repeats", "draw_persons", "batch_size", "learning_rate", "milestones", "augment"),
-    *("watch_pairs", "precision", "seed"),
+    *("variants", "network", "generator", "size", "scale", "align_corners", "checkpoint", "perceptual"),
+    *(
+        "perceptual_weight",
+        "warped_weight",
+        "equivariance_value",
+        "equivariance_jacobian",
+        "generator_gan",
+        "feature_matching",
+    ),
+    *("discriminator_keypoints", "spectral_norm", "epochs", "repeats", "draw_persons", "batch_size", "learning_rate"),
+    *("milestones", "augment", "watch_pairs", "precision", "seed"),
 )
 WEIGHTS = ("equivariance_value", "equivariance_jacobian", "generator_gan", "feature_matching")
 PARTS = ("kp_detector", "generator")  # what playing a face needs
 SHOWN = 4  # pairs drawn after each epoch
-COLUMNS = ("source", "driving", "deformed", "prediction", "occlusion")
+COLUMNS = ("source", "driving", "deformed", "drawn", "keep", "occlusion", "prediction")
 
 
 def _narrow(num_keypoints: int, width: int, max_width: int, num_blocks: int, kernel: int, **generator: float) -> dict:
@@ -45,7 +53,7 @@ def _narrow(num_keypoints: int, width: int, max_width: int, num_blocks: int, ker
 
 # The widths of `model.build_*`; vox256 is the original's. The two small ones are for two cores and for small frames.
 WIDTHS = {
-    "tiny64": _narrow(5, 8, 64, 3, 3, num_downs=1, num_residuals=2, motion_blocks=2, scale=0.25),
+    "tiny64": _narrow(10, 8, 64, 3, 3, num_downs=1, num_residuals=2, motion_blocks=3, scale=0.5),
     "small128": _narrow(10, 16, 256, 4, 7, num_downs=2, num_residuals=4, motion_blocks=4, scale=0.5),
     "vox256": {"num_keypoints": 10, "detector": {}, "generator": {}, "discriminator": {}},
 }
@@ -66,7 +74,8 @@ def new_detector(config: FaceAnimationConfig, variant: str) -> keras.Model:
 def new_generator(config: FaceAnimationConfig) -> keras.Model:
     """The generator; the same first weights whatever the variant."""
     keras.utils.set_random_seed(config.seed + 1)
-    return model.build_generator(align_corners=config.align_corners, **_options(config, "generator"))
+    skip = config.generator == "skip"
+    return model.build_generator(align_corners=config.align_corners, skip=skip, **_options(config, "generator"))
 
 
 def new_discriminator(config: FaceAnimationConfig) -> keras.Model | None:
@@ -91,9 +100,9 @@ def build_network(config: FaceAnimationConfig, variant: str, *, steps_per_epoch:
         if config.checkpoint:
             _load_published(config.checkpoint, detector, generator, judge)
         weights = {name: getattr(config, name) for name in WEIGHTS}
-        weights = LossWeights(config.perceptual_weight, **weights)
+        weights = LossWeights(config.perceptual_weight, config.warped_weight, **weights)
         whole = AnimationModel(
-            detector, generator, judge, features=build_features(config), weights=weights, seed=config.seed
+            detector, generator, judge, compare=build_loss(config), weights=weights, seed=config.seed
         )
         rate = learning_rate(config.learning_rate, config.milestones, steps_per_epoch)
         whole.compile(keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.999, epsilon=1e-8))
@@ -108,6 +117,11 @@ def learning_rate(start: float, milestones: tuple[int, ...], steps_per_epoch: in
     rates = [start / 10**fall for fall in range(len(milestones) + 1)]
     ends = [epoch * steps_per_epoch - 1 for epoch in milestones]  # Keras takes the next rate after its boundary
     return keras.optimizers.schedules.PiecewiseConstantDecay(ends, rates)
+
+
+def build_loss(config: FaceAnimationConfig) -> Callable:
+    """The distance of two batches of pictures, (prediction, driving) -> a scalar: the term `perceptual` of the loss."""
+    return functools.partial(losses.perceptual, build_features(config))
 
 
 def build_features(config: FaceAnimationConfig) -> keras.Model:
@@ -149,7 +163,8 @@ class Watch:
         columns = visualiser.columns(first["source"], first["driving"], first)
         number = int(self.whole.optimizer.iterations) // self.steps_per_epoch
         with disk.atomic_path(self.folder / "seen" / f"{number:04d}.png") as path:
-            Image.fromarray(visualiser.draw_columns({name: columns[name] for name in COLUMNS})).save(path)
+            shown = {name: columns[name] for name in COLUMNS if name in columns}
+            Image.fromarray(visualiser.draw_columns(shown)).save(path)
         return {"watch_l1": float(np.abs(drawn["prediction"] - self.pairs["driving"]).mean())}
 
 
@@ -180,11 +195,7 @@ def train_one(
 
 
 def save_networks(folder: Path, *parts: keras.Model) -> None:
-    """Write keypoint detector and generator as `<part>.weights.h5`, which `load_networks` reads.
-
-    So published weights are converted once and kept: `save_networks(folder, *load_networks(config, "fomm"))` with the config's
-    `checkpoint` set.
-    """
+    """Write keypoint detector and generator, trained or published ones, as `<part>.weights.h5`, which `load_networks` reads."""
     for name, network in zip(PARTS, parts, strict=True):
         with disk.atomic_path(Path(folder) / f"{name}.weights.h5", room=checkpoints.room_for(network)) as path:
             network.save_weights(path)

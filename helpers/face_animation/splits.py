@@ -160,56 +160,33 @@ def read_groups(path: str | os.PathLike, *, names: Iterable[str] | None = None) 
     return groups
 
 
-def read_upstream_groups(path: str | os.PathLike, names: Sequence[str] | None = None) -> list[list]:
-    """Read the original's `batches.txt`: a line is a group, of numbers into a listing of the folder.
-
-    The listing's order is the file system's own and nowhere recorded, so the numbers mean the same clips only with the
-    same list.
-
-    Args:
-        names: that listing, in its order; None gives the numbers.
-
-    Raises:
-        ValueError: something else than numbers, a number twice, or one beyond the listing.
-    """
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    try:
-        groups = [[int(number) for number in line.split()] for line in lines if line.split()]
-    except ValueError as error:
-        raise ValueError(f"{Path(path).name}: {error}; expected lines of whole numbers") from error
-    numbers = [number for group in groups for number in group]
-    if len(set(numbers)) != len(numbers) or any(number < 0 for number in numbers):
-        raise ValueError(f"{Path(path).name}: a number below 0 or in two groups; expected exclusive groups")
-    if names is None:
-        return groups
-    if numbers and max(numbers) >= len(names):
-        raise ValueError(f"{Path(path).name}: number {max(numbers)} is beyond the {len(names)} names")
-    return [[names[number] for number in group] for group in groups]
-
-
 def read_pairs(
     path: str | os.PathLike, *, names: Iterable[str] | None = None, limit: int | None = None
 ) -> pd.DataFrame:
     """Read a CSV of pairs to animate: the columns source and driving; the original's distance and frame are not used.
 
     Args:
-        names: keep only rows with both clips among these.
+        names: keep only rows with both clips among these; there must be one.
         limit: at most so many rows, the first.
 
     Returns:
         source, driving: names of clips.
 
     Raises:
-        ValueError: a column is missing.
+        ValueError: a column is missing, or all pairs are of other clips.
     """
+    path = Path(path).expanduser()
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if missing := {"source", "driving"} - set(table.columns):
-        raise ValueError(
-            f"{Path(path).name}: no column {', '.join(sorted(missing))}; it has: {', '.join(table.columns)}"
-        )
+        raise ValueError(f"{path.name}: no column {', '.join(sorted(missing))}; it has: {', '.join(table.columns)}")
     if names is not None:
         known = set(names)
         table = table[table["source"].isin(known) & table["driving"].isin(known)]
+        if table.empty:
+            first = min(known, default="none")
+            raise ValueError(
+                f"{path.name}: not one pair of clips that are there; expected clips of the test, such as {first!r}"
+            )
     return table[["source", "driving"]].head(len(table) if limit is None else limit).reset_index(drop=True)
 
 
@@ -235,21 +212,6 @@ def choose_pairs(names: Sequence[str], count: int, *, seed: int) -> pd.DataFrame
     pairs = draw_pairs(names, len(names) ** 2, seed=seed)
     other = pairs["source"].map(person_of) != pairs["driving"].map(person_of)
     return (pairs[other] if other.any() else pairs).head(count).reset_index(drop=True)
-
-
-def pairs_among(path: str | os.PathLike, names: Sequence[str], *, limit: int) -> pd.DataFrame:
-    """The pairs of a CSV whose clips are both among `names`, at most `limit`; see `read_pairs`.
-
-    Raises:
-        ValueError: there is none, or a column is missing.
-    """
-    path = Path(path).expanduser()
-    found = read_pairs(path, names=names, limit=limit)
-    if found.empty:
-        raise ValueError(
-            f"{path.name}: not one pair of clips that are there; expected clips of the test, such as {names[0]!r}"
-        )
-    return found
 
 
 def assign_sides(clips: pd.DataFrame, groups: Sequence[Sequence[str]], *, chosen: int) -> pd.DataFrame:

@@ -100,7 +100,7 @@ def split(config: FaceAnimationConfig, place: Workspace, folder: Path) -> dict:
     disk.write_table(folder / "clips.csv", splits.assign_sides(clips, groups, chosen=config.group))
     names = test["clip"].tolist()
     if config.pairs_file:
-        pairs = splits.pairs_among(config.pairs_file, names, limit=config.pairs)
+        pairs = splits.read_pairs(config.pairs_file, names=names, limit=config.pairs)
     else:
         pairs = splits.choose_pairs(names, config.pairs, seed=config.seed)
     disk.write_table(folder / "pairs.csv", pairs)

@@ -10,6 +10,7 @@ its own for each batch size, whose peak memory is told.
 """
 
 import argparse
+import functools
 import os
 import resource
 import statistics
@@ -128,9 +129,8 @@ def time_training(options, batch):
     rng = np.random.default_rng(0)
     frames = {who: rng.random((batch, options.size, options.size, 3), dtype="float32") for who in ("source", "driving")}
     for kind, discriminator in kinds.items():
-        whole = animation.AnimationModel(
-            *build(options), discriminator, features=losses.build_vgg19(None, blocks=4 if options.tiny else 5)
-        )
+        compare = functools.partial(losses.perceptual, losses.build_vgg19(None, blocks=4 if options.tiny else 5))
+        whole = animation.AnimationModel(*build(options), discriminator, compare=compare)
         whole.compile(keras.optimizers.Adam(2e-4, beta_1=0.5))
         taken = []
         for _ in range(options.rounds + 1):

@@ -4,6 +4,8 @@ from helpers import runtime
 
 runtime.quiet_start()
 
+import functools
+
 import h5py
 import jax_twin
 import keras
@@ -43,7 +45,8 @@ def build(gan=True, *, optimizer=None, eager=True, seed=7, discriminator=None, *
         for weight in network.weights:
             noise = rng.normal(size=weight.shape) * 0.05
             weight.assign(numpy(weight) * 0.5 + noise if len(weight.shape) == 1 else noise * 3)
-    options = {"features": losses.build_stand_in(), "scales": SCALES, "seed": seed} | options
+    compare = functools.partial(losses.perceptual, losses.build_stand_in(), scales=SCALES)
+    options = {"compare": compare, "seed": seed} | options
     whole = animation.AnimationModel(*networks, **options)
     whole.compile(optimizer or keras.optimizers.Adam(2e-4, beta_1=0.5, epsilon=1e-8), run_eagerly=eager)
     return whole
@@ -181,7 +184,7 @@ def test_without_a_discriminator_and_without_features():
     whole = build(
         gan=False,
         eager=not JAX,
-        features=None,
+        compare=None,
         bend={"sigma_affine": 0.0, "sigma_tps": 0.0},
         weights=animation.LossWeights(perceptual=5.0),
     )
@@ -232,7 +235,7 @@ def test_killed_and_resumed_to_the_same_bits(tmp_path, capsys):
     names = ["loss", "perceptual", *EQUIVARIANCE, *ADVERSARIAL]
     np.testing.assert_array_equal(log[names], again[names])
     assert log["perceptual"].iloc[1] < log["perceptual"].iloc[0]
-    frozen = {tuple(variable.shape) for variable in whole.features.function.variables}
+    frozen = {tuple(variable.shape) for variable in whole.compare.function.args[0].variables}
     assert len(whole.variables) == 1 + sum(len(part.variables) for part in parts(whole))  # and the state of the seed
     with h5py.File(tmp_path / "whole" / "final.weights.h5") as file:
         kept = []

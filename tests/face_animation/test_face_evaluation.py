@@ -10,7 +10,6 @@ import types
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error
 
@@ -36,7 +35,7 @@ def test_scores_leave_out_the_frame_that_was_given():
     assert found["l1"] == pytest.approx(np.abs(differences).mean())
     assert found["psnr"] == pytest.approx(np.mean([10 * np.log10(1 / np.square(d).mean()) for d in differences]))
     drawn[1:] = clip[1:]
-    assert scoring.score_clip(clip, drawn) == {"l1": 0, "psnr": np.inf, "ssim": pytest.approx(1)}
+    assert scoring.score_clip(clip, drawn) == {"l1": 0, "psnr": np.inf, "ssim": pytest.approx(1), "sharpness": 1}
 
 
 def test_every_frame_weighs_the_same():
@@ -48,7 +47,7 @@ def test_every_frame_weighs_the_same():
         for clip, values in clips.items()
     ]  # fmt: skip
     found = scoring.summarise(pd.DataFrame(rows))
-    assert list(found) == ["drawer", "l1", "psnr", "ssim"] and found["drawer"].tolist() == ["b", "a"]
+    assert list(found) == ["drawer", "l1", "psnr", "ssim", "sharpness"] and found["drawer"].tolist() == ["b", "a"]
     for row, clips in zip(found.to_dict("records"), single.values(), strict=True):
         mean = np.concatenate(list(clips.values())).mean()
         assert [row["l1"], row["psnr"], row["ssim"]] == pytest.approx([mean, 1 + mean, 2 + mean])
@@ -148,17 +147,6 @@ def test_a_measure_says_what_is_what(monkeypatch):
 
 
 # --- comparison and view ---
-
-
-def test_paired_differences_as_a_paired_t_test_has_them():
-    scores = pd.DataFrame(np.random.default_rng(0).normal(size=(7, 3)), columns=["copy", "one", "other"])
-    found = scoring.compare_paired(scores)
-    assert list(found.index) == ["copy - one", "copy - other", "one - other"]
-    for (name, row), (a, b) in zip(found.iterrows(), [(0, 1), (0, 2), (1, 2)], strict=True):
-        first, second = scores.iloc[:, a], scores.iloc[:, b]
-        statistic = stats.ttest_rel(first, second).statistic
-        assert row["difference"] / row["standard error"] == pytest.approx(statistic), name
-        assert row["second is less"] == f"{sum(y < x for x, y in zip(first, second, strict=True))} of 7"
 
 
 def test_the_view_shows_what_the_animator_draws():

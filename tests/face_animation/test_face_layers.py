@@ -264,6 +264,12 @@ def test_features_are_warped_and_dimmed():
     np.testing.assert_allclose(array(layers.WarpFeatures()(*tensors)), expected, atol=1e-5)
 
 
+def test_a_blend_takes_each_picture_by_its_share():
+    mask = ops.convert_to_tensor(np.array([0, 0.25, 1], "float32").reshape(1, 1, 3, 1))
+    one, two = (ops.convert_to_tensor(np.full((1, 1, 3, 2), value, "float32")) for value in (8, 4))
+    np.testing.assert_array_equal(array(layers.Blend()(mask, one, two))[0, 0, :, 0], [4, 5, 8])
+
+
 def test_motions_are_averaged_with_softmax_weights():
     logits = np.log(np.array([1, 3, 4], "float32")).reshape(1, 1, 1, 3)
     motions = np.array([[0, 8], [8, 0], [-2, 4]], "float32").reshape(1, 1, 1, 3, 2)
@@ -337,9 +343,9 @@ def test_unit_matrices():
 CONFIGS = [
     (layers.AntiAlias, {"scale": 0.5}),
     (keypoints.SoftKeypoints, {"temperature": 0.3}),
-    (keypoints.SoftHeatmaps, {"temperature": 0.2}),
     (motion.SparseMotions, {"variance": 0.05, "align_corners": False}),
-    (layers.WarpFeatures, {"align_corners": False}),
+    (layers.WarpFeatures, {"align_corners": False, "padding": "reflection"}),
+    (layers.Blend, {}),
     (layers.GaussianMaps, {"variance": 0.07}),
     (motion.CombineMotions, {}),
     (hourglass.SpectralConv2D, {"filters": 5, "kernel_size": (3, 3)}),

@@ -4,6 +4,7 @@ from helpers import runtime
 
 runtime.quiet_start()
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -53,7 +54,6 @@ def test_keypoint_errors_by_hand():
     truth = np.zeros((3, 2, 2))
     points = np.array([[[3, 4], [0, 0]], [[1, -1], [1, -1]], [[np.nan, 0], [0, 0]]])
     np.testing.assert_allclose(metrics.keypoint_error(points, truth), [7 / 4, 1, np.nan])
-    np.testing.assert_allclose(metrics.keypoint_error(points, truth, euclidean=True), [5 / 2, np.sqrt(2), np.nan])
 
 
 def test_pixels_are_those_of_the_grid():
@@ -116,3 +116,14 @@ FRAMES = np.zeros((2, 16, 16, 3), "uint8")
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_sharpness_is_the_share_of_the_truths_differences():
+    """Half the contrast is half as sharp; a mean of three across stripes of one pixel leaves a third of it."""
+    truth = np.zeros((2, 16, 24, 3))
+    truth[:, :, ::2] = 0.9
+    np.testing.assert_allclose(metrics.sharpness(0.3 + truth / 2, truth), 0.5)
+    np.testing.assert_allclose(metrics.sharpness(truth[:, :, ::-1], truth), 1)  # right or wrong: it does not ask
+    blurred = np.stack([cv2.blur(frame, (3, 1), borderType=cv2.BORDER_REFLECT_101) for frame in truth])
+    np.testing.assert_allclose(metrics.sharpness(blurred, truth), 1 / 3)
+    assert metrics.sharpness(np.full_like(truth, 0.5), truth).tolist() == [0, 0]

@@ -176,7 +176,7 @@ def middle(share: np.ndarray) -> np.ndarray:
 
 POSES = {
     "ahead": Pose(),
-    "moved": Pose(x=0.06, y=-0.03, roll=0.2),
+    "moved": Pose(x=0.03, y=-0.03, roll=0.2),  # both ears stay in the picture
     "turned": Pose(yaw=0.35, pitch=0.1, roll=-0.1, opening=0.8),
     "raised": Pose(yaw=-0.3, pitch=-0.2, opening=0.3),
 }
@@ -298,7 +298,7 @@ def test_originals_hold_the_clips_where_the_metadata_say(drawn, tmp_path):
         clip = read(folder / row.path, row.form)
         for index in (0, 30, row.frames - 1):
             cut = cv2.resize(frames[row.start + index, top:bottom, left:right], (48, 48), interpolation=cv2.INTER_AREA)
-            assert np.abs(cut.astype(int) - clip[index]).mean() < 8
+            assert np.abs(cut.astype(int) - clip[index]).mean() < 12  # two codecs; another moment is 25 off
         assert frames[row.start - 1, top:bottom, left:right, 1].mean() < 60  # the curtain is closed
 
 

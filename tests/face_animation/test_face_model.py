@@ -12,14 +12,15 @@ import functools
 import json
 import zlib
 
+import cv2
 import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy import special
 
 from helpers.face_animation import layers, model
 from helpers.face_animation.model import playing
-from helpers.face_animation.model.keypoints import build_heatmaps
 
 GOLDEN = runtime.repo_root().parent / "shared" / "data" / "faces" / "first_order_motion_golden.json"
 TINY = {"size": 64, "num_keypoints": 5}
@@ -314,10 +315,10 @@ def test_a_cached_source_changes_nothing():
         close(found[name], expected, 1e-6)
 
 
-@pytest.fixture(scope="module")
-def tiny():
+@pytest.fixture(scope="module", params=[False, True], ids=["paper", "skip"])
+def tiny(request):
     keras.utils.set_random_seed(3)
-    return model.build_generator(**TINY_GENERATOR)
+    return model.build_generator(**TINY_GENERATOR, skip=request.param)
 
 
 def tiny_inputs(frames=3, sources=3, size=(64, 64)):
@@ -339,6 +340,28 @@ def test_one_source_for_a_batch_of_driving_frames(tiny):
         close(found[name], ops.convert_to_numpy(expected), 1e-6)
 
 
+def test_a_skip_blends_the_warped_source_with_what_is_drawn():
+    """OpenCV warps the source, mirrored at its border, by the deformation that it has enlarged itself."""
+    keras.utils.set_random_seed(3)
+    network = model.build_generator(**TINY_GENERATOR, skip=True)
+    inputs = tiny_inputs()
+    found = {name: ops.convert_to_numpy(part) for name, part in network(inputs, training=False).items()}
+    for i, source in enumerate(ops.convert_to_numpy(inputs["source"])):
+        places = (cv2.resize(found["deformation"][i], (64, 64)) + 1) * 31.5
+        warped = cv2.remap(source, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        near = np.abs(places - 31.5).max(axis=-1) < 90  # OpenCV mirrors once, and counts in 1/32 of a pixel
+        assert near.mean() > 0.9 and np.abs(found["warped"][i] - warped)[near].max() < 0.05
+    blended = found["keep"] * found["warped"] + (1 - found["keep"]) * found["drawn"]
+    close(found["prediction"], blended, 1e-6)
+    assert 0.7 < found["keep"].mean() < 0.95  # a bias of 2: gradients go through sharp pixels from the first step
+
+
+def test_the_paper_generator_has_no_more_layers_than_before():
+    names = {layer.name for layer in model.build_generator(**TINY_GENERATOR).layers}
+    added = {layer.name for layer in model.build_generator(**TINY_GENERATOR, skip=True).layers} - names
+    assert added == {"warp_source", "final_concat", "drawn", "keep", "keep_share"}
+
+
 def test_singular_jacobians_give_finite_pictures(tiny):
     inputs = tiny_inputs()
     inputs["kp_driving_jacobian"] = ops.zeros_like(inputs["kp_driving_jacobian"])
@@ -350,7 +373,8 @@ def test_keypoints_of_any_shape_of_image():
     options = {**TINY_DETECTOR, "size": (64, 96)}
     network = model.build_keypoint_detector("unet3plus", **options)
     images = np.random.default_rng(5).random((2, 64, 96, 3), dtype="float32")
-    maps = ops.convert_to_numpy(build_heatmaps(network)(images, training=False))
+    logits = keras.Model(network.input, network.get_layer("kp").output)(images, training=False)
+    maps = special.softmax(ops.convert_to_numpy(logits) / 0.1, axis=(1, 2))
     assert maps.shape == (2, 10, 18, 5)
     close(maps.sum((1, 2)), np.ones((2, 5)), 1e-5)
     found = network(images, training=False)
@@ -411,7 +435,7 @@ def test_a_saved_generator_is_the_same(tiny, tmp_path):
     playing.build_driver(tiny)
     tiny.save(tmp_path / "generator.keras")
     loaded = keras.saving.load_model(tmp_path / "generator.keras")
-    other = model.build_generator(**TINY_GENERATOR)
+    other = model.build_generator(**TINY_GENERATOR, skip="keep" in tiny.output)
     tiny.save_weights(tmp_path / "generator.weights.h5")
     other.load_weights(tmp_path / "generator.weights.h5")
     for name, expected in tiny(inputs, training=False).items():

@@ -12,6 +12,7 @@ import pytest
 from keras import ops
 from PIL import Image
 
+from helpers import workspace
 from helpers.face_animation import losses, runs
 from helpers.face_animation.batches import Batches
 from helpers.face_animation.config import FaceAnimationConfig
@@ -59,19 +60,47 @@ def test_all_variants_start_from_the_same_generator_and_discriminator():
 def test_settings_arrive_in_the_networks():
     config = dataclasses.replace(
         CONFIG, align_corners=False, discriminator_keypoints=False, spectral_norm=True, perceptual_weight=3.0,
-        equivariance_value=4.0, equivariance_jacobian=5.0, generator_gan=6.0, feature_matching=7.0, scale=0.5,
+        equivariance_value=4.0, equivariance_jacobian=5.0, generator_gan=6.0, feature_matching=7.0, scale=0.25,
     )  # fmt: skip
     whole = runs.build_network(config, "fomm", steps_per_epoch=2)
     assert not whole.generator.get_layer("warp").align_corners and list(whole.discriminator.input) == ["image"]
     assert any(isinstance(layer, hourglass.SpectralConv2D) for layer in whole.discriminator.layers)
     assert whole.loss_weights.by_term() == {
-        "perceptual": 3, "equivariance_value": 4, "equivariance_jacobian": 5, "gen_gan": 6, "feature_matching": 7, "disc_gan": 1
+        "perceptual": 3, "equivariance_value": 4, "equivariance_jacobian": 5, "gen_gan": 6,
+        "feature_matching": 7, "disc_gan": 1, "warped": 0,
     }  # fmt: skip
-    assert whole.generator.get_layer("dense_motion_network_down").output.shape[1:3] == (16, 16)
+    assert whole.generator.get_layer("dense_motion_network_down").output.shape[1:3] == (8, 8)
     assert (whole.optimizer.beta_1, whole.optimizer.beta_2, whole.optimizer.epsilon) == (0.5, 0.999, 1e-8)
     without = runs.build_network(dataclasses.replace(config, generator_gan=0.0, scale=None), "fomm", steps_per_epoch=2)
     assert without.discriminator is None
-    assert without.generator.get_layer("dense_motion_network_down").output.shape[1:3] == (8, 8)
+    assert without.generator.get_layer("dense_motion_network_down").output.shape[1:3] == (16, 16)
+
+
+def test_a_skip_is_watched_and_its_warp_is_scored_too(tmp_path):
+    config = dataclasses.replace(CONFIG, generator_gan=0.0, generator="skip", warped_weight=2.0)
+    whole = runs.build_network(config, "fomm", steps_per_epoch=3)
+    rng = np.random.default_rng(0)
+    pairs = {name: rng.random((4, 32, 32, 3)).astype("float32") for name in ("source", "driving")}
+    outputs = whole({name: ops.convert_to_tensor(images) for name, images in pairs.items()}, training=False)
+    terms = whole.compute_terms(ops.convert_to_tensor(pairs["driving"]), outputs)
+    compare = runs.build_loss(config)
+    assert float(terms["warped"]) == pytest.approx(float(compare(outputs["warped"], pairs["driving"])), rel=1e-5)
+    assert whole.loss_weights.by_term()["warped"] == 2 and whole.term_names()[:2] == ["perceptual", "warped"]
+    runs.Watch(whole, pairs, tmp_path, 3)()
+    assert Image.open(next((tmp_path / "seen").iterdir())).size[0] == len(runs.COLUMNS) * (32 + 4)
+    with pytest.raises(ValueError, match=r"warped_weight: received 2\.0 with generator paper"):
+        dataclasses.replace(config, generator="paper")
+
+
+def test_an_own_loss_takes_the_place_of_the_pictures_distance():
+    def build_loss(config):
+        return lambda prediction, driving: 7.0 + 0.0 * ops.mean(prediction)
+
+    config = dataclasses.replace(CONFIG, generator_gan=0.0)
+    with workspace.own(runs, build_loss=build_loss):
+        whole = runs.build_network(config, "fomm", steps_per_epoch=3)
+    pairs = {name: ops.zeros((2, 32, 32, 3)) for name in ("source", "driving")}
+    assert float(whole.compute_terms(pairs["driving"], whole(pairs, training=False))["perceptual"]) == 7
 
 
 # --- what is watched in training ---
@@ -105,7 +134,7 @@ def test_watch_measures_and_draws_and_moves_nothing(tmp_path):
     assert value == ("watch_l1", pytest.approx(np.abs(drawn - pairs["driving"]).mean(), rel=1e-5))
     assert [path.name for path in (tmp_path / "seen").iterdir()] == ["0002.png"]
     width, height = Image.open(tmp_path / "seen" / "0002.png").size
-    assert width >= len(runs.COLUMNS) * 32 and height >= runs.SHOWN * 32
+    assert width >= (len(runs.COLUMNS) - 2) * 32 and height >= runs.SHOWN * 32
     after = [ops.convert_to_numpy(variable) for variable in whole.variables]
     assert all((one == two).all() for one, two in zip(before, after, strict=True))
 

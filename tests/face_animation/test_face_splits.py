@@ -82,17 +82,6 @@ def test_groups_file(tmp_path):
         splits.read_groups(path)
 
 
-def test_the_originals_text_format(tmp_path):
-    path = tmp_path / "batches.txt"
-    path.write_text("3 0 \n1 2 \n")
-    assert splits.read_upstream_groups(path) == [[3, 0], [1, 2]]
-    assert splits.read_upstream_groups(path, list("abcd")) == [["d", "a"], ["b", "c"]]
-    for text, message in (("4 0", "4 is beyond"), ("1 1", "two groups"), ("-1", "below 0"), ("x", "whole numbers")):
-        path.write_text(text)
-        with pytest.raises(ValueError, match=message):
-            splits.read_upstream_groups(path, list("abcd"))
-
-
 def test_pairs(tmp_path):
     path = tmp_path / "pairs.csv"
     path.write_text("distance,source,driving,frame\n1,a,b,0\n2,c,a,5\n3,b,a,1\n4,b,b,1\n")

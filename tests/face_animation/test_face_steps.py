@@ -135,7 +135,9 @@ def test_every_phase_gets_the_clips_of_its_side(finished, monkeypatch, tmp_path)
     assert saw == {"batches_of": names["train"], "watched_pairs": names["validation"]}
 
     saw.clear()
-    table = pd.DataFrame({"drawer": ["a"], "clip": ["x"], "frames": [1], "l1": [0.1], "psnr": [1.0], "ssim": [1.0]})
+    table = pd.DataFrame(
+        {"drawer": ["a"], "clip": ["x"], "frames": [1], "l1": [0.1], "psnr": [1.0], "ssim": [1.0], "sharpness": [1.0]}
+    )
     monkeypatch.setattr(steps, "load_animators", lambda *_: dict.fromkeys(config.variants))
     monkeypatch.setattr(steps, "with_points", lambda config, place, side: side)
     sides = []
@@ -175,8 +177,8 @@ def test_tables_of_the_evaluation(finished):
     drawers += [name + tail for name in config.variants for tail in ("", ", untrained")]
     scores, clips, speed = (found.table(name) for name in ("scores", "clips", "speed"))
     assert scores["drawer"].tolist() == drawers
-    assert list(scores) == ["drawer", "l1", "psnr", "ssim", "keypoint_error"] and scores.notna().all(axis=None)
-    assert list(clips) == ["drawer", "clip", "frames", "l1", "psnr", "ssim"] and len(clips) == 2 * len(drawers)
+    assert list(scores) == ["drawer", *scoring.SCORES, "keypoint_error"] and scores.notna().all(axis=None)
+    assert list(clips) == ["drawer", "clip", "frames", *scoring.SCORES] and len(clips) == 2 * len(drawers)
     assert list(speed) == ["variant", "detector_parameters", "detector_mmac", "generator_parameters", "generator_mmac",
                            "ms_per_frame"]  # fmt: skip
     assert speed["variant"].tolist() == list(config.variants) and (speed.iloc[:, 1:] > 0).all(axis=None)

@@ -173,8 +173,7 @@ def _check_clip(frames) -> None:
 
 def animate(
     source: np.ndarray, driving: Iterable[np.ndarray], kp_detector: keras.Model, generator: keras.Model,
-    relative: bool = True, adapt_scale: bool = True, *, start: str | int = "first", batch_size: int = 4,
-    jit_compile: bool | str = "auto", progress: bool = False,
+    relative: bool = True, adapt_scale: bool = True, *, start: str | int = "first", batch_size: int = 4, progress: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """Let a picture move like a clip; for several clips make one `Animator`, for its first one takes seconds.
 
@@ -187,7 +186,7 @@ def animate(
         adapt_scale: see `transfer.relative_motion`.
         start: the frame that counts as the source's pose, from which relative motion is told: "first", "best" (see
             `transfer.best_frame`) or a number. Forwards and backwards from it come the same frames, in the clip's order.
-        batch_size, jit_compile: see `Animator`.
+        batch_size: see `Animator`.
         progress: show bars.
 
     Returns:
@@ -196,7 +195,7 @@ def animate(
     Raises:
         ValueError: what is no picture or clip, no frames, a bad `start`, networks that do not fit or that give NaN.
     """
-    animator = Animator(kp_detector, generator, batch_size=batch_size, jit_compile=jit_compile)
+    animator = Animator(kp_detector, generator, batch_size=batch_size)
     return animator.animate(source, driving, relative, adapt_scale, start=start, progress=progress)
 
 

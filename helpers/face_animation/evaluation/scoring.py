@@ -1,6 +1,5 @@
 """Reconstructing the test clips with trained and untrained networks, following their keypoints, and animating pairs of clips."""
 
-import itertools
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,7 @@ from helpers.face_animation.evaluation import visualiser
 
 COPY = "copy of the source"  # the trivial drawer: nothing moves
 MEAN = "mean of training"  # the trivial finder of points
-SCORES = ("l1", "psnr", "ssim")
+SCORES = ("l1", "psnr", "ssim", "sharpness")
 BATCH = 16  # frames at a time
 TIMED = 32  # frames of a timing
 
@@ -48,7 +47,7 @@ def score_clip(clip: np.ndarray, drawn: np.ndarray) -> dict[str, float]:
 def score_all(
     animators: Mapping[str, Animator | None], clips: pd.DataFrame, root: Path, *, frames: int | None = None
 ) -> pd.DataFrame:
-    """One row for each drawer (an animator by its name) and clip of `read_clips`: drawer, clip, frames, l1, psnr, ssim."""
+    """One row for each drawer (an animator by its name) and clip of `read_clips`: drawer, clip, frames and `SCORES`."""
     rows = []
     for name, (clip, _) in zip(clips["clip"], _stream_clips(clips, root, frames), strict=True):
         for drawer, animator in animators.items():
@@ -61,15 +60,6 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     """Means over all frames of all clips by drawer: every frame weighs the same, as in the original."""
     weighted = table[list(SCORES)].mul(table["frames"], axis=0).groupby(table["drawer"], sort=False).sum()
     return weighted.div(table.groupby("drawer", sort=False)["frames"].sum(), axis=0).reset_index()
-
-
-def compare_paired(scores: pd.DataFrame) -> pd.DataFrame:
-    """Every two drawers (columns) over units such as persons (rows): mean and standard error of one - other, how often > 0."""
-    rows = {}
-    for one, other in itertools.combinations(scores, 2):
-        gain = scores[one] - scores[other]
-        rows[f"{one} - {other}"] = (gain.mean(), gain.sem(), f"{(gain > 0).sum()} of {len(gain)}")
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["difference", "standard error", "second is less"])
 
 
 def look_inside(animator: Animator, source: np.ndarray, driving: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from helpers.face_animation import data, layers
 from helpers.face_animation.metrics import to_pixels
 
 COLOURS = "gist_rainbow"  # a colour map of Matplotlib, as the original uses
+DRAWN = ("prediction", "occlusion", "warped", "drawn", "keep")  # shown as they are
 _BITS = 4  # OpenCV's fractions of pixels
 
 
@@ -52,9 +53,9 @@ def columns(
 
     Returns:
         dict with source and driving, both with their keypoints; deformed, the source fetched from where
-        the deformation says; prediction; occlusion, white where the source shows what is needed; then for k = 0 ... K motion k,
-        the source moved by keypoint k alone (k = 0: not moved), and mask k, where that counts, in the keypoint's colour (grey
-        for k = 0); masks, all of them together.
+        the deformation says; prediction; occlusion, white where the source shows what is needed; with a skip also warped, drawn
+        and keep; then for k = 0 ... K motion k, the source moved by keypoint k alone (k = 0: not moved), and mask k, where that
+        counts, in the keypoint's colour (grey for k = 0); masks, all of them together.
     """
     parts = {name: _numbers(part) for name, part in outputs.items()}
     source, driving = _bytes(source), _bytes(driving)
@@ -63,7 +64,7 @@ def columns(
     grid = layers.resize(ops.convert_to_tensor(parts["deformation"]), *source.shape[1:3])
     images = ops.convert_to_tensor(source / np.float32(255))
     found["deformed"] = _bytes(layers.grid_sample(images, grid, align_corners=align_corners))
-    found |= {name: _enlarged(parts[name], source.shape) for name in ("prediction", "occlusion")}
+    found |= {name: _enlarged(parts[name], source.shape) for name in DRAWN if name in parts}
     tints = [np.full(3, 128), *palette(parts["kp_driving_value"].shape[1])]
     for k, tint in enumerate(tints):
         found[f"motion {k}"] = _enlarged(parts["sparse_deformed"][:, k], source.shape)

@@ -110,7 +110,7 @@ def make_puppet(number: int, seed: int = 0) -> Puppet:
         grin=traits.span(0.32, 0.48),
         smile=traits.span(0.02, 0.12),
         ears=traits.span(0.15, 0.25),
-        size=traits.span(0.26, 0.3),
+        size=traits.span(0.33, 0.38),
         spots=round(traits.span(-0.5, 4.5)),
         tempo=traits.span(0.85, 1.2),
     )
@@ -132,7 +132,7 @@ def plan_motion(rng: np.random.Generator, frames: int, tempo: float = 1.0) -> li
     x, y, yaw, pitch, roll = (waves * rng.uniform((0.04, 0.015, 0.4, 0.16, 0.1), (0.08, 0.03, 0.62, 0.28, 0.22))).T
     speaks = np.clip(1.4 * np.sin(2 * np.pi * (0.5 * time + rng.random())) + 0.7, 0, 1)
     syllables = 0.5 - 0.5 * np.cos(2 * np.pi * tempo * rng.uniform(1.8, 2.6) * time + rng.uniform(0, 6))
-    blinks = rng.uniform(0.2, 1.2) + np.cumsum(rng.uniform(0.9, 1.5, 6))[:, None] - 0.9
+    blinks = rng.uniform(0.2, 2.2) + np.cumsum(rng.uniform(1.8, 3.0, 6))[:, None] - 1.8
     lids = np.exp(-(((time - blinks) / 0.08) ** 2)).max(axis=0)
     look_x = np.clip(1.2 * np.sin(0.9 * slow[2] * time + start[0, 2] + 0.7), -1, 1)
     look_y = 0.8 * np.sin(fast[3] * time + start[1, 3])

@@ -1,7 +1,8 @@
 """Training of the first-order motion model: all its losses in one `compute_loss`, so that any Keras backend trains it."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping
 
 import keras
 from keras import ops
@@ -15,18 +16,18 @@ POINTS = ("value", "jacobian")
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """What each term of the loss counts; the defaults are the original's.
-
-    Without a discriminator the last three are not used.
+    """What each term of the loss counts; the defaults are the original's. The last three are a discriminator's.
 
     Attributes:
         perceptual: of every level of the features at every scale.
+        warped: the same for the source as the motion alone moves it; of a generator with `skip`, not in the paper.
         equivariance_value, equivariance_jacobian, generator_gan: of these terms.
         feature_matching: of every block of the discriminator.
         discriminator_gan: of the discriminator's own term.
     """
 
     perceptual: float = Defaults.perceptual_weight
+    warped: float = Defaults.warped_weight
     equivariance_value: float = Defaults.equivariance_value
     equivariance_jacobian: float = Defaults.equivariance_jacobian
     generator_gan: float = Defaults.generator_gan
@@ -51,10 +52,9 @@ class AnimationModel(keras.Model):
         kp_detector: of `build_keypoint_detector`.
         generator: of `build_generator`, with the same number of keypoints.
         discriminator: of `build_discriminator`; None trains without one.
-        features: frozen, from images in [0, 1] to a list of feature maps, such as `losses.build_vgg19()`; never trained or
-            saved with this model. None: the pixels.
+        compare: the distance of two batches of pictures in [0, 1], (prediction, driving) -> a scalar; None: of their pixels at
+            several scales. A network in it is never trained or saved with this model.
         weights: of the terms of the loss.
-        scales: of the pyramid of images that are compared.
         bend: options of the random transform, see `transform.draw`.
         seed: of the random transforms.
 
@@ -71,14 +71,14 @@ class AnimationModel(keras.Model):
 
     def __init__(
         self, kp_detector: keras.Model, generator: keras.Model, discriminator: keras.Model | None = None, *,
-        features: Callable | None = None, weights: LossWeights | None = None, scales: Sequence[float] = losses.SCALES,
-        bend: Mapping[str, float] | None = None, seed: int = 0, name: str = "animation_model", **options,
+        compare: Callable | None = None, weights: LossWeights | None = None, bend: Mapping[str, float] | None = None,
+        seed: int = 0, name: str = "animation_model", **options,
     ) -> None:  # fmt: skip
         super().__init__(name=name, **options)
         self.loss_weights = weights or LossWeights()
         _check(kp_detector, generator, discriminator, self.loss_weights)
         self.kp_detector, self.generator, self.discriminator = kp_detector, generator, discriminator
-        self.features, self.scales = _Untracked(features or losses.pixels), tuple(scales)
+        self.compare = _Untracked(compare or functools.partial(losses.perceptual, losses.pixels))
         self.bend = dict(bend or {})
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_means = [keras.metrics.Mean(name) for name in self.term_names()]
@@ -87,7 +87,7 @@ class AnimationModel(keras.Model):
 
     def term_names(self) -> list[str]:
         """The terms of the loss that are computed, in the order of the log."""
-        names = ["perceptual", "equivariance_value", "equivariance_jacobian"]
+        names = ["perceptual", "warped", "equivariance_value", "equivariance_jacobian"]
         if self.discriminator is not None:
             names += ["gen_gan", "feature_matching", "disc_gan"]
         return [name for name in names if self.loss_weights.by_term()[name]]
@@ -119,7 +119,9 @@ class AnimationModel(keras.Model):
         prediction = outputs["prediction"]
         terms = {}
         if self.loss_weights.perceptual:
-            terms["perceptual"] = losses.perceptual(self.features, prediction, driving, self.scales)
+            terms["perceptual"] = self.compare(prediction, driving)
+        if self.loss_weights.warped:
+            terms["warped"] = self.compare(outputs["warped"], driving)
         if self._bends():
             terms |= self._equivariance(driving, outputs, training)
         if self.discriminator is not None:

@@ -13,7 +13,7 @@ from helpers.face_animation.model import hourglass, motion
 def build_generator(
     size: int | tuple[int, int] = Defaults.size, align_corners: bool = True, *, num_keypoints: int = 10, width: int = 64,
     max_width: int = 512, num_downs: int = 2, num_residuals: int = 6, motion_width: int = 64, motion_max_width: int = 1024,
-    motion_blocks: int = 5, kernel: int = 7, scale: float = 0.25, variance: float = 0.01,
+    motion_blocks: int = 5, kernel: int = 7, scale: float = 0.25, variance: float = 0.01, skip: bool = False,
 ) -> keras.Model:  # fmt: skip
     """The generator with its dense motion network: a source image in the pose of the driving keypoints.
 
@@ -26,6 +26,7 @@ def build_generator(
         kernel: side of the first and the last convolution and of those that end the dense motion network.
         scale: of the source in the dense motion network.
         variance: of the keypoints' heatmaps.
+        skip: the warped source itself enters the last blend, see `_with_source`; not in the paper.
 
     Returns:
         A model from a dict with source (B, H, W, 3) in [0, 1], kp_source_value and kp_driving_value (B, K, 2),
@@ -51,10 +52,30 @@ def build_generator(
     outputs = motion.dense_motion(
         small, points, variance=variance, align_corners=align_corners, kernel=kernel, **widths
     )
-    x = layers.WarpFeatures(align_corners, name="warp")(x, outputs["deformation"], outputs["occlusion"])
+    warp = layers.WarpFeatures(align_corners, "reflection" if skip else "zeros", name="warp")
+    x = warp(x, outputs["deformation"], outputs["occlusion"])
     for i in range(num_residuals):
         x = hourglass.residual_block(x, name=f"bottleneck_r{i}")
     for i in range(num_downs):
         x = hourglass.up_block(x, min(max_width, width * 2 ** (num_downs - 1 - i)), name=f"up_blocks_{i}")
-    prediction = hourglass.sigmoid(hourglass.conv(x, 3, kernel, name="final"), name="prediction")
-    return keras.Model({"source": source, **points}, {"prediction": prediction, **outputs}, name="generator")
+    if skip:
+        outputs |= _with_source(x, source, outputs["deformation"], align_corners, kernel)
+    else:
+        outputs["prediction"] = hourglass.sigmoid(hourglass.conv(x, 3, kernel, name="final"), name="prediction")
+    return keras.Model({"source": source, **points}, outputs, name="generator")
+
+
+def _with_source(x, source, deformation, align_corners, kernel):
+    """prediction = keep * warped + (1 - keep) * drawn: the decoder draws only what the warped source does not show.
+
+    The mask keep (B, H, W, 1) begins near 0.88, so that gradients reach the motion through sharp pixels from the first step.
+    """
+    warped = layers.WarpFeatures(align_corners, "reflection", name="warp_source")(source, deformation)
+    x = keras.layers.Concatenate(name="final_concat")([x, warped])
+    drawn = hourglass.sigmoid(hourglass.conv(x, 3, kernel, name="final"), name="drawn")
+    keep = keras.layers.Conv2D(
+        1, kernel, padding="same", bias_initializer=keras.initializers.Constant(2.0), name="keep"
+    )
+    keep = hourglass.sigmoid(keep(x), name="keep_share")
+    prediction = layers.Blend(name="prediction")(keep, warped, drawn)
+    return {"prediction": prediction, "drawn": drawn, "warped": warped, "keep": keep}

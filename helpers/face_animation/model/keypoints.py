@@ -47,14 +47,6 @@ class SoftKeypoints(keras.layers.Layer):
         return {**super().get_config(), "temperature": self.temperature}
 
 
-@keras.saving.register_keras_serializable("helpers")
-class SoftHeatmaps(SoftKeypoints):
-    """The softmax of `SoftKeypoints` itself, to look at: logits (B, h, w, K) -> (B, h, w, K)."""
-
-    def call(self, logits):
-        return self.heatmaps(logits)
-
-
 def build_keypoint_detector(
     variant: str = "fomm", size: int | tuple[int, int] = Defaults.size, num_keypoints: int = 10, num_blocks: int = 5,
     align_corners: bool = True, *, width: int = 32, max_width: int = 1024, kernel: int = 7, scale: float = 0.25,
@@ -113,10 +105,3 @@ class UnitMatrices(keras.initializers.Initializer):
 
     def get_config(self):
         return {}
-
-
-def build_heatmaps(detector: keras.Model) -> keras.Model:
-    """The heatmaps behind the keypoints, to look at: images (B, H, W, 3) -> (B, h, w, K); shares the detector's weights."""
-    logits = detector.get_layer("kp").output
-    temperature = detector.get_layer("keypoints").temperature
-    return keras.Model(detector.input, SoftHeatmaps(temperature, name="heatmaps")(logits), name="heatmaps")

@@ -7,7 +7,8 @@ def build_source_encoder(generator: keras.Model) -> keras.Model:
     """The part of a generator that depends on the source image only: once per clip instead of once per frame.
 
     Returns:
-        A model from source (B, H, W, 3) to a dict with features and small, for `build_driver`; shares the generator's weights.
+        A model from source (B, H, W, 3) to a dict with features and small, and with a skip still, the source itself, for
+        `build_driver`; shares the generator's weights.
     """
     return keras.Model(generator.input["source"], _cut(generator), name="source_encoder")
 
@@ -16,8 +17,8 @@ def build_driver(generator: keras.Model) -> keras.Model:
     """The rest of a generator, which shares its weights: one source, many driving frames at a time.
 
     Returns:
-        A model from a dict with features and small (of `build_source_encoder`) and the four kp_... of the generator to the
-        generator's outputs. The source's four parts may have batch size 1 whatever that of the driving keypoints.
+        A model from a dict with the parts of `build_source_encoder` and the four kp_... of the generator to the generator's
+        outputs. The source's parts may have batch size 1 whatever that of the driving keypoints.
     """
     old = {**_cut(generator), **generator.input}
     del old["source"]
@@ -37,5 +38,6 @@ def build_driver(generator: keras.Model) -> keras.Model:
 
 def _cut(generator):
     """The tensors through which all that comes from the source image goes."""
-    warp = generator.get_layer("warp")
-    return {"features": warp.input[0], "small": generator.get_layer("dense_motion_network_down").output}
+    parts = {"still": generator.input["source"]} if "warped" in generator.output else {}
+    small = generator.get_layer("dense_motion_network_down").output
+    return {"features": generator.get_layer("warp").input[0], "small": small, **parts}

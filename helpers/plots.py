@@ -92,7 +92,7 @@ def plot_curves(
         axis.set_title(title)
         axis.set_xlabel(x)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].legend()
+    made.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return made
 
 

@@ -40,7 +40,8 @@ def test_curves_draw_every_log_that_has_the_column():
     left, right = figure.axes
     assert [line.get_ydata().tolist() for line in left.lines] == [[3.0, 1.0], [2.0, 2.0]]
     assert [line.get_ydata().tolist() for line in right.lines] == [[0.5, 0.9]]
-    assert left.get_title() == "the loss" and [text.get_text() for text in left.get_legend().get_texts()] == ["a", "b"]
+    assert left.get_title() == "the loss"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"], "outside, where it covers no line"
 
 
 def test_matrix_writes_its_numbers_and_leaves_zeros_empty():

@@ -1,13 +1,13 @@
 """Picture files. Worker processes import this module, so it must never pull in TensorFlow or Keras."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+JPEG_QUALITY = 95
 ORIENTATION = 0x0112  # of EXIF: 1 is upright, 2 to 8 are turned or mirrored
 
 
@@ -42,17 +42,18 @@ def is_noted_turned(path: str | os.PathLike) -> bool:
         return True
 
 
-def encode_picture(image: np.ndarray, suffix: str, options: Sequence[int] = ()) -> bytes:
+def encode_picture(image: np.ndarray, suffix: str, quality: int = JPEG_QUALITY) -> bytes:
     """The bytes of a picture file, for a writer of one's own: `cv2.imwrite` says nothing of a full disk.
 
     Args:
         image: (H, W, 3) RGB uint8.
         suffix: ".jpg" or ".png".
-        options: of `cv2.imencode`.
+        quality: of a JPEG, 0 to 100.
 
     Raises:
         ValueError: OpenCV cannot encode it.
     """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
     done, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise ValueError(f"OpenCV cannot encode a picture of shape {image.shape} as {suffix}")

@@ -25,7 +25,6 @@ JPEG, JPEG_SCAN, JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 # libjpeg's word for a broken picture; a few bytes too many at its end are common and harmless
 DAMAGE = re.compile(rb"Corrupt JPEG data: (?!\d{1,2} extraneous)[^\r\n]*|Premature end[^\r\n]*")
 FOLDERS = ("images", "labels")  # AlexeyAB's Darknet looks for a label beside its picture, pjreddie's in labels/
-QUALITY = 95
 _LISTENING = threading.Lock()
 read_image = pictures.read_picture  # upright
 
@@ -103,7 +102,7 @@ def prepare_picture(
         size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     with disk.atomic_write(target) as file:
-        file.write(pictures.encode_picture(image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY]))
+        file.write(pictures.encode_picture(image, ".jpg"))
     return {"width": image.shape[1], "height": image.shape[0]}
 
 

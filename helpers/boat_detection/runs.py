@@ -164,7 +164,7 @@ def freeze(network: keras.Model, layers: int) -> None:
 
 
 def rate_schedule(config: BoatDetectionConfig) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate over the optimiser's updates."""
+    """The learning rate over the optimiser's updates; `burn_in` of the config is its warm-up."""
     if config.schedule == "cosine":
         each = config.subdivisions  # Keras counts the parts of an accumulated update
         warm = {"warmup_target": config.learning_rate, "warmup_steps": config.burn_in * each} if config.burn_in else {}

@@ -1,6 +1,7 @@
 """Items of `helpers.parallel` on a Dask cluster: batches out, outcomes back, whichever workers live.
 
-Dask itself (`distributed`) is optional and imported where it is used; workers import this module too.
+Processes that train together meet in `course.team` instead. Dask itself (`distributed`) is optional and imported where it is
+used; workers import this module too.
 """
 
 import functools

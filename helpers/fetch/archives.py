@@ -117,7 +117,7 @@ def extract(
         archive: the file; its kind is told from its content.
         folder: must not exist, or be empty.
         members: names, or a test of a name; default all.
-        max_bytes: how many bytes may be written; the bytes are counted, a header's claim is not believed.
+        max_bytes: how many bytes may be written (`unpacked_size` of a manifest); they are counted, no header is believed.
 
     Returns:
         The files written, in the order of the archive.

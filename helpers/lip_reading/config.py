@@ -8,7 +8,7 @@ from helpers import config, estimates, runtime
 from helpers.config import BaseConfig, Needs, option, problems_between
 from helpers.estimates import Network
 
-SLOTS = ("command", "colour", "preposition", "letter", "digit", "adverb")
+SLOTS = ("command", "colour", "preposition", "letter", "digit", "adverb")  # the keys of `grid.WORDS`
 LAYOUTS = ("auto", "split/speaker/class", "class/split", "split/class", "speaker/class", "class")
 
 CLIP = 0.5e6  # bytes; about 0.5 GB a talker of 1 000, data_manifests/grid.yaml: exact sizes are not known

@@ -1,6 +1,6 @@
 """Pairs of frames out of clips: the window that finds them, the frames cut and written, a table of all clips' pairs.
 
-The other frame of a negative pair is drawn while training, in `batches`.
+The other frame of a negative pair is drawn while training, in `batches`. `step`, `gap` and `negative_every` are fields of `config`.
 """
 
 import itertools
@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -93,7 +92,7 @@ def pair_columns(
 
 
 def _write_frame(path: Path, frame: np.ndarray, quality: int) -> None:
-    path.write_bytes(encode_picture(frame, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality]))
+    path.write_bytes(encode_picture(frame, ".jpg", quality))
 
 
 def preprocess_clip(row: dict, root: Path, folder: Path, options: dict) -> dict:

@@ -21,7 +21,7 @@ import numpy as np
 
 from helpers.workspace import disk
 
-KEEP = 3  # states on disk at a time
+KEEP = 3  # states on disk at a time; `estimates.KEPT` follows
 WEIGHTS = ("model", "optimizer")
 DIGEST_BYTES = 32
 

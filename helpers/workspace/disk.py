@@ -1,5 +1,7 @@
 """Files that are whole or not there: atomic writes, tables, locks, and errors that name the folder.
 
+What must stay free on a disk is `packs.SPARE`; whether a config fits, `needs` says.
+
 All of it holds on Windows too: there a file must be open for writing to be flushed to the disk, nothing that is open elsewhere can
 be replaced or removed, and text files get other ends of lines unless told.
 """

@@ -1,4 +1,4 @@
-"""From decoded boxes to a table of detections: thresholds and non-maximum suppression as Darknet does them.
+"""From decoded boxes to a table of detections: thresholds and non-maximum suppression (`nms` of the config) as Darknet does.
 
 NumPy only, so that worker processes may import it. A box is (x1, y1, x2, y2) in any one unit, relative or pixels.
 """

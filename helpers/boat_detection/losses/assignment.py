@@ -24,7 +24,7 @@ class HeadSpec(NamedTuple):
     mask: list[int]  # which of them are its own
     num_classes: int
     stretch: float  # of the sigmoid of the centre, 1 in YOLOv3
-    ignore_thresh: float
+    ignore_thresh: float  # of the config, by way of the .cfg
     dialect: str
 
 

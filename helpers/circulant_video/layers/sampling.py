@@ -17,8 +17,8 @@ class SampleFrames(keras.layers.Layer):
     Only the first `num_frames` of a video are ever drawn. A video without frames gives zeros.
 
     Args:
-        bags: sets of frames per video.
-        iterations: frames per bag.
+        bags: sets of frames per video; of the config.
+        iterations: frames per bag; of the config.
         sampling: what inference draws: "even", the same frames spread over the video every time, or "random", as the
             original did in its evaluation too. Training always draws at random, with replacement.
         seed: of the draws.

@@ -147,6 +147,7 @@ def test_an_upload_that_fails_stops_nothing_and_is_made_up_for(bucket, tmp_path,
     said = [line for line in capsys.readouterr().out.splitlines() if "is not kept" in line]
     assert len(said) == 1 and said[0].startswith(f"{BUILT} is not kept at {ADDRESS}/p: OSError: ")
     assert ("md5Hash and crc32c" in said[0]) == (kind == "corrupted")
+    assert "upload_id" not in said[0], "whoever knows the address of an upload may write without a login"
     workspace.ensure(STEPS, "train", Config(), machine(tmp_path, 1))
     CALLS.clear()
     workspace.ensure(STEPS, "train", Config(), machine(tmp_path, 2))

@@ -119,6 +119,47 @@ def test_what_cannot_be_put_in_place_is_refused_and_nothing_changes(replacements
     assert vars(runs) == before
 
 
+CLOSURES = """\
+class Base:
+    def width(self):
+        return 8
+
+class Mine(Base):
+    pass
+
+def plain(x):
+    return x
+
+TABLE = {"plain": plain}
+
+def make(width, after=None):
+    def build_network(config, rate=WIDTH):
+        return Mine().width() * width * rate, after, TABLE
+    return build_network
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "new"),
+    [
+        (lambda cell: cell, False),
+        (lambda cell: cell.replace("return 8", "return 9"), True),
+        (lambda cell: cell.replace("make(8)", "make(16)"), True),
+        (lambda cell: cell.replace("WIDTH = 1", "WIDTH = 2"), True),
+    ],
+    ids=["same in another kernel", "a base class", "a closure", "a default"],
+)
+def test_closures_defaults_and_bases_count(change, new):
+    from helpers.lip_reading import runs
+
+    def digest(text):
+        with workspace.own(runs, build_network=of_a_cell(text).mine):
+            return active("lip_reading")["build_network"]
+
+    cell = "WIDTH = 1\n" + CLOSURES + "mine = make(8)\n"
+    assert (digest(change(cell)) != digest(cell)) is new
+
+
 def test_a_class_of_a_file_is_followed_into_its_methods():
     sources, _ = code.reach(of_a_cell(CELL).build_network)
     assert {"build_network", "Layer", "half", "WIDTH"} == set(sources)
@@ -130,7 +171,7 @@ def test_settings_changed_in_a_cell_are_held_to_the_limits_of_a_file(project, tm
     settings = mini(project)
     configs.check(settings)
     assert configs.untouched(settings)
-    changed = dataclasses.replace(settings, save_every=2)
+    changed = dataclasses.replace(settings, save_every=settings.save_every + 1)
     configs.check(changed)
     assert not configs.untouched(changed)
     for bad, words in ((0, "save_every: received 0 .int.; allowed: an integer, at least 1"), ("x", "received 'x'")):

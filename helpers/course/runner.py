@@ -152,11 +152,13 @@ class Stop:
 
     async def _end(self, kernel: AsyncKernelManager) -> None:
         if self.status == "terminated":
-            await kernel.signal_kernel(signal.SIGTERM)
+            with contextlib.suppress(RuntimeError):  # it has not started yet
+                await kernel.signal_kernel(signal.SIGTERM)
             end = time.monotonic() + GRACE
             while time.monotonic() < end and await kernel.is_alive():
                 await asyncio.sleep(0.1)
-        await kernel.shutdown_kernel(now=True)
+        with contextlib.suppress(Exception):  # ended meanwhile by the one that waits for it
+            await kernel.shutdown_kernel(now=True)
 
 
 async def execute(
@@ -232,7 +234,7 @@ async def _execute_cells(
         stop.kernels.discard(client.km)
         if client.kc:
             client.kc.stop_channels()
-        if client.km.has_kernel:
+        if client.km and client.km.has_kernel:  # nbclient lets go of one that did not start
             await client.km.shutdown_kernel(now=True)
 
 
@@ -314,6 +316,23 @@ def run(
         if team:
             team.terminate()
 
+    async def check_team() -> None:
+        """A file of process 0 in the workspace: all must see it, and have been given the same settings."""
+        text = Path(config).read_text(encoding="utf-8") if Path(config).is_file() else config
+        mark, same = workspace / f".process-0-{place.port}", repr((projects, until, text))
+        if place.index == 0:
+            with atomic_write(mark, "w") as file:
+                file.write(same)
+        await team.meet("the start")
+        if place.index and not (mark.is_file() and mark.read_text(encoding="utf-8") == same) and not stop.status:
+            stop(
+                "failed",
+                f"{mark} is not what process 0 wrote: give all the same arguments, and a workspace on a disk that all see",
+            )
+        await team.meet("the first notebook")
+        if place.index == 0:
+            mark.unlink(missing_ok=True)
+
     async def work_side_by_side() -> None:
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends everything at once
             loop = asyncio.get_running_loop()
@@ -321,6 +340,7 @@ def run(
             loop.add_signal_handler(signal.SIGTERM, terminate)
         if team:
             await team.open()
+            await check_team()
         try:
             await asyncio.gather(*(work() for _ in range(jobs)))
             if team and not stop.status and all(outcome.status == "ok" for outcome in outcomes):

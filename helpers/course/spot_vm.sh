@@ -13,7 +13,8 @@
 #
 # PROJECT: such as boat_detection; REPOSITORY: the address to clone. boot-disk-size: the disk of README's table and 40 GB more.
 # Watch it:             gcloud compute instances get-serial-port-output VM --zone=us-central1-a
-# After a preemption:   gcloud compute instances start VM --zone=us-central1-a     (from its disk, or on a new VM from the bucket)
+# After a preemption:   gcloud compute instances start VM --zone=us-central1-a     (from its disk; or a new VM, from the bucket:
+#                       then never start the first one again, its older disk would win)
 # At the end:           gcloud storage cp --recursive gs://BUCKET/runs/report . && gcloud compute instances delete VM --zone=us-central1-a
 set -euo pipefail
 

@@ -34,7 +34,7 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """What tells the kernels."""
-        address = f"{self.host}:{self.port}"
+        address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         words = (str(self.count), str(self.index), address)
         gloo = {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": os.environ.get("JAX_CPU_COLLECTIVES_IMPLEMENTATION", "gloo")}
         return gloo | dict(zip(WAYS[0], words, strict=True))

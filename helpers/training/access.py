@@ -1,36 +1,13 @@
 """Whether a sheet and a Drive folder can be written, tried before training and told in one sentence; errors without secrets."""
 
-import re
-
 from helpers.training import retries
+from helpers.workspace.redact import clean
 
 KEY_FILE = "name the key file of a service account in GOOGLE_APPLICATION_CREDENTIALS (README, Logging to a sheet)"
 NO_STORAGE = (
     "a service account owns no storage, so it can put no file into a folder of a personal Drive: keep checkpoints in a bucket "
     "(--keep gs://bucket/folder), name a folder of a shared drive, or train in Colab with USE_DRIVE"
 )
-
-_SECRETS = (
-    (r"-----BEGIN [\s\S]*?(-----END [^-]*-----|$)", "***"),
-    (r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?)[^\n'\"]+", r"\1***"),
-    (r"(?i)\bbearer\s+[^\s'\"]+", "Bearer ***"),
-    (r"(?i)((token|secret|password|key|assertion|signature)['\"]?\s*[:=]\s*['\"]?)[^\s'\"&,;})]+", r"\1***"),
-    (r"://[^/\s@]+@", "://***@"),
-    (r"\?[^\s'\"<>)]+", "?***"),  # the query string of an address
-    (r"(ya29\.|1//|AIza|eyJ|GOCSPX-)[\w./-]+", "***"),  # how Google's tokens, keys and JWTs begin
-)
-
-
-def clean(error: object) -> str:
-    """One line of text of an error, at most 500 characters, without tokens, passwords, headers and query strings."""
-    try:
-        text = str(error)[:20_000]
-    except Exception:
-        text = "(error without text)"
-    for pattern, replacement in _SECRETS:
-        text = re.sub(pattern, replacement, text)
-    name = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
-    return f"{name}{' '.join(text.split())}"[:500]
 
 
 class Refused(Exception):

@@ -333,6 +333,8 @@ class _Run(keras.callbacks.Callback):
         path = None
         if self.index == 0:
             path = checkpoints.save(self.folder, self.model, arrays, info=info, keep=self.keep)
+            if ending:
+                self.preemption.late = f"step {self.step} is saved here; its pack was not finished"
             packs.checkpoint(now=ending)
         devices.wait(f"state {self.step}")
         if ending:

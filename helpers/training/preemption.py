@@ -24,6 +24,9 @@ class Preemption:
 
     def __init__(self) -> None:
         self.asked, self._before = False, None
+        self.late = (
+            f"the running step took over {GRACE:.0f} s; the state before it stays"  # said where the time ran out
+        )
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -41,7 +44,7 @@ class Preemption:
         os.set_blocking(writing, False)
         others = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._ask)
-        threading.Thread(target=_deadline, args=(reading, others), name="sigterm", daemon=True).start()
+        threading.Thread(target=self._deadline, args=(reading, others), name="sigterm", daemon=True).start()
         try:
             yield
             if self.asked or devices.noticed(NOTICED):
@@ -69,19 +72,17 @@ class Preemption:
         signal.raise_signal(signal.SIGTERM)
         sys.exit(CODE)  # where a handler of the caller's let it live
 
+    def _deadline(self, reading: int, others: int) -> None:
+        """Hand the numbers of signals on to who listened before; the first SIGTERM starts the clock."""
+        with open(reading, "rb", buffering=0) as file:
+            while number := file.read(1):
+                if others != -1:
+                    with contextlib.suppress(OSError):
+                        os.write(others, number)
+                if number[0] == signal.SIGTERM:
+                    threading.Thread(target=self._end_late, name="sigterm-clock", daemon=True).start()
 
-def _deadline(reading: int, others: int) -> None:
-    """Hand the numbers of signals on to who listened before; the first SIGTERM starts the clock."""
-    with open(reading, "rb", buffering=0) as file:
-        while number := file.read(1):
-            if others != -1:
-                with contextlib.suppress(OSError):
-                    os.write(others, number)
-            if number[0] == signal.SIGTERM:
-                threading.Thread(target=_end_late, name="sigterm-clock", daemon=True).start()
-
-
-def _end_late() -> None:
-    time.sleep(GRACE)
-    print(f"SIGTERM: the running step took over {GRACE:.0f} s; the state before it stays", flush=True)
-    os._exit(CODE)
+    def _end_late(self) -> None:
+        time.sleep(GRACE)
+        print(f"SIGTERM: {self.late}", flush=True)
+        os._exit(CODE)

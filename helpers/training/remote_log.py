@@ -26,8 +26,9 @@ from typing import Any
 
 from helpers import config as configs
 from helpers.training import retries, sinks
-from helpers.training.access import clean, why
+from helpers.training.access import why
 from helpers.workspace import Workspace, disk
+from helpers.workspace.redact import clean
 
 FIRST_COLUMNS = ("id", "time", "epoch", "hours", "saved", "loss")
 BATCH = 500  # rows per append

@@ -149,6 +149,11 @@ class Step:
                     self._work(config, workspace, folder)
                 elif self.trains:
                     processes.lead(folder.name, work=False)
+                if (
+                    workspace.kept and folder not in _KEPT
+                ):  # what could not be kept before, or was made without a place for it
+                    self._keep(config, workspace, again=False)
+                    _KEPT.add(folder)
         tell_older(self.chain(), config, workspace)
         return self.load(config, workspace)
 
@@ -179,8 +184,6 @@ class Step:
             (partial / BEGUN).unlink()
             disk.replace(partial, folder)
         if pack and self._keep(config, workspace):
-            for step in self.chain()[:-1]:  # what could not be kept before
-                step._keep(config, workspace, again=False)
             packs.copy_small(workspace.downloads, workspace.kept / "downloads")
 
     def _keep(self, config: Any, workspace: Workspace, *, again: bool = True) -> bool:
@@ -365,6 +368,7 @@ def ensure(
 
 
 _TOLD: set[Path] = set()
+_KEPT: set[Path] = set()
 
 
 def tell_older(steps: list[Step], config: Any, workspace: Workspace | str | os.PathLike) -> None:

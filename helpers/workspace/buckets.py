@@ -18,6 +18,7 @@ import google_crc32c
 
 from helpers import runtime
 from helpers.workspace import disk
+from helpers.workspace.redact import clean
 
 BLOCK = 2**25  # bytes per request: each waits for an answer
 REPORTED = ("md5Hash", "crc32c")  # checksums under Google's names; a store that has none is asked for the size alone
@@ -79,14 +80,8 @@ def _refused(value: Any, what: str, reason: object) -> ValueError:
     return ValueError(
         f"{what}: received {os.fspath(value)!r}; allowed: a folder of this machine, or of a bucket, such as gs://bucket/folder, "
         "that exists and that you may write, signed in by gcloud auth application-default login, or by the key file that "
-        f"GOOGLE_APPLICATION_CREDENTIALS names, after {NEEDS} ({one_line(reason)})"
+        f"GOOGLE_APPLICATION_CREDENTIALS names, after {NEEDS} ({clean(reason)})"
     )
-
-
-def one_line(error: object) -> str:
-    """An error's name and text on one line."""
-    name = f"{type(error).__name__}: " if isinstance(error, BaseException) else ""
-    return f"{name}{' '.join(str(error).split())}"[:400]
 
 
 @contextlib.contextmanager
@@ -102,7 +97,7 @@ def told(path: Any) -> Iterator[None]:
     except Exception as error:
         if not remote(path) or getattr(error, "errno", None) in disk.REASONS:
             raise
-        raise OSError(f"{path} cannot be read or written ({one_line(error)})") from error
+        raise OSError(f"{path} cannot be read or written ({clean(error)})") from error
 
 
 class Counted:

@@ -1,9 +1,11 @@
 """Which code made a result: the sources that a step's body can reach, as hashes that `step.json` keeps."""
 
 import ast
+import contextlib
 import functools
 import hashlib
 import inspect
+import re
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,15 +48,16 @@ def reach(body: Callable) -> tuple[dict[str, str], set[str]]:
     while open_ends:
         value = open_ends.pop()
         own[value.__qualname__] = _source(value)
+        if isinstance(value, type):
+            open_ends += [base for base in value.__bases__ if base.__module__ == body.__module__]
         for function in _functions(value):
-            for name in _names(function.__code__):
-                named = function.__globals__.get(name)
+            for name, named in _named(function):
                 module = named.__name__ if isinstance(named, types.ModuleType) else getattr(named, "__module__", None)
                 if isinstance(named, types.FunctionType | type) and module == body.__module__:
                     if named.__qualname__ not in own:
                         open_ends.append(named)
                 elif isinstance(named, PLAIN):
-                    own[name] = repr(named)
+                    own[name] = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(named))  # another in every process
                 elif str(module).startswith("helpers.") and module != body.__module__ and not hasattr(named, "body"):
                     modules.add(module)
     return own, modules
@@ -65,6 +68,17 @@ def _functions(value: Any) -> list[types.FunctionType]:
     if isinstance(value, type):
         return [inspect.unwrap(member) for member in vars(value).values() if isinstance(member, types.FunctionType)]
     return [inspect.unwrap(value)]
+
+
+def _named(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """What a function names and what stands there: globals, what it closes over, and its defaults."""
+    yield from ((name, function.__globals__.get(name)) for name in _names(function.__code__))
+    place = function.__qualname__
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # still empty
+            yield f"{place} {name}", cell.cell_contents
+    given = dict(enumerate(function.__defaults__ or ())) | (function.__kwdefaults__ or {})
+    yield from ((f"{place} {name}", value) for name, value in given.items())
 
 
 def _source(value: Any) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.workspace import buckets, disk
+from helpers.workspace.redact import clean
 
 EVERY = 600.0  # seconds between two packs of a training under way
 SPARE = 100_000_000  # bytes that stay free
@@ -45,7 +46,7 @@ def save(folder: Path, pack: Any, number: int = 0, *, again: bool = True) -> boo
             note = {"bytes": writer.count, "sha256": writer.sha256, "number": number}
             _note(pack).write_text(json.dumps(note), encoding="utf-8")
     except OSError as error:
-        print(f"{folder.name} is not kept at {pack.parent}: {buckets.one_line(error)}", flush=True)
+        print(f"{folder.name} is not kept at {pack.parent}: {clean(error)}", flush=True)
         return False
     return True
 
@@ -145,7 +146,7 @@ def _save_state(folder: Path, pack: Any) -> None:
         older, newer = sorted(slots(pack), key=_number)
         save(folder, older, _number(newer) + 1)  # a kill meanwhile leaves the newer
     except OSError as error:
-        print(f"{folder.name} is not kept at {pack.parent}: {buckets.one_line(error)}", flush=True)
+        print(f"{folder.name} is not kept at {pack.parent}: {clean(error)}", flush=True)
 
 
 def checkpoint(*, now: bool = False) -> None:
@@ -181,13 +182,13 @@ def copy_small(source: Any, target: Any) -> None:
     try:
         with buckets.told(source if buckets.remote(source) else target):
             for path in sorted(source.rglob("*"), key=str) if source.is_dir() else ():
-                place = target / str(path)[len(str(source)) + 1 :]
+                place = target / str(path)[len(str(source)) + 1 :].replace("\\", "/")
                 small = path.is_file() and ".part" not in path.suffixes and path.stat().st_size <= SMALL
                 if small and not place.exists():
                     with path.open("rb") as file, _writer(place, whole=buckets.remote(source)) as copy:
                         shutil.copyfileobj(file, copy, 1 << 20)
     except OSError as error:
-        print(f"small downloads are not copied to {target}: {buckets.one_line(error)}", flush=True)
+        print(f"small downloads are not copied to {target}: {clean(error)}", flush=True)
 
 
 def _writer(place: Any, *, whole: bool) -> contextlib.AbstractContextManager:

@@ -106,5 +106,5 @@ def test_badges_are_asked_where_colab_takes_them_from(tmp_path, monkeypatch, ser
 def test_every_notebook_of_the_course_has_its_badge_among_them():
     labels = [label for label, _ in addresses.of_badges()]
     notebooks_there = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/*/*.ipynb")]
-    assert len(notebooks_there) == 25 and set(notebooks_there) <= set(labels)
+    assert len(notebooks_there) == 30 and set(notebooks_there) <= set(labels)
     assert len(list(addresses.of_manifests())) > 40

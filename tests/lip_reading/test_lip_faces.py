@@ -297,7 +297,7 @@ def test_drawn_faces_are_found_where_they_were_drawn():
         found = faces.find_face_points(frame, YUNET)
         assert np.hypot(*(found[3:].mean(axis=0) - truth[3:].mean(axis=0))) < 0.15 * clip.speaker.eyes
         larger = faces.find_face_points(np.kron(frame, np.ones((5, 5, 1), np.uint8)), YUNET)
-        np.testing.assert_allclose(larger, 5 * found + 2, atol=0.12 * 5 * clip.speaker.eyes)
+        np.testing.assert_allclose(larger, 5 * found + 2, atol=0.15 * 5 * clip.speaker.eyes)
     assert faces.find_face_points(clip.room, YUNET) is None
 
 

@@ -24,14 +24,13 @@ CONFIGS = ("mini", "t4", "full")
 
 def _step(text: str) -> str:
     """A notebook's name from its name, number or step; for argparse."""
-    for name in (*NOTEBOOKS, notebooks.SOLUTIONS):
+    names = (*NOTEBOOKS, notebooks.SOLUTIONS)
+    for name in names:
         number, _, step = name.partition("_")
         if text in (name, f"{name}.ipynb", number, number.lstrip("0") or "0", step):
             return name
-    near = _nearest(text, [*NOTEBOOKS, *(name[3:] for name in NOTEBOOKS), notebooks.SOLUTIONS])
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is no step{near}; allowed: {', '.join((*NOTEBOOKS, notebooks.SOLUTIONS))}"
-    )
+    near = _nearest(text, [*names, *(name[3:] for name in NOTEBOOKS)])
+    raise argparse.ArgumentTypeError(f"{text!r} is no step{near}; allowed: {', '.join(names)}")
 
 
 def _count(text: str) -> int:

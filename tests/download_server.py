@@ -111,6 +111,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
+def running(httpd: http.server.ThreadingHTTPServer) -> Iterator[None]:
+    """Answer within the body; what waits for `state.released` is let go at its end."""
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        httpd.state.released.set()
+        httpd.shutdown()
+        httpd.server_close()
+        thread.join()
+
+
+@contextlib.contextmanager
 def serve(monkeypatch) -> Iterator[SimpleNamespace]:
     """`state` of a server on 127.0.0.1; `state.url` is its address."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -121,15 +135,8 @@ def serve(monkeypatch) -> Iterator[SimpleNamespace]:
         body=BODY, etag='"one"', plan=[], requests=[], pause=0, no_ranges=False, retry_after="",
         more={}, released=threading.Event(), url=f"http://127.0.0.1:{httpd.server_port}/data.bin",
     )  # fmt: skip
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with running(httpd):
         yield httpd.state
-    finally:
-        httpd.state.released.set()
-        httpd.shutdown()
-        httpd.server_close()
-        thread.join()
 
 
 def end_in_silence(monkeypatch):

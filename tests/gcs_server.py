@@ -15,6 +15,8 @@ import urllib.parse
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+from download_server import running
+
 WAIT = 30.0  # seconds until a request that hangs on purpose gives up
 
 
@@ -158,10 +160,5 @@ def serve(bucket: str = "bucket") -> Iterator[SimpleNamespace]:
         bucket=bucket, objects={}, sessions=[], faults=[], requests=[], hanging=threading.Event(),
         released=threading.Event(), url=f"http://127.0.0.1:{httpd.server_port}",
     )  # fmt: skip
-    threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
+    with running(httpd):
         yield httpd.state
-    finally:
-        httpd.state.released.set()
-        httpd.shutdown()
-        httpd.server_close()

@@ -282,11 +282,7 @@ def test_every_project_prepares_its_clips_there(project, tmp_path, monkeypatch):
 
 def mini(project):
     """The settings of mini."""
-    room = importlib.import_module(f"helpers.{project}.config")
-    schema = next(
-        value for name, value in vars(room).items() if name.endswith("Config") and value.__module__ == room.__name__
-    )
-    return config.load(runtime.repo_root() / "notebooks" / project / "mini.yaml", schema)
+    return config.load(runtime.repo_root() / "notebooks" / project / "mini.yaml", config.schema_of(project))
 
 
 def test_the_command_asks_the_cluster_and_tells_the_kernels(dask, tmp_path, monkeypatch, capsys):

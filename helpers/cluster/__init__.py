@@ -91,8 +91,7 @@ class _Run:
     def _send(self, batch: list[int]) -> None:
         import cloudpickle
 
-        seconds = max(TASK_SECONDS, self.threads / TASKS_A_SECOND)
-        work = functools.partial(self.work, [(index, self.items[index]) for index in batch], seconds)
+        work = functools.partial(self.work, [(index, self.items[index]) for index in batch], self._wanted())
         future = self.client.submit(_carrier(), cloudpickle.dumps(work), pure=False)
         self.under_way[future] = batch
         future.add_done_callback(self.ended.put)
@@ -118,9 +117,12 @@ class _Run:
             raise ConnectionError(
                 f"{text}; install there what requirements.txt names, with the versions of here"
             ) from error
-        wanted = max(TASK_SECONDS, self.threads / TASKS_A_SECOND)
-        self.size = max(1, min(2 * self.size, int(len(found) * wanted / max(seconds, 1e-6))))
+        self.size = max(1, min(2 * self.size, int(len(found) * self._wanted() / max(seconds, 1e-6))))
         return found
+
+    def _wanted(self) -> float:
+        """Seconds that a task should take."""
+        return max(TASK_SECONDS, self.threads / TASKS_A_SECOND)
 
 
 def _carrier() -> Callable[[bytes], Any]:

@@ -86,10 +86,9 @@ def fit(
     else:
         run.begin(config)
         watch = keras.callbacks.LambdaCallback(on_epoch_end=partial(run.validate, validation))
+        seen_by = [watch, *callbacks, run]  # all see watch's numbers; run saves what the others changed
         with run.preemption.watching():
-            _train(
-                run, train_data, [watch, *callbacks, run]
-            )  # all see watch's numbers; run saves what the others changed
+            _train(run, train_data, seen_by)
     run.finish()
     return pd.DataFrame(run.rows)
 

@@ -149,9 +149,8 @@ class Step:
                     self._work(config, workspace, folder)
                 elif self.trains:
                     processes.lead(folder.name, work=False)
-                if (
-                    workspace.kept and folder not in _KEPT
-                ):  # what could not be kept before, or was made without a place for it
+                # what could not be kept before, or was made without a place for it
+                if workspace.kept and folder not in _KEPT:
                     self._keep(config, workspace, again=False)
                     _KEPT.add(folder)
         tell_older(self.chain(), config, workspace)

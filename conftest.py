@@ -7,14 +7,34 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import nbval.kernel
 import pytest
 
 from helpers import runtime
 from helpers.course.notebooks import PROJECTS
 
 sys.path.insert(0, str(Path(__file__).parent / "tests"))  # helper modules of the tests, under every import mode
+
+
+def patiently(start: Callable[..., Any], tries: int = 3) -> Callable[..., Any]:
+    """Start a kernel that dies at once anew: another process may have taken one of its ports after they were chosen."""
+
+    def started(*args: Any, **options: Any) -> Any:
+        for left in reversed(range(tries)):
+            try:
+                return start(*args, **options)
+            except RuntimeError:
+                if not left:
+                    raise
+
+    return started
+
+
+nbval.kernel.start_new_kernel = patiently(nbval.kernel.start_new_kernel)
 
 
 def pytest_configure(config: pytest.Config) -> None:

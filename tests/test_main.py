@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from helpers import runtime
 from helpers.__main__ import main
-from helpers.course import notebooks
+from helpers.course import notebooks, runner
 from helpers.course.runner import Progress, find_notebooks
 
 ROOT = runtime.repo_root()
@@ -202,6 +202,18 @@ def test_a_kernel_that_dies_and_a_broken_file_are_failures(repository, capsys):
     out = capsys.readouterr().out
     assert "00_dataset_build.ipynb, after 1 of 2 code cells: Kernel died" in out
     assert "notebooks/lip_reading/00_dataset_build.ipynb, no notebook" in out
+
+
+def test_a_kernel_that_dies_at_its_start_is_started_anew_twice(repository, capsys, monkeypatch):
+    make(repository, "lip_reading/00_dataset_build", "print('the kernel ran')")
+    working, dying = runner.get_kernel_dict(), {"argv": [sys.executable, "-c", "raise SystemExit('port taken')"]}
+    kernels = [{**working, **dying}, {**working, **dying}, working]
+    monkeypatch.setattr(runner, "get_kernel_dict", lambda: kernels.pop(0))
+    assert main(["run", "lip_reading"]) == 0
+    assert "the kernel ran" in capsys.readouterr().out and not kernels
+    kernels = [{**working, **dying}] * 4
+    assert main(["run", "lip_reading"]) == 1
+    assert "after 0 of 1 code cells: Kernel died before replying" in capsys.readouterr().out and len(kernels) == 1
 
 
 WRONG = [

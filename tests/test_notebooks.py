@@ -367,6 +367,18 @@ with disk.lock(pathlib.Path("step")):
     print("ready: all")"""
 
 
+# The first kernel of every process dies at its start, like one whose port was taken after it was chosen.
+DYING = """\
+import nbval.kernel
+started, dead = nbval.kernel.KernelManager.start_kernel, []
+def start(self, **options):
+    started(self, **options)
+    if not dead:
+        dead.append(self)
+        self.signal_kernel(9)
+nbval.kernel.KernelManager.start_kernel = start"""
+
+
 @pytest.fixture(scope="module")
 def small_suite(tmp_path_factory):
     """A folder with the root conftest, three notebooks (one prints something else, one breaks) and one test."""
@@ -390,6 +402,7 @@ def small_suite(tmp_path_factory):
         if WAITING in sources:
             notebook.cells[1].outputs = [new_output("stream", name="stdout", text="ready: all\n")]
         nbformat.write(notebook, path)
+    (folder / "notebooks" / "conftest.py").write_text(DYING)
     (folder / "tests").mkdir()
     (folder / "tests" / "test_a.py").write_text("def test_a():\n    " + (LOG % "test").replace("\n", "\n    "))
     (folder / "pytest.ini").write_text("[pytest]\ntestpaths = tests notebooks\naddopts = --nbval-lax\n")

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -220,10 +220,8 @@ async def _execute_cells(
     """Run all cells in a fresh kernel; what the kernel itself writes to stderr goes to `complaints`."""
     client = _Client(notebook, timeout=None, kernel_manager_class=_KernelManager, coalesce_streams=True)
     client.kernel_name, client.relay = "python3", progress.relay
-    stop.kernels.add(client.create_kernel_manager())
     try:  # nbclient's own context manager would take Ctrl-C for itself
-        await client.async_start_new_kernel(cwd=str(folder), env=environment, stderr=complaints)
-        await client.async_start_new_kernel_client()
+        await _start(client, stop, cwd=str(folder), env=environment, stderr=complaints)
         if join:
             await _join(client)
         for index, cell in enumerate(notebook.cells):
@@ -236,6 +234,20 @@ async def _execute_cells(
             client.kc.stop_channels()
         if client.km and client.km.has_kernel:  # nbclient lets go of one that did not start
             await client.km.shutdown_kernel(now=True)
+
+
+async def _start(client: _Client, stop: Stop, **options: Any) -> None:
+    """Start a kernel; one that dies at once is started anew, twice: its ports may have been taken after they were chosen."""
+    for left in (2, 1, 0):
+        manager = client.create_kernel_manager()
+        stop.kernels.add(manager)
+        await client.async_start_new_kernel(**options)
+        try:
+            return await client.async_start_new_kernel_client()
+        except RuntimeError:
+            stop.kernels.discard(manager)
+            if not left or stop.status:
+                raise
 
 
 async def _join(client: _Client) -> None:

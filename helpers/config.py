@@ -289,18 +289,6 @@ def schema_of(project: str) -> type[BaseConfig]:
     return schema
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """A config as one flat dict; keys of groups are joined with a dot."""
-    flat = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            flat |= flatten(value, f"{prefix}{field.name}.")
-        else:
-            flat[prefix + field.name] = value
-    return flat
-
-
 def table(config: Any, keys: typing.Iterable[str] | None = None) -> Any:
     """A config as a pandas DataFrame with columns `value` and `meaning`, ready to be shown in a notebook.
 

@@ -138,7 +138,6 @@ def test_table_shows_every_key(tmp_path):
     shown = config.table(load(tmp_path, "name: tiny\nclasses: [a, b]\n"))
     assert shown.loc["classes", "value"] == "a, b" and shown.loc["inner.width", "value"] == "3"
     assert shown.loc["rate", "meaning"] == "learning rate"
-    assert config.flatten(Schema("tiny"))["inner.width"] == 3
 
 
 def test_find_prefers_the_environment(tmp_path, monkeypatch):

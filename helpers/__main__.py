@@ -1,4 +1,4 @@
-"""Command line: `python -m helpers run` executes the notebooks headless, `badges` renews links, `addresses` asks them."""
+"""Command line: `python -m helpers run` executes the notebooks headless, `badges` renews links, `site` builds pages, and more."""
 
 import argparse
 import difflib
@@ -15,7 +15,7 @@ except door.NotReadyError as not_ready:  # before an import fails that says less
     sys.exit(f"error: {not_ready}")
 
 from helpers import cluster, runtime
-from helpers.course import addresses, notebooks, team
+from helpers.course import addresses, notebooks, site, team
 from helpers.course.runner import find_notebooks, run
 from helpers.workspace import NOTEBOOKS, buckets, disk
 
@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "manifests", nargs="*", metavar="MANIFEST", help="such as ucf101; default: all, and the badges"
     )
+    command = commands.add_parser("site", help="build the site from the READMEs and the committed notebooks")
+    command.add_argument("--out", metavar="FOLDER", default="build/site", help="default: build/site")
+    command.add_argument("--links", action="store_true", help="ask every address that the pages name instead")
     return parser
 
 
@@ -163,6 +166,8 @@ def main(argv: list[str] | None = None) -> int:
             return _badges_command(arguments)
         if arguments.command == "addresses":
             return _addresses_command(arguments)
+        if arguments.command == "site":
+            return site.build(Path(arguments.out), "linkcheck" if arguments.links else "html")
         return _run_command(parser, arguments)
     except KeyboardInterrupt:
         return 130

@@ -224,7 +224,7 @@ def repository(root):
     (root / "README.md").write_text(
         BADGE.replace("someone/a-course", "old/name")
         + "\n\n    git clone https://github.com/old/name.git && cd name && ls"
-        + "\n\nraw.githubusercontent.com/old/name/x.png\n"
+        + "\n\nraw.githubusercontent.com/old/name/x.png\n\nhttps://old.github.io/name/\n"
     )
     return folder
 
@@ -238,7 +238,8 @@ def test_badges_are_rewritten_from_one_address(place, tmp_path):
     assert notebooks.rewrite_addresses() == expected
     assert notebooks.rewrite_addresses(check=True) == []
     assert (tmp_path / "README.md").read_text() == (
-        f"{BADGE}\n\n    git clone {URL}.git && cd a-course && ls\n\nraw.githubusercontent.com/someone/a-course/x.png\n"
+        f"{BADGE}\n\n    git clone {URL}.git && cd a-course && ls\n\nraw.githubusercontent.com/someone/a-course/x.png\n\n"
+        "https://someone.github.io/a-course/\n"
     )
     assert (folder / "README.md").read_text().startswith("https://github.com/other/name stays")
     assert "old/name-two" in (folder / "README.md").read_text()

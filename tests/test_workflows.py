@@ -26,8 +26,8 @@ def steps(workflow):
     return [step for job in workflow["jobs"].values() for step in job["steps"]]
 
 
-def test_there_are_three():
-    assert [path.name for path in WORKFLOWS] == ["ci.yml", "colab.yml", "fresh.yml"]
+def test_there_are_four():
+    assert [path.name for path in WORKFLOWS] == ["ci.yml", "colab.yml", "fresh.yml", "site.yml"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -60,6 +60,18 @@ def test_the_newest_versions_have_no_constraints():
     runs = [step["run"] for step in steps(load(ROOT / ".github" / "workflows" / "fresh.yml")) if "run" in step]
     assert "python -m helpers addresses" in runs and "python -m pytest" in runs
     assert "constraint" not in " ".join(runs).lower()
+
+
+def test_what_is_published_is_what_was_built():
+    workflow = load(ROOT / ".github" / "workflows" / "site.yml")
+    done = steps(workflow)
+    (built,) = (place for place, step in enumerate(done) if "helpers site" in step.get("run", ""))
+    assert done[built]["run"].split() == ["python", "-m", "helpers", "site", "--out", done[built + 1]["with"]["path"]]
+    assert [step["uses"].split("@")[0] for step in done[built + 1 :]] == [
+        "actions/upload-pages-artifact",
+        "actions/deploy-pages",
+    ]
+    assert workflow["permissions"] == {"contents": "read", "pages": "write", "id-token": "write"}
 
 
 @pytest.fixture

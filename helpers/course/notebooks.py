@@ -5,6 +5,7 @@ import html
 import os
 import re
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -25,6 +26,10 @@ MACHINE_PATH = re.compile(
 KEPT_CELL_METADATA = ("tags", "cellView", "alt")
 KEPT_METADATA = ("accelerator", "colab")  # "T4 preselected" in Colab
 MATHJAX = "https://cdnjs.cloudflare.com/ajax/libs/mathjax/2.7.7/latest.js?config=TeX-AMS_CHTML-full,Safe"
+CODE_STYLES = ("default", "github-dark")  # of Pygments, on light and on dark
+HELD = re.compile(  # code, of which nothing is held; folds; formulas
+    r"```(?s:.*?)```|`[^`\n]*`|^(</?details.*)$|\$\$((?s:.+?))\$\$|\$([^\s$][^$\n]*)\$", re.MULTILINE
+)
 FORMULA = re.compile(r"\$\$|\$[^\s$][^$\n]*\$|\\begin\{|\\\(|\\\[")
 
 # The one copy of the setup cell; whatever the length of the address, ruff format leaves the layout alone.
@@ -54,16 +59,15 @@ PLACEHOLDER = "; first put its GitHub account in place of OWNER above"
 PAGE = """\
 <!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
+<link rel="icon" href="data:,"><title>{title}</title>
 <style>
-body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 sans-serif; color: #222 }}
-pre, code {{ font: 13px/1.45 monospace }} pre {{ overflow-x: auto; white-space: pre-wrap; margin: .4rem 0 }}
-img, video, svg {{ max-width: 100%; height: auto }} .note {{ color: #666 }} .failed {{ color: #a00 }}
-.input_area {{ background: #f5f5f5; padding: .1rem .7rem; border-left: 3px solid #99b }} .prompt {{ display: none }}
-.output_html, .output_markdown {{ overflow-x: auto }} .output_error {{ background: #fee }}
-table {{ border-collapse: collapse; font-size: 14px }} td, th {{ padding: .2rem .7rem; text-align: right }}
-tr:nth-child(even) {{ background: #f5f5f5 }}
 {css}
+body {{ max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 var(--font-stack); overflow-wrap: break-word }}
+body {{ color: var(--color-foreground-primary); background: var(--color-background-primary) }}
+a {{ color: var(--color-brand-content) }} .note {{ color: var(--color-foreground-secondary) }} .prompt {{ display: none }}
+pre, code {{ font: 13px/1.5 var(--font-stack--monospace) }} pre {{ overflow-x: auto; white-space: pre-wrap; margin: .4rem 0 }}
+.input_area {{ background: var(--color-background-secondary); border-radius: 6px; padding: .3rem .8rem }}
+.failed, .output_error {{ color: light-dark(#a00, #ff7575) }} td, th {{ padding: .2rem .7rem }}
 </style>{script}</head><body>
 {body}
 </body></html>
@@ -175,6 +179,7 @@ def rewrite_addresses(*, check: bool = False) -> list[str]:
 def _readdress(text: str, old: list[str]) -> str:
     new = address()[1]
     for name in old:
+        text = text.replace(*("https://{}.github.io/{}/".format(*one.split("/")) for one in (name, new)))  # the site
         text = re.sub(rf"(github(?:usercontent)?(?:\.com)?/){re.escape(name)}(?![\w-])", rf"\g<1>{new}", text)
         text = re.sub(rf"\bcd {re.escape(name.split('/')[1])}(?![\w-])", f"cd {new.split('/')[1]}", text)
     return text
@@ -257,6 +262,40 @@ def save(notebook: NotebookNode, path: str | os.PathLike, folders: tuple[Path, .
     write(normalise(notebook), path)
 
 
+def describe_outputs(notebook: NotebookNode) -> None:
+    """Give every cell that has none a text in place of its pictures, `alt` in its metadata: the heading above it."""
+    heading = "the title"
+    for cell in notebook.cells:
+        headings = re.findall(r"^#+\s+(.+)", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []
+        heading = headings[-1] if headings else heading
+        cell.metadata.setdefault("alt", f"output below the heading {heading}")
+
+
+def mathml(tex: str, *, block: bool = False) -> str:
+    """A formula as MathML, which a browser sets without any script; needs docutils.
+
+    Args:
+        block: it stands on a line of its own.
+    """
+    from docutils.utils.math.latex2mathml import tex2mathml
+
+    tex = re.sub(r"(\\[dt]?frac)\s*(\d)\s*(\d)", r"\1{\2}{\3}", tex)  # docutils would take 12 for the first argument
+    return re.sub(r"\s*\n\s*", "", tex2mathml(tex, as_block=block))
+
+
+def _hold(text: str, held: list[str]) -> str:
+    """Markdown with a word in place of every fold and formula, since nbconvert closes a tag at once; `held` gets their HTML."""
+
+    def hold(found: re.Match) -> str:
+        fold, block, line = found.groups()
+        if not fold and not (find_spec("docutils") and (block or line)):
+            return found[0]
+        held.append(fold or mathml(block or line, block=bool(block)))
+        return f"HELD{len(held) - 1}X"
+
+    return HELD.sub(hold, text)
+
+
 def render(notebook: NotebookNode, *, folder: Path, tag: str | None = None) -> str:
     """HTML of a notebook's cells, readable offline: pictures embedded, those of the network replaced by their text.
 
@@ -268,22 +307,27 @@ def render(notebook: NotebookNode, *, folder: Path, tag: str | None = None) -> s
     from nbconvert import HTMLExporter
 
     notebook = normalise(notebook)
-    heading = "the title"
+    describe_outputs(notebook)
+    held: list[str] = []
     for cell in notebook.cells:
-        headings = re.findall(r"^#+\s+(.+)", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []
-        heading = headings[-1] if headings else heading
-        cell.metadata.setdefault("alt", f"output below the heading {heading}")
+        if cell.cell_type == "markdown":
+            cell.source = _hold(cell.source, held)
     notebook.cells = [cell for cell in notebook.cells if tag is None or (tag in tags(cell) and "outputs" in cell)]
     if not notebook.cells:
         return ""
     options = {"template_name": "basic", "embed_images": True, "exclude_anchor_links": True, "exclude_input": bool(tag)}
     text, _ = HTMLExporter(**options).from_notebook_node(notebook, resources={"metadata": {"path": str(folder)}})
+    text = re.sub(r"<p>HELD(\d+)X</p>|HELD(\d+)X", lambda found: held[int(found[1] or found[2])], text)
     soup = bs4.BeautifulSoup(text, "html.parser")
     for picture in soup.find_all("img", src=lambda src: not str(src).startswith("data:")):
         picture.replace_with(picture.get("alt") or "picture")
     for outside in soup.find_all(["script", "iframe", "link"]):
         if str(outside.get("src", outside.get("href", ""))).startswith(("http", "//")):
             outside.decompose()
+    for style in soup.find_all(
+        "style", string=re.compile(r"^pre \{")
+    ):  # IPython's colours of code, for white paper only
+        style.decompose()
     for link in soup.find_all("a", href=re.compile(r"^[\w-]+\.ipynb$")):
         link["href"] = link["href"].replace(".ipynb", ".html")
     return str(soup)
@@ -294,13 +338,17 @@ def page(title: str, body: str, *, formulas: bool = False) -> str:
     from pygments.formatters import HtmlFormatter
 
     script = ""
-    if formulas:
+    if formulas and not find_spec("docutils"):
         script = (
             '<script type="text/x-mathjax-config">MathJax.Hub.Config({tex2jax: {inlineMath: [["$", "$"]]}})</script>'
         )
         script += f'<script async src="{MATHJAX}"></script>'
         body = f'<p class="note">Formulas are typeset over the network; offline they read as LaTeX.</p>\n{body}'
-    css = HtmlFormatter().get_style_defs(".highlight")
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in CODE_STYLES)
+    look = (Path(__file__).resolve().parents[2] / "notebooks" / "_site" / "look.css").read_text(encoding="utf-8")
+    css = (
+        f"{look}{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n.highlight {{ background: none !important }}"
+    )
     return PAGE.format(title=html.escape(title), css=css, script=script, body=body)
 
 

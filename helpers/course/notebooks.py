@@ -66,7 +66,7 @@ body {{ max-width: 46rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 var
 body {{ color: var(--color-foreground-primary); background: var(--color-background-primary) }}
 a {{ color: var(--color-brand-content) }} .note {{ color: var(--color-foreground-secondary) }} .prompt {{ display: none }}
 pre, code {{ font: 13px/1.5 var(--font-stack--monospace) }} pre {{ overflow-x: auto; white-space: pre-wrap; margin: .4rem 0 }}
-.input_area {{ background: var(--color-background-secondary); border-radius: 6px; padding: .3rem .8rem }}
+.input_area {{ background: var(--color-background-secondary); border-radius: 6px; padding: .3rem .8rem; margin: .5rem 0 }}
 .failed, .output_error {{ color: light-dark(#a00, #ff7575) }} td, th {{ padding: .2rem .7rem }}
 </style>{script}</head><body>
 {body}

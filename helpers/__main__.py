@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command == "addresses":
             return _addresses_command(arguments)
         if arguments.command == "site":
-            return site.build(Path(arguments.out), "linkcheck" if arguments.links else "html")
+            return site.build(None if arguments.links else Path(arguments.out).resolve())
         return _run_command(parser, arguments)
     except KeyboardInterrupt:
         return 130

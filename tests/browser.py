@@ -25,6 +25,16 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
+@contextlib.contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """Serve the files of a folder on this machine; gives the address."""
+    handler = functools.partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
 class Browser:
     """One window."""
 
@@ -34,12 +44,8 @@ class Browser:
     @contextlib.contextmanager
     def serving(self, folder: Path) -> Iterator["Browser"]:
         """Serve the files of a folder; `open` then takes their names."""
-        handler = functools.partial(_Quiet, directory=str(folder))
-        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            self.home = f"http://127.0.0.1:{server.server_port}/"
+        with serve(folder) as self.home:
             yield self
-            server.shutdown()
 
     def look(self, width: int, scheme: str = "light") -> None:
         """A window of this width in pixels on a system that asks for light or dark."""

@@ -32,11 +32,11 @@ PROJECT = re.compile(r"^\| \[(.+?)\]\((notebooks/\w+)/README\.md\) \| (.+?) \| (
 START = re.compile(r"^(?:#+ (?:\d\d\.\d+)?|\*\*\d\d\.\d+)", re.MULTILINE)  # of a heading or of an exercise
 
 
-def build(out: Path, builder: str = "html") -> int:
+def build(out: Path | None) -> int:
     """Build the site into the folder `out`, in place of an older one.
 
     Args:
-        builder: Sphinx's; `linkcheck` asks every address that the pages name in place of writing them.
+        out: None: no page is kept, but every address of others that the pages name is asked.
 
     Returns:
         The exit code: 1 after a warning, such as a link that leads nowhere.
@@ -48,17 +48,30 @@ def build(out: Path, builder: str = "html") -> int:
         raise ValueError(f"the site needs {', '.join(missing)}: type  pip install -r tests/requirements.txt")
     from sphinx.cmd.build import main
 
-    if out.is_dir() and any(out.iterdir()) and not (out / ".buildinfo").is_file():
+    if out and out.is_dir() and any(out.iterdir()) and not (out / ".buildinfo").is_file():
         raise ValueError(f"{out} holds other files than a site; give --out a new or empty folder")
-    shutil.rmtree(out, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="site-") as scratch:
-        pages, looks = Path(scratch) / "pages", runtime.repo_root() / "notebooks" / "_site"
+        pages, made = Path(scratch) / "pages", Path(scratch) / "made"
         Sources(pages).write()
-        code = main(
-            f"-q -W --keep-going -b {builder} -c".split() + [str(looks), "-d", f"{scratch}/cache", str(pages), str(out)]
-        )
-    print(f"site: {out / 'index.html'}" if code == 0 else "the site has the faults named above", flush=True)
+        options = f"-q -W --keep-going -b {'html' if out else 'linkcheck'} -c".split()
+        code = main([*options, str(runtime.repo_root() / "notebooks" / "_site"), str(pages), str(made)])
+        if out and not code:
+            _replace(out, made)
+    done = f"site: {out / 'index.html'}" if out else "all addresses answer"
+    print("the pages have the faults named above" if code else done, flush=True)
     return int(code != 0)
+
+
+def _replace(out: Path, made: Path) -> None:
+    """Put the finished site in the place of an older one; a kill leaves one of them, or what is left is named `.old`."""
+    new, old = (out.with_name(f"{out.name}.{word}") for word in ("new", "old"))
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    shutil.copytree(made, new, ignore=shutil.ignore_patterns(".doctrees", "_sources"))
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 class Sources:

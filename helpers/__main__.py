@@ -1,4 +1,4 @@
-"""Command line: `python -m helpers run` executes the notebooks headless, `badges` renews links, `site` builds pages, and more."""
+"""Command line: `python -m helpers run` executes the notebooks, `try` answers a file of your own, `site` builds pages, and more."""
 
 import argparse
 import difflib
@@ -17,6 +17,7 @@ except door.NotReadyError as not_ready:  # before an import fails that says less
 from helpers import cluster, runtime
 from helpers.course import addresses, notebooks, site, team
 from helpers.course.runner import find_notebooks, run
+from helpers.fetch.manifests import DownloadError
 from helpers.workspace import NOTEBOOKS, buckets, disk
 
 CONFIGS = ("mini", "t4", "full")
@@ -31,6 +32,14 @@ def _step(text: str) -> str:
             return name
     near = _nearest(text, [*names, *(name[3:] for name in NOTEBOOKS)])
     raise argparse.ArgumentTypeError(f"{text!r} is no step{near}; allowed: {', '.join(names)}")
+
+
+def _project(text: str) -> str:
+    """A project's name; for argparse."""
+    if text not in notebooks.PROJECTS:
+        near, known = _nearest(text, notebooks.PROJECTS), ", ".join(notebooks.PROJECTS)
+        raise argparse.ArgumentTypeError(f"{text!r} is no project{near}; allowed: {known}")
+    return text
 
 
 def _count(text: str) -> int:
@@ -84,6 +93,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0; the next port is used, too")
     command.add_argument("--save", action="store_true", help="write the executed notebooks in place, for committing")
     command.add_argument("--html", metavar="DIR", help="place of the report; default: WORKSPACE/report")
+    command = commands.add_parser("try", help="one file of your own, answered by a project's published network")
+    command.add_argument("project", type=_project, metavar="PROJECT", help=f"one of {names}")
+    command.add_argument("file", metavar="FILE", help="a photo or a clip")
+    command.add_argument(
+        "--out", default=".", metavar="FOLDER", help="where the picture, clip or table goes; default: here"
+    )
+    command.add_argument(
+        "--weights", metavar="mini|coco", help="of boat_detection: drawn harbours, or Darknet's photos"
+    )
     command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
     command.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something differs")
     command.add_argument(
@@ -140,6 +158,14 @@ def _greet(project: str, config: str) -> None:
         print(room.greeting(config), flush=True)
 
 
+def _try_command(arguments: argparse.Namespace) -> int:
+    from helpers.course import tryout  # pictures and clips: not for the other commands
+
+    options = {"weights": arguments.weights} if arguments.weights else {}
+    tryout.run(arguments.project, arguments.file, arguments.out, **options)
+    return 0
+
+
 def _badges_command(arguments: argparse.Namespace) -> int:
     if arguments.from_git:
         print(f"address: {notebooks.take_address()}")
@@ -162,6 +188,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
+        if arguments.command == "try":
+            return _try_command(arguments)
         if arguments.command == "badges":
             return _badges_command(arguments)
         if arguments.command == "addresses":
@@ -171,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
         return _run_command(parser, arguments)
     except KeyboardInterrupt:
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, DownloadError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

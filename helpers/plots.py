@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -48,6 +49,13 @@ def as_jpeg(figure: Figure) -> Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="jpeg", dpi=DPI, pil_kwargs={"quality": 75})
     return Image(buffer.getvalue(), format="jpeg")
+
+
+def as_array(figure: Figure) -> np.ndarray:
+    """A figure as a picture: (H, W, 3) uint8 RGB."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def plot_frames(

@@ -25,6 +25,7 @@ def draw_boxes(
     kinds: Sequence[str] | str | None = None,
     *,
     scale: int = 1,
+    name: str = "",
 ) -> np.ndarray:
     """Draw boxes on a copy of a picture. What is listed first is drawn last, on top: the best detection.
 
@@ -38,6 +39,7 @@ def draw_boxes(
         scores: one per box in [0, 1], written at its corner; NaN for none.
         kinds: one per box, or one for all: "hit", "miss", "false alarm" or "truth", which decides the colour; None: all blue.
         scale: enlarge the picture so many times first; 2 makes the scores in a picture of 128 pixels legible.
+        name: written before each score.
 
     Returns:
         (scale H, scale W, 3) uint8.
@@ -49,7 +51,7 @@ def draw_boxes(
     if scale > 1:
         canvas = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4) * scale
-    texts, colours = _texts(len(boxes), scores), _colours(len(boxes), kinds)
+    texts, colours = _texts(len(boxes), scores, name), _colours(len(boxes), kinds)
     thickness = max(1, round(min(canvas.shape[:2]) / 133))
     for box, text, colour in reversed([*zip(boxes, texts, colours, strict=True)]):
         left, top, right, bottom = (int(value) for value in np.clip(np.round(box), -9999, 9999))
@@ -103,11 +105,11 @@ def as_uint8(image: np.ndarray) -> np.ndarray:
     return np.round(np.ascontiguousarray(image) * 255).astype(np.uint8)
 
 
-def _texts(count: int, scores: Sequence[float] | None) -> list[str]:
+def _texts(count: int, scores: Sequence[float] | None, name: str = "") -> list[str]:
     scores = [np.nan] * count if scores is None else scores
     if len(scores) != count:
         raise ValueError(f"scores must be one per box. Received: {count} boxes, {len(scores)} scores")
-    return ["" if np.isnan(score) else f"{score:.2f}".removeprefix("0") for score in scores]
+    return ["" if np.isnan(score) else f"{name} {score:.2f}".replace(" 0.", " .").strip() for score in scores]
 
 
 def _colours(count: int, kinds: Sequence[str] | str | None) -> list[tuple[int, int, int]]:

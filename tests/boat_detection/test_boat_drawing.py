@@ -54,6 +54,7 @@ def test_scores_stand_above_or_inside_and_never_beyond_the_border(box, above):
 def test_texts():
     assert drawing._texts(4, [0.5, np.nan, 1.0, 0.071]) == [".50", "", "1.00", ".07"]
     assert drawing._texts(1, None) == [""]
+    assert drawing._texts(3, [0.5, np.nan, 1.0], "boat") == ["boat .50", "", "boat 1.00"]
 
 
 def test_a_score_that_does_not_fit_is_left_out():

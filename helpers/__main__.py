@@ -114,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("site", help="build the site from the READMEs and the committed notebooks")
     command.add_argument("--out", metavar="FOLDER", default="build/site", help="default: build/site")
     command.add_argument("--links", action="store_true", help="ask every address that the pages name instead")
+    command = commands.add_parser("export", help="write a published network as a LiteRT file, which needs no Keras")
+    command.add_argument("project", metavar="PROJECT", help="boat_detection, lip_reading or temporal_coherence")
+    command.add_argument("--out", metavar="FILE", help="default: PROJECT.tflite")
+    command.add_argument(
+        "--precision", default="float32", choices=("float32", "float16", "int8"), help="of its weights"
+    )
     return parser
 
 
@@ -183,6 +189,13 @@ def _addresses_command(arguments: argparse.Namespace) -> int:
     return int(bool(lines))
 
 
+def _export_command(arguments: argparse.Namespace) -> int:
+    runtime.quiet_start()
+    from helpers.course import export  # Keras, which the other commands do without
+
+    return export.command(arguments.project, arguments.out, arguments.precision)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code (bad arguments: SystemExit with code 2)."""
     parser = _parser()
@@ -196,6 +209,8 @@ def main(argv: list[str] | None = None) -> int:
             return _addresses_command(arguments)
         if arguments.command == "site":
             return site.build(None if arguments.links else Path(arguments.out).resolve())
+        if arguments.command == "export":
+            return _export_command(arguments)
         return _run_command(parser, arguments)
     except KeyboardInterrupt:
         return 130

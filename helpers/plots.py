@@ -81,6 +81,17 @@ def plot_frames(
     return as_jpeg(made)
 
 
+def tint(frames: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Red over frames where their weights are large, the largest of all strongest: (..., H, W, 3) float32 in [0, 1].
+
+    Args:
+        frames: (..., H, W, 3) or (..., H, W, 1), float in [0, 1].
+        weights: (..., H, W), of at least 0, such as of `activation.class_activation`.
+    """
+    strength = 0.6 * np.asarray(weights, "float32")[..., None] / max(float(np.max(weights)), 1e-9)
+    return np.asarray(frames, "float32") * (1 - strength) + np.array([1.0, 0.1, 0.0], "float32") * strength
+
+
 def plot_curves(
     tables: Mapping[str, pd.DataFrame], columns: Sequence[str], *, x: str = "epoch", titles: Sequence[str] | None = None
 ) -> Figure:

@@ -64,3 +64,14 @@ def test_thumbnails_stand_where_their_points_are():
     shown = pixels(plots.plot_thumbnails(np.array([0.0, 1.0]), np.array([0.0, 1.0]), [black, black], side=0.1))
     quarter = [half.mean() for side in np.array_split(shown, 2) for half in np.array_split(side, 2, axis=1)]
     assert quarter[1] < 250 > quarter[2] and quarter[0] > 253 < quarter[3], "bottom left and top right"
+
+
+def test_the_largest_weight_of_all_frames_is_the_reddest():
+    frames, weights = np.full((2, 2, 2, 1), 0.5), np.zeros((2, 2, 2))
+    weights[1, 0, 1], weights[0, 0, 0] = 4.0, 2.0
+    shown = plots.tint(frames, weights)
+    assert shown.shape == (2, 2, 2, 3)
+    np.testing.assert_allclose(shown[1, 0, 1], [0.8, 0.26, 0.2], atol=1e-6)  # 0.4 of the frame, 0.6 of red
+    np.testing.assert_allclose(shown[0, 0, 0], [0.65, 0.38, 0.35], atol=1e-6)
+    np.testing.assert_array_equal(shown[weights == 0], 0.5)
+    np.testing.assert_array_equal(plots.tint(frames, 0 * weights), np.full((2, 2, 2, 3), 0.5, "float32"))

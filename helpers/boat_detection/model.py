@@ -43,7 +43,7 @@ def _build(name: str, text: str, epsilon: float, momentum: float) -> keras.Model
 
 
 def build_inference_model(
-    network: keras.Model, cfg: str | os.PathLike | Cfg, input_size: int | tuple[int, int]
+    network: keras.Model, cfg: str | os.PathLike | Cfg, input_size: int | tuple[int, int] | None = None
 ) -> keras.Model:
     """A model for inference alone: network and decoding in one graph at a fixed input size, compiled by XLA.
 
@@ -52,12 +52,13 @@ def build_inference_model(
     Args:
         network: from `build_from_cfg`; the weights are shared.
         cfg: the file that it was built from.
-        input_size: side of the input in pixels, or (height, width).
+        input_size: side of the input in pixels, or (height, width); None is what a parsed file says.
 
     Returns:
         A model from RGB in [0, 1], (B, height, width, 3), to boxes (B, N, 4), objectness (B, N) and class probabilities
         (B, N, C), as `decode`.
     """
+    input_size = input_size or (cfg.net["height"], cfg.net["width"])
     height, width = (input_size, input_size) if isinstance(input_size, int) else input_size
     images = keras.Input((height, width, network.input_shape[-1]), name="image")
     model = keras.Model(images, decode(network(images), cfg, (height, width)), name=f"{network.name}_detector")

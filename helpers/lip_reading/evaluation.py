@@ -14,6 +14,7 @@ from helpers.lip_reading import data, metrics
 from helpers.lip_reading.batches import Lips, to_unit
 from helpers.lip_reading.config import LipReadingConfig
 from helpers.lip_reading.lips import Cut
+from helpers.training import value_and_gradients
 
 NETWORKS = ("the network", "its clips reversed", "its clips shuffled", "untrained")
 TEMPLATES = ("nearest neighbour", "ridge regression")
@@ -185,27 +186,10 @@ def _starts(length: int, patch: int, stride: int) -> list[int]:
     return sorted({*range(0, last, stride), last})
 
 
-class _Probe(keras.Model):
-    """Adds a trainable picture, at first 0, to its input: one step of SGD with rate 1 takes the gradient from it, on any backend.
-
-    The function hides the model, whose weights are not to be trained.
-    """
-
-    def __init__(self, function: Callable, shape: tuple[int, ...]) -> None:
-        super().__init__(dtype="float32")
-        self.function = function
-        self.change = self.add_weight(shape=shape, initializer="zeros", name="change")
-
-    def call(self, inputs):
-        return self.function(inputs + self.change)
-
-
 def gradient(network: keras.Model, clip: np.ndarray, target: int) -> np.ndarray:
     """Slope of the network's last output `target` for each value of the clip, float32 (T, H, W, C); better one in logits."""
-    probe = _Probe(lambda x: network(x, training=False)[:, target], np.shape(clip))
-    probe.compile(keras.optimizers.SGD(1.0), loss=lambda _, output: -ops.mean(output), run_eagerly=True)
-    probe.train_on_batch(np.asarray(clip, "float32")[None], np.zeros(1, "float32"))
-    return ops.convert_to_numpy(probe.change)
+    clips = np.asarray(clip, "float32")[None]
+    return value_and_gradients(lambda found: network(found[0], training=False)[0, target], [clips])[1][0][0]
 
 
 def gradient_over_time(network: keras.Model, clip: np.ndarray, target: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The Keras layers that reading lips needs: a network for every frame, inputs without light and speaker, Conv3D fast on any CPU."""
 
+import contextvars
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from helpers import runtime
 
 Shape = tuple[int | None, ...]
 STANDARDIZE = ("clip", "motion", "none")
+FOLDED = contextvars.ContextVar("folded", default=False)  # whether 3-D layers compute by 2-D ones on any machine
 SMALLEST_VARIANCE = 1e-6  # of values in [0, 1]: a quarter of a grey level, so that a still clip gives 0, not noise
 
 
@@ -21,8 +23,8 @@ def per_frame(function: Callable[[Any], Any], clips: Any) -> Any:
 
 
 def fold_time() -> bool:
-    """Whether 3-D layers compute by 2-D ones: on a CPU without oneDNN, where Conv3D takes 8 (JAX) to 100 times as long."""
-    return not runtime.onednn() and runtime.devices()[0]["kind"] == "CPU"
+    """Whether 3-D layers compute by 2-D ones: in `Folded`, and on CPUs without oneDNN, where Conv3D takes 8 to 100 times longer."""
+    return FOLDED.get() or (not runtime.onednn() and runtime.devices()[0]["kind"] == "CPU")
 
 
 def windows_in_time(clips: Any, size: int, stride: int, dilation: int, padding: str) -> Any:
@@ -129,3 +131,18 @@ class MaxPooling3D(layers.MaxPooling3D):
         return per_frame(
             lambda frames: ops.max_pool(frames, self.pool_size[1:], self.strides[1:], self.padding), inputs
         )
+
+
+@keras.saving.register_keras_serializable("helpers")
+class Folded(layers.Wrapper):
+    """A network whose 3-D layers compute by 2-D ones on any machine: LiteRT has no 3-D pooling. It has the network's variables."""
+
+    def call(self, inputs: Any) -> Any:
+        before = FOLDED.set(True)
+        try:
+            return self.layer(inputs)
+        finally:
+            FOLDED.reset(before)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return self.layer.compute_output_shape(input_shape)

@@ -5,7 +5,7 @@ import numbers
 import keras
 from keras import layers
 
-from helpers.lip_reading.layers import Conv3D, MaxPooling3D, PerFrame, StandardizeClip
+from helpers.lip_reading.layers import Conv3D, Folded, MaxPooling3D, PerFrame, StandardizeClip
 
 Size = int | tuple[int, int] | None
 Tensor = keras.KerasTensor
@@ -158,6 +158,15 @@ def build_tiny(
     x = layers.Dropout(dropout, name="dropout")(x)
     x = layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return _finish(inputs, x, logits, "tiny")
+
+
+def build_inference_model(network: keras.Model) -> keras.Model:
+    """A network's words as probabilities, (B, T, H, W, C) -> (B, num_classes), in a form that other programs can run; see `Folded`.
+
+    The weights are shared; the network is one of logits.
+    """
+    x = Folded(network, dtype="float32", name="folded")(inputs := keras.Input(network.input_shape[1:], name="clip"))
+    return keras.Model(inputs, layers.Softmax(dtype="float32", name="probabilities")(x), name=f"{network.name}_reader")
 
 
 BUILDERS = {"openav": build_openav, "conv3d_bigru": build_conv3d_bigru, "tiny": build_tiny}

@@ -211,3 +211,10 @@ def build_classifier(trunk: keras.Model, num_classes: int) -> keras.Model:
     """A linear layer on a trunk, which is trained along, for fine-tuning: (B, H, W, 3) -> (B, num_classes) float32 logits."""
     logits = layers.Dense(num_classes, dtype="float32", name="logits")(trunk.output)
     return keras.Model(trunk.input, logits, name="classifier")
+
+
+def build_inference_model(trunk: keras.Model) -> keras.Model:
+    """What is compared after training: (B, H, W, 3) -> embeddings of length 1, (B, D) float32. The weights are the trunk's."""
+    inputs = keras.Input(trunk.input_shape[1:], name="frame")
+    x = layers.UnitNormalization(dtype="float32", name="length_one")(trunk(inputs))
+    return keras.Model(inputs, x, name=f"{trunk.name}_embedder")

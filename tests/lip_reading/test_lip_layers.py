@@ -15,7 +15,7 @@ import pytest
 from keras import ops
 
 from helpers.lip_reading import layers
-from helpers.lip_reading.layers import STANDARDIZE, Conv3D, MaxPooling3D, PerFrame, StandardizeClip
+from helpers.lip_reading.layers import STANDARDIZE, Conv3D, Folded, MaxPooling3D, PerFrame, StandardizeClip
 
 
 def clips(*shape, seed=0):
@@ -276,6 +276,7 @@ LAYERS = [
     (lambda **o: MaxPooling3D((1, 2, 2), name="own", **o), {"name": "own", "pool_size": (1, 2, 2)}),
     (lambda **o: StandardizeClip("motion", name="own", **o), {"mode": "motion", "name": "own"}),
     (lambda **o: PerFrame(keras.layers.Dense(3), name="own", **o), {"name": "own"}),
+    (lambda **o: Folded(Conv3D(3, 2), name="own", **o), {"name": "own"}),
 ]
 
 
@@ -306,6 +307,17 @@ def test_mixed_precision(policy):
         np.testing.assert_allclose(layer(x)[0], standardize_by_numpy(x[0], "clip"), atol=0.1)
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def test_layers_compute_by_2d_ones_inside_folded_and_not_after_it(monkeypatch):
+    monkeypatch.setattr(runtime, "onednn", lambda: True)
+    seen = []
+    monkeypatch.setattr(
+        layers, "per_frame", lambda function, x, kept=layers.per_frame: seen.append(1) or kept(function, x)
+    )
+    pool, x = MaxPooling3D((1, 2, 2)), clips(2, 5, 8, 8, 1)
+    np.testing.assert_array_equal(Folded(pool)(x), pool(x))
+    assert seen == [1]
 
 
 def test_bad_mode():

@@ -1,4 +1,7 @@
-"""The figures that more than one project draws. Every function returns its figure and leaves showing it to the notebook."""
+"""The figures that more than one project draws. Every function returns its figure and leaves showing it to the notebook.
+
+Clips that move in a notebook, their rate and size, stand in `helpers.video.writing`.
+"""
 
 import io
 from collections.abc import Mapping, Sequence

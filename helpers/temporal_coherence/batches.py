@@ -1,4 +1,4 @@
-"""Batches of frames: pairs, quadruplets, views and labelled frames, from (seed, step) alone."""
+"""Batches of frames, or of the differences of two: pairs, quadruplets, views and labelled frames, from (seed, step) alone."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""UCF101 on disk: names, a table of clips, and one clip cut into the frames of its pairs; `pairing` has the rule."""
+"""UCF101 on disk: names, a table of clips, and one clip cut into the frames of its pairs; `pairing` has the rule.
+
+What a network sees of a pair (its frames or their difference) is read in `batches`.
+"""
 
 import os
 import re

@@ -1,4 +1,7 @@
-"""One training: a config's network and optimiser, its batches, and what is watched while it runs."""
+"""One training: a config's network and optimiser, its batches, and what is watched while it runs.
+
+Fine-tuning with few labels, and its learning rate, stand in `evaluation`.
+"""
 
 from pathlib import Path
 from typing import Any

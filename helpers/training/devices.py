@@ -1,4 +1,7 @@
-"""Several GPUs, several machines: what divides a training and what its processes agree on."""
+"""Several GPUs, several machines: what divides a training and what its processes agree on.
+
+Which devices a machine has, and the error where a GPU is missing, stand in `helpers.runtime`.
+"""
 
 import contextlib
 import os

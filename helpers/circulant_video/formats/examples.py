@@ -1,6 +1,6 @@
 """The two messages that YouTube-8M keeps in TFRecord files: a video frame by frame, or the means of its frames.
 
-Frames are uint8 codes here; a code stands for `code * CODE_STEP + LOWEST_VALUE`.
+Frames are uint8 codes here; a code stands for `code * CODE_STEP + LOWEST_VALUE`; the way back is `data.quantize`.
 
 Made by protobuf alone, in a pool of their own: a worker that converts records need not import TensorFlow for seconds.
 """

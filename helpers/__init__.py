@@ -11,4 +11,16 @@ parallel    many items in processes; cluster: on many machines
 video, pictures, plots, drawing   films and moving clips, picture files, figures, and the pens of the drawn data
 estimates   what a step takes, computed beforehand
 course      the runner, notebook files, the site
+
+`helpers.__version__` is the version that pyproject.toml states.
 """
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module 'helpers' has no attribute {name!r}")
+    import tomllib
+    from pathlib import Path
+
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["project"]["version"]

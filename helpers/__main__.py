@@ -14,8 +14,9 @@ try:
 except door.NotReadyError as not_ready:  # before an import fails that says less
     sys.exit(f"error: {not_ready}")
 
+import helpers
 from helpers import cluster, runtime
-from helpers.course import addresses, notebooks, site, team
+from helpers.course import addresses, notebooks, site, status, team
 from helpers.course.runner import find_notebooks, run
 from helpers.fetch.manifests import DownloadError
 from helpers.workspace import NOTEBOOKS, buckets, disk
@@ -56,6 +57,7 @@ def _nearest(text: str, names: list[str]) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"learning-from-video {helpers.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("run", help="execute the notebooks and write an HTML report")
     names = ", ".join(notebooks.PROJECTS)
@@ -120,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--precision", default="float32", choices=("float32", "float16", "int8"), help="of its weights"
     )
+    command = commands.add_parser("status", help="make README's table of notebooks, with what new records say")
+    names = ", ".join(f"{name}.xml" for name in status.RECORDS)
+    command.add_argument("records", nargs="*", metavar="FILE", help=f"JUnit XML of the gate or a weekly job: {names}")
     return parser
 
 
@@ -211,6 +216,9 @@ def main(argv: list[str] | None = None) -> int:
             return site.build(None if arguments.links else Path(arguments.out).resolve())
         if arguments.command == "export":
             return _export_command(arguments)
+        if arguments.command == "status":
+            print(status.update(arguments.records))
+            return 0
         return _run_command(parser, arguments)
     except KeyboardInterrupt:
         return 130

@@ -128,6 +128,7 @@ def text_targets() -> dict[str, Target]:
     from helpers.boat_detection.formats.darknet import cfg_files, logs, networks, text_files
     from helpers.boat_detection.sources import open_images
     from helpers.circulant_video.sources import vocabulary
+    from helpers.course.notebooks import PROJECTS
     from helpers.face_animation.sources import voxceleb
     from helpers.lip_reading.sources import grid
 
@@ -137,7 +138,7 @@ def text_targets() -> dict[str, Target]:
         + logs.format_iteration(7, 1.0, 2.0, 0.1, 1.0, 64)
         + "\n"
     )
-    projects = ("boat_detection", "circulant_video", "face_animation", "lip_reading", "temporal_coherence")
+    projects = sorted(PROJECTS)
     schemas = {project: config.schema_of(project) for project in projects}
     notebooks = runtime.repo_root() / "notebooks"
     yamls = {project: [path.read_bytes() for path in (notebooks / project).glob("*.yaml")] for project in projects}

@@ -21,6 +21,7 @@ cat >"$3/bin/python" <<'END'
 #!/bin/sh
 echo python "$@" "until=$COURSE_UNTIL" "options=$PYTEST_ADDOPTS" ${KERAS_BACKEND:+backend=$KERAS_BACKEND} >>"$PLACE/log"
 [ "$2" = pytest ] || exit 0
+[ -n "$RECORD" ] && echo "<testsuites/>" >"$(echo "$PYTEST_ADDOPTS" | sed "s/.*--junitxml='\\(.*\\)'/\\1/")" && eval "$RECORD"
 tail -n 2 "$PLACE/log" | grep -q "pip.*-r tests/requirements.txt" && exit 0
 echo "No module named 'pycocotools'"
 exit 2
@@ -54,16 +55,17 @@ def gate(tmp_path):
     environment = os.environ | identity | {"PLACE": str(place), "PATH": f"{place / 'bin'}:{os.environ['PATH']}"}
     environment.pop("PYTEST_ADDOPTS", None)
 
-    def run(readme: str, *arguments: str) -> tuple[subprocess.CompletedProcess, list[str]]:
+    def run(readme: str, *arguments: str, record: str = "") -> tuple[subprocess.CompletedProcess, list[str]]:
+        """The gate's end and what was asked in all; with a `record` pytest leaves its XML and ends by these words."""
         (repository / "README.md").write_text(readme)
-        for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "x"]):
+        for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "x", "--allow-empty"]):
             subprocess.run(command, cwd=repository, env=environment, check=True)
-        done = subprocess.run(
-            ["bash", ".ci/run", *arguments], cwd=repository, env=environment, capture_output=True, text=True, timeout=60
-        )
+        options = {"env": environment | {"RECORD": record}, "capture_output": True, "text": True, "timeout": 60}
+        done = subprocess.run(["bash", ".ci/run", *arguments], cwd=repository, **options)
         log = place / "log"
         return done, log.read_text().splitlines() if log.is_file() else []
 
+    run.repository = repository
     return run
 
 
@@ -89,7 +91,22 @@ def test_the_gate_runs_both_commands_as_they_stand(gate):
         f"constraints-{stack}.txt" for stack in ("main", "main", "colab")
     ]
     assert "until=00" in log[1] and "--nbval " in log[3] and "--nbval-lax" not in log[3]
-    assert log[-1].endswith("options=")  # so the second stack has the options of pyproject.toml, which are lax
+    options = [
+        line.split("options=")[1] for line in log if " -m pytest" in line
+    ]  # the second stack has pyproject.toml's, which are lax
+    records = [f"--junitxml='{gate.repository}/workspace/gate/{stack}.xml'" for stack in ("main", "colab")]
+    assert options[0].endswith(f" {records[0]}") and options[1].strip() == records[1]
+
+
+def test_what_pytest_leaves_is_kept_and_becomes_the_table_also_where_a_test_fails(gate):
+    done, log = gate(README, "colab", record="exit 0")
+    record = gate.repository / "workspace" / "gate" / "colab.xml"
+    assert done.returncode == 0 and record.read_text() == "<testsuites/>\n"
+    assert [line.split(" until=")[0] for line in log][2:] == [f"python -m helpers status {record}"]
+    done, log = gate(README, "colab", record="exit 7")
+    assert done.returncode == 7 and "helpers status" in log[-1]
+    done, log = gate(README, "colab")  # ended before it left one
+    assert done.returncode == 0 and not record.exists() and "helpers status" not in log[-1]
 
 
 BROKEN = {  # what is done to README -> what the gate says

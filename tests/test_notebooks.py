@@ -221,6 +221,7 @@ def repository(root):
     notebook.cells[2].source = "See https://github.com/old/name/issues."
     nbformat.write(notebook, folder / "02_split.ipynb")
     (folder / "README.md").write_text("https://github.com/other/name stays; https://github.com/old/name-two too\n")
+    (root / "CITATION.cff").write_text("repository-code: https://github.com/old/name\n")
     (root / "README.md").write_text(
         BADGE.replace("someone/a-course", "old/name")
         + "\n\n    git clone https://github.com/old/name.git && cd name && ls"
@@ -232,7 +233,7 @@ def repository(root):
 def test_badges_are_rewritten_from_one_address(place, tmp_path):
     folder = repository(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
-    expected = ["README.md", "notebooks/lip_reading/02_split.ipynb"]
+    expected = ["README.md", "CITATION.cff", "notebooks/lip_reading/02_split.ipynb"]
     assert notebooks.rewrite_addresses(check=True) == expected
     assert {path: path.read_bytes() for path in before} == before  # --check writes nothing
     assert notebooks.rewrite_addresses() == expected
@@ -241,6 +242,7 @@ def test_badges_are_rewritten_from_one_address(place, tmp_path):
         f"{BADGE}\n\n    git clone {URL}.git && cd a-course && ls\n\nraw.githubusercontent.com/someone/a-course/x.png\n\n"
         "https://someone.github.io/a-course/\n"
     )
+    assert (tmp_path / "CITATION.cff").read_text() == f"repository-code: {URL}\n"
     assert (folder / "README.md").read_text().startswith("https://github.com/other/name stays")
     assert "old/name-two" in (folder / "README.md").read_text()
     notebook = notebooks.read(folder / "02_split.ipynb")

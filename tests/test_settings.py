@@ -19,6 +19,7 @@ from helpers.circulant_video import config as circulant
 from helpers.circulant_video import experiments, splits
 from helpers.circulant_video import model as circulant_model
 from helpers.circulant_video.sources import youtube8m
+from helpers.course.notebooks import PROJECTS
 from helpers.estimates import Network, together
 from helpers.face_animation import config as faces
 from helpers.face_animation import losses
@@ -36,7 +37,6 @@ LIMITS = {"disk": 78 * GIGA, "memory": 12.7 * GIGA, "gpu_memory": 15 * GIGA, "mi
 HOUR = 75  # minutes of a t4, "about an hour"
 WRITTEN = 20 * GIGA  # of checkpoints
 PASSED = {("circulant_video", "full"): {"disk", "minutes"}, ("face_animation", "full"): {"disk", "minutes"}}
-PROJECTS = ("temporal_coherence", "circulant_video", "boat_detection", "lip_reading", "face_animation")
 SETTINGS = [(project, name) for project in PROJECTS for name in ("t4", "full")]
 
 

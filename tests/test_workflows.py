@@ -12,7 +12,7 @@ import yaml
 from nbformat.v4 import new_code_cell, new_notebook
 
 from helpers import runtime
-from helpers.course import notebooks
+from helpers.course import notebooks, status
 
 ROOT = runtime.repo_root()
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -121,3 +121,8 @@ def test_the_script_goes_on_after_a_failure_and_names_it(colab, tmp_path):
     assert done.stdout.splitlines()[-1] == "failed: lip_reading_01_b.ipynb"
     names = sorted(path.name for path in (tmp_path / "alone" / "done").iterdir())
     assert names == ["lip_reading_00_a.ipynb", "lip_reading_02_c.ipynb"]
+    record = status.read(tmp_path / "alone" / "image.xml")
+    assert len(record["date"]) == 10
+    passes = {"lip_reading/00_a": True, "lip_reading/01_b": False, "lip_reading/02_c": True}
+    assert {name: passed for name, (_, passed) in record["notebooks"].items()} == passes
+    assert record["notebooks"]["lip_reading/00_a"][0] > 0

@@ -144,7 +144,7 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def rewrite_addresses(*, check: bool = False) -> list[str]:
-    """Bring badges, links and setup cells of all notebooks and READMEs in line with the public address.
+    """Bring badges, links and setup cells of all notebooks, READMEs and CITATION.cff in line with the public address.
 
     An address that a Colab link still carries is an old one: it is replaced where READMEs and markdown cells name it.
 
@@ -158,7 +158,8 @@ def rewrite_addresses(*, check: bool = False) -> list[str]:
         ValueError: a notebook has no title cell or no cell tagged `setup`.
     """
     root = runtime.repo_root()
-    readmes = [path for path in (root / "README.md", *sorted(root.glob("notebooks/*/README.md"))) if path.is_file()]
+    readmes = (root / "README.md", root / "CITATION.cff", *sorted(root.glob("notebooks/*/README.md")))
+    readmes = [path for path in readmes if path.is_file()]
     notebooks = {path: read(path) for path in sorted(root.glob("notebooks/*/*.ipynb"))}
     texts = [path.read_text(encoding="utf-8") for path in readmes]
     texts += [cell.source for notebook in notebooks.values() for cell in notebook.cells if cell.cell_type == "markdown"]

@@ -15,8 +15,10 @@ import signal
 import sys
 import tempfile
 import time
+import xml.etree.ElementTree as xml
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -300,6 +302,7 @@ def run(
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}  # it would hide the figures
     environment |= {"COURSE_CONFIG": config, "COURSE_WORKSPACE": str(workspace), "COURSE_PROGRESS": "0"}
     environment |= runtime.share_of_cpu(jobs) | (place.environment() if place else {})
+    fresh = [project for project in projects if not (workspace / project).exists() and "COURSE_KEEP" not in os.environ]
     waiting = deque((project, find_notebooks(project, until)) for project in projects)
     outcomes: list[Outcome] = []
     stop = Stop()
@@ -364,6 +367,7 @@ def run(
     asyncio.run(work_side_by_side())
     outcomes.sort(key=lambda outcome: (projects.index(outcome.path.parent.name), outcome.path.name))
     _write_index(outcomes, config, reports)
+    _write_record(outcomes, config, reports, fresh)
     print(f"report: {reports / 'index.html'}")
     if stop.status and not any(outcome.status == stop.status for outcome in outcomes):  # between two notebooks
         print(f"{stop.status}: {stop.why}", flush=True)
@@ -396,6 +400,21 @@ def _write_index(outcomes: list[Outcome], config: str, reports: Path) -> None:
             body.append(f"<h3>{outcome.path.stem}</h3>\n{shown}" if shown else "")
     with atomic_write(reports / "index.html", "w") as file:
         file.write(notebooks.page("Learning from video: report", "\n".join(body)))
+
+
+def _write_record(outcomes: list[Outcome], config: str, reports: Path, timed: list[str]) -> None:
+    """`<config>.xml` for `helpers.course.status`; only projects whose results were all made here have seconds."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    suite = xml.Element("testsuite", name=Path(config).name, timestamp=now)
+    for outcome in outcomes:
+        project = outcome.path.parent.name
+        case = xml.SubElement(suite, "testcase", classname=f"notebooks.{project}.{outcome.path.name}", name="all cells")
+        if project in timed:
+            case.set("time", f"{outcome.seconds:.1f}")
+        if outcome.status != "ok":
+            xml.SubElement(case, "failure", message=outcome.status)
+    with atomic_write(reports / f"{Path(config).stem}.xml", "w") as file:
+        file.write(xml.tostring(suite, encoding="unicode") + "\n")
 
 
 def _took(outcome: Outcome) -> str:

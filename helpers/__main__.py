@@ -16,7 +16,7 @@ except door.NotReadyError as not_ready:  # before an import fails that says less
 
 import helpers
 from helpers import cluster, runtime
-from helpers.course import addresses, notebooks, site, status, team
+from helpers.course import addresses, notebooks, site, status, team, weights
 from helpers.course.runner import find_notebooks, run
 from helpers.fetch.manifests import DownloadError
 from helpers.workspace import NOTEBOOKS, buckets, disk
@@ -125,6 +125,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("status", help="make README's table of notebooks, with what new records say")
     names = ", ".join(f"{name}.xml" for name in status.RECORDS)
     command.add_argument("records", nargs="*", metavar="FILE", help=f"JUnit XML of the gate or a weekly job: {names}")
+    command = commands.add_parser("weights", help="make the published weights anew, or hold them to their cards")
+    command.add_argument("action", choices=("train", "check"), help="train: by long.yaml; goes on where it was killed")
+    command.add_argument("projects", nargs="*", metavar="PROJECT", help="check: default all")
+    command.add_argument("--workspace", metavar="DIR", help="default: workspace/ in the repository")
     return parser
 
 
@@ -146,8 +150,7 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
         config = str(Path(config).resolve())
         _greet(arguments.projects[0], config)
     place = team.find(arguments.processes, arguments.process_id, arguments.coordinator, os.environ)
-    chosen = arguments.workspace or os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace"
-    workspace = disk.local_path(chosen, "workspace").resolve()
+    workspace = _workspace(arguments)
     if arguments.keep:
         os.environ["COURSE_KEEP"] = str(buckets.reach(arguments.keep, "--keep"))
     if arguments.dask:
@@ -160,6 +163,11 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
         options |= {"jobs": 1, "place": place, "save": arguments.save and place.index == 0}
         reports = reports / f"process-{place.index}" if place.index else reports
     return run(projects, config, workspace, reports, **options)
+
+
+def _workspace(arguments: argparse.Namespace) -> Path:
+    chosen = arguments.workspace or os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace"
+    return disk.local_path(chosen, "workspace").resolve()
 
 
 def _greet(project: str, config: str) -> None:
@@ -219,6 +227,8 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command == "status":
             print(status.update(arguments.records))
             return 0
+        if arguments.command == "weights":
+            return weights.command(arguments.action, arguments.projects, _workspace(arguments))
         return _run_command(parser, arguments)
     except KeyboardInterrupt:
         return 130

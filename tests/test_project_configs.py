@@ -12,15 +12,17 @@ def test_config_files_load_and_their_table_fits_a_page(path):
     settings = config.load(path, config.schema_of(path.parent.name))
     meanings = config.table(settings)["meaning"]
     assert (meanings != "").all() and (meanings.str.len() <= 52).all()
-    if path.stem == "mini":
+    if path.stem in ("mini", "long"):
         assert settings.source == "mini" and settings.allow_cpu
     else:
         assert settings.source != "mini" and not settings.allow_cpu
 
 
-def test_every_project_has_the_three():
+def test_every_project_has_the_four():
     projects = {path.parent for path in FILES}
-    assert projects and all({p.stem for p in folder.glob("*.yaml")} == {"mini", "t4", "full"} for folder in projects)
+    assert projects and all(
+        {p.stem for p in folder.glob("*.yaml")} == {"mini", "long", "t4", "full"} for folder in projects
+    )
 
 
 @pytest.mark.parametrize(

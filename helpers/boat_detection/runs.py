@@ -19,9 +19,10 @@ from helpers.boat_detection.formats.darknet.sections import parse_sections
 from helpers.boat_detection.metrics.overlap import in_pixels
 from helpers.boat_detection.sources import published
 from helpers.config import values
+from helpers.course import weights as files
 from helpers.training import loop
 from helpers.training.remote_log import RemoteLog
-from helpers.workspace import disk
+from helpers.workspace import StepResult, disk
 
 NETWORK = (
     "network",
@@ -41,6 +42,11 @@ TRAIN = (
     *(*NETWORK, *RULE, *CHANGES, "ignore_thresh", "coordinates", "box_weight", "ema", "precision", "seed"),
     *("evaluate_every", "watch_images"),
 )
+PUBLISHED, TEXTS, JUDGE = (
+    "detector",
+    (finders.CFG,),
+    "evaluation.scoring",
+)  # files of the published weights, and what scores them
 WORKERS = 2  # threads that make a batch; `training.prefetch` makes as many batches at a time as there are cores
 
 
@@ -277,3 +283,23 @@ def train_one(
         remote=remote,
         config=values(config, TRAIN),
     )
+
+
+def load_trained(config: BoatDetectionConfig, trained: StepResult) -> keras.Model:
+    """What is published of a training: the network that step train left; its attribute `cfg` is its .cfg file."""
+    cfg = cfg_files.read_cfg(trained.folder / finders.CFG)
+    network = load_network(config, cfg, trained.folder)
+    network.cfg = cfg
+    return network
+
+
+def load_published(config: BoatDetectionConfig | None = None) -> keras.Model:
+    """The network of `notebooks/boat_detection/weights`, from pictures to raw heads; its attribute `cfg` is its .cfg file.
+
+    `evaluation.finders.build_finder(config, network.cfg, network)` finds with it. The .cfg says all that a config could say.
+    Raises as `helpers.course.weights.path`.
+    """
+    cfg = cfg_files.read_cfg(files.path("boat_detection", finders.CFG))
+    network = files.fill("boat_detection", builder.build_from_cfg(cfg))
+    network.cfg = cfg
+    return network

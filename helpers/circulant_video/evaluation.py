@@ -1,16 +1,17 @@
 """Scoring networks on held-out videos, batch by batch, beside the class prior."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from helpers.circulant_video import metrics
-from helpers.circulant_video.batches import Videos
-from helpers.circulant_video.experiments import run_folder
-from helpers.workspace import disk
+from helpers.circulant_video.batches import Videos, open_sides
+from helpers.circulant_video.config import CirculantVideoConfig
+from helpers.circulant_video.experiments import PUBLISHED, run_folder
+from helpers.workspace import StepResult, disk
 
 BATCH = 256
 
@@ -70,3 +71,23 @@ def score_prior(prior: np.ndarray, videos: Videos) -> dict:
     for part in _parts(np.arange(len(videos))):
         found.update(np.repeat(prior, len(part), axis=0), videos.labels(part))
     return {"network": "class prior", "seed": -1, "parameters": 0} | found.result()
+
+
+def on_test(
+    config: CirculantVideoConfig, done: Mapping[str, StepResult], networks: Mapping[str, keras.Model] | None
+) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, float]]]:
+    """Held-out videos, and the scores on those that a mask keeps; without networks of the class prior."""
+    known, videos = open_sides(done["preprocess"].folder, done["split"].table("shards"))
+    rows = np.arange(len(videos))
+    labels, found = videos.labels(rows), {}
+    for name in PUBLISHED:
+        if networks is None:
+            found[name] = np.repeat(label_shares(known), len(rows), axis=0)
+        else:
+            parts = predict(networks[name], videos, rows, length=config.max_frames)
+            found[name] = np.concatenate([part for part, _ in parts])
+
+    def score(kept: np.ndarray) -> dict[str, float]:
+        return {f"{name}: GAP": metrics.gap(part[kept], labels[kept]) for name, part in found.items()}
+
+    return rows, score

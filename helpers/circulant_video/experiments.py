@@ -42,6 +42,7 @@ EXPERIMENTS = {
     "layers": ("video", "video embedding", "video fc", "video moe", "video moe gated"),
     "together": ("dbof", "dbof fc", "dbof embedding", "dbof all"),
 }
+PUBLISHED = ("dbof", "dbof fc")  # whose weights come with the course: dense, and compact
 SHARED = (
     "feature_sizes",
     "classes",

@@ -14,12 +14,16 @@ from helpers import runtime, training
 from helpers.circulant_video import batches, evaluation, experiments, losses, model
 from helpers.circulant_video.config import CirculantVideoConfig
 from helpers.config import values
+from helpers.course import weights
+from helpers.workspace import StepResult
 
 TRAIN = (
     *("experiments", "seeds", "clusters", "vlad_clusters", "hidden", "mixtures", "bags", "iterations", "halves"),
     *("momentum", "initializer", "batch_size", "epochs", "learning_rate", "decay", "decay_examples", "watch_videos"),
     "precision",
 )
+
+JUDGE = "evaluation"  # of the published weights
 
 
 def fingerprint(config: CirculantVideoConfig) -> dict[str, dict]:
@@ -111,3 +115,20 @@ def train_one(
         )
     print(f"{name}, seed {seed}: GAP {log['gap'].iloc[-1]:.3f}", flush=True)
     return log.assign(network=name, seed=seed, parameters=evaluation.count_parameters(network))
+
+
+def load_trained(config: CirculantVideoConfig, trained: StepResult) -> dict[str, keras.Model]:
+    """What is published of a training: the networks of the first seed, by name."""
+    networks = {name: build_network(config, name) for name in experiments.PUBLISHED}
+    for name, network in networks.items():
+        network.load_weights(trained.folder / experiments.run_folder(name, config.seeds[0]) / "final.weights.h5")
+    return networks
+
+
+def load_published(config: CirculantVideoConfig | None = None) -> dict[str, keras.Model]:
+    """The networks of `notebooks/circulant_video/weights` by name, from {"frames", "num_frames"} to probabilities.
+
+    The config gives the widths; None is long.yaml. Raises as `helpers.course.weights.path`.
+    """
+    config = config or weights.settings("circulant_video")
+    return weights.fill("circulant_video", {name: build_network(config, name) for name in experiments.PUBLISHED})

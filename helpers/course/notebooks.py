@@ -158,7 +158,10 @@ def rewrite_addresses(*, check: bool = False) -> list[str]:
         ValueError: a notebook has no title cell or no cell tagged `setup`.
     """
     root = runtime.repo_root()
-    readmes = (root / "README.md", root / "CITATION.cff", *sorted(root.glob("notebooks/*/README.md")))
+    readmes = [
+        *(root / name for name in ("README.md", "CITATION.cff", "data_manifests/weights.yaml")),
+        *sorted(root.glob("notebooks/*/README.md")),
+    ]
     readmes = [path for path in readmes if path.is_file()]
     notebooks = {path: read(path) for path in sorted(root.glob("notebooks/*/*.ipynb"))}
     texts = [path.read_text(encoding="utf-8") for path in readmes]

@@ -12,13 +12,14 @@ from PIL import Image
 
 from helpers import runtime, training
 from helpers.config import values
+from helpers.course import weights as published
 from helpers.face_animation import checkpoint, losses, model
 from helpers.face_animation.batches import Batches
 from helpers.face_animation.config import FaceAnimationConfig
 from helpers.face_animation.evaluation import visualiser
 from helpers.face_animation.model.animation import AnimationModel, LossWeights
 from helpers.training import checkpoints, remote_log
-from helpers.workspace import disk
+from helpers.workspace import StepResult, disk
 
 TRAIN = (
     *("variants", "network", "generator", "size", "scale", "align_corners", "checkpoint", "perceptual"),
@@ -35,6 +36,7 @@ TRAIN = (
 )
 WEIGHTS = ("equivariance_value", "equivariance_jacobian", "generator_gan", "feature_matching")
 PARTS = ("kp_detector", "generator")  # what playing a face needs
+JUDGE = "evaluation.scoring"  # of the published weights
 SHOWN = 4  # pairs drawn after each epoch
 COLUMNS = ("source", "driving", "deformed", "drawn", "keep", "occlusion", "prediction")
 
@@ -212,3 +214,19 @@ def load_networks(
     elif config.checkpoint:
         _load_published(config.checkpoint, *networks)
     return networks
+
+
+def load_trained(config: FaceAnimationConfig, trained: StepResult) -> dict[str, keras.Model]:
+    """What is published of a training: the `PARTS` of the variant that was best on the clips that were watched."""
+    watched = trained["watch_l1"]
+    best = min(watched, key=watched.get)
+    return dict(zip(PARTS, load_networks(config, best, trained.folder / best), strict=True))
+
+
+def load_published(config: FaceAnimationConfig | None = None) -> dict[str, keras.Model]:
+    """The `PARTS` by name with the weights of `notebooks/face_animation/weights`, ready for `animate.Animator`.
+
+    The config says variant and widths; None is long.yaml. Raises as `helpers.course.weights.path`.
+    """
+    config = config or published.settings("face_animation")
+    return published.fill("face_animation", dict(zip(PARTS, load_networks(config, config.variants[0]), strict=True)))

@@ -124,7 +124,12 @@ def load_best(model: keras.Model, run_dir: str | os.PathLike) -> int:
     files = best_files(run_dir)
     if not files:
         raise FileNotFoundError(f"no best weights in {run_dir}: train with EarlyStop among the callbacks first")
-    with warnings.catch_warnings():  # the file holds the optimizer, too, which a fresh model has no use for
-        warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-        model.load_weights(files[max(files)])
+    load_weights(model, files[max(files)])
     return max(files)
+
+
+def load_weights(model: keras.Model, path: Path) -> None:
+    """Load a file that holds the optimizer, too, which a fresh model has no use for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+        model.load_weights(path)

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -15,6 +15,7 @@ from helpers.lip_reading.batches import Lips, to_unit
 from helpers.lip_reading.config import LipReadingConfig
 from helpers.lip_reading.lips import Cut
 from helpers.training import value_and_gradients
+from helpers.workspace import StepResult
 
 NETWORKS = ("the network", "its clips reversed", "its clips shuffled", "untrained")
 TEMPLATES = ("nearest neighbour", "ridge regression")
@@ -128,6 +129,24 @@ def read_file(
     scores = predict(network, clips)[0]
     best = np.argsort(-scores, kind="stable")[:top]
     return pd.DataFrame({"word": [words[number] for number in best], "probability": scores[best]}), clips[0]
+
+
+def on_test(
+    config: LipReadingConfig, done: Mapping[str, StepResult], network: keras.Model | None
+) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, float]]]:
+    """Speakers of the test clips, and the scores on those that a mask keeps; without a network of the better of `TEMPLATES`."""
+    lips = Lips.of(done["split"])
+    rows = lips.rows("test")
+    labels = lips.labels[rows]
+    if network is None:
+        found = max(read_templates(lips, lips.rows("train"), rows), key=lambda one: metrics.accuracy(labels, one))
+    else:
+        found = predict(network, lips.clips, rows)
+
+    def score(kept: np.ndarray) -> dict[str, float]:
+        return {name: metrics.measure(labels[kept], found[kept])[name] for name in ("accuracy", "macro_f1")}
+
+    return lips.table["speaker"].to_numpy()[rows], score
 
 
 # --- where it looks: parts of a clip held still (occlusion), and the slope of its score ---

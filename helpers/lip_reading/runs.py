@@ -10,11 +10,15 @@ import pandas as pd
 
 from helpers import config as configs
 from helpers import runtime, training
+from helpers.course import weights
 from helpers.lip_reading import early_stop, evaluation, metrics
 from helpers.lip_reading.augment import Augmentation
 from helpers.lip_reading.batches import Batches, Lips
 from helpers.lip_reading.config import LipReadingConfig
+from helpers.lip_reading.mini import scenes
 from helpers.lip_reading.model import BUILDERS
+from helpers.training import loop
+from helpers.workspace import StepResult
 
 AUGMENTATION = tuple(field.name for field in dataclasses.fields(Augmentation))
 TRAIN = (
@@ -29,6 +33,7 @@ TRAIN = (
     "seed",
     *AUGMENTATION,
 )
+PUBLISHED, JUDGE = "reader", "evaluation"  # name of the published weights, and what scores them
 FEW_STEPS = 500  # with fewer, the averages of BatchNorm at momentum 0.99 never arrive
 
 
@@ -106,3 +111,27 @@ def load_network(config: LipReadingConfig, lips: Lips, folder: Path, part: str |
     network = build_network(config, len(lips.words))
     early_stop.load_best(network, folder / (part or lips.parts[0]))
     return network
+
+
+def load_trained(config: LipReadingConfig, trained: StepResult) -> keras.Model:
+    """What is published of a training: the network of the best epoch, or without early stopping of the last one."""
+    folder, network = trained.folder / "split", build_network(config, len(scenes.WORDS))
+    if config.epoch_stop:
+        early_stop.load_best(network, folder)
+    else:
+        early_stop.load_weights(network, folder / loop.FINAL)
+    return network
+
+
+def load_published(config: LipReadingConfig | None = None) -> keras.Model:
+    """The network of `notebooks/lip_reading/weights`, from clips to logits of `published_words`.
+
+    The config says model and size; None is long.yaml. Raises as `helpers.course.weights.path`.
+    """
+    config = config or weights.settings("lip_reading")
+    return weights.fill("lip_reading", build_network(config, len(scenes.WORDS)))
+
+
+def published_words() -> list[str]:
+    """The words that the published network reads, in the order of its outputs."""
+    return sorted(scenes.WORDS)

@@ -3,10 +3,11 @@
 Each single score, the linear probe too, is in `metrics`.
 """
 
+import functools
 import itertools
 import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ import pandas as pd
 from helpers import training
 from helpers.batches import stream
 from helpers.temporal_coherence import metrics, model
-from helpers.temporal_coherence.batches import Frames, LabelBatches
+from helpers.temporal_coherence.batches import Frames, LabelBatches, see
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
 from helpers.temporal_coherence.losses import build_loss
 from helpers.temporal_coherence.runs import embed, load_trunk
@@ -167,3 +168,23 @@ def clip_accuracy(classifier: keras.Model, frames: Frames, rows: pd.DataFrame) -
     logits = embed(classifier, frames, rows["path_query"].tolist(), normalize=False)
     means, labels = metrics.clip_features(logits, rows)
     return float((means.argmax(axis=1) == labels).mean())
+
+
+def on_test(
+    config: TemporalCoherenceConfig, done: Mapping[str, StepResult], network: keras.Model | None
+) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, float]]]:
+    """Groups of the test pictures, and the scores on those that a mask keeps; without a network of raw pixels."""
+    pairs = see(config.inputs, done["split"].table("pairs"))
+    rows = pairs[pairs["split"].isin(("train", "test"))].reset_index(drop=True)
+    frames = Frames(done["preprocess"].folder, count=4 * len(pairs), size=config.size)
+    make = functools.partial(embed, network, normalize=config.normalize) if network else raw_pixels
+    features, test = make(frames, rows["path_query"].tolist()), (rows["split"] == "test").to_numpy()
+
+    def score(kept: np.ndarray) -> dict[str, float]:
+        chosen = ~test
+        chosen[test] = kept
+        options = {"k": cluster_count(config.clusters, pairs), "seeds": config.cluster_seeds}
+        found = metrics.score_features(rows[chosen].reset_index(drop=True), features[chosen], **options)
+        return {name: found[name] for name in ("linear_probe", "recall@1", "share_of_entropy")}
+
+    return (rows["class"] + rows["group"].astype(str)).to_numpy()[test], score

@@ -12,6 +12,7 @@ import pandas as pd
 
 from helpers import config as configs
 from helpers import runtime, training
+from helpers.course import weights
 from helpers.temporal_coherence import metrics, model
 from helpers.temporal_coherence.batches import Frames, build_batches, watch_pairs
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
@@ -24,6 +25,7 @@ TRAIN = (
     *("variant", "embedding_dim", "normalize", "loss", "compare", "margin", "negatives", "inputs", "positives"),
     *("augment", "optimizer", "learning_rate", "schedule", "batch_size", "epochs", "precision", "seed"),
 )
+PUBLISHED, JUDGE = "trunk", "evaluation"  # name of the published weights, and what scores them
 Rate = float | keras.optimizers.schedules.LearningRateSchedule
 
 
@@ -145,3 +147,17 @@ def train_one(
     with disk.atomic_path(folder / loss / "trunk.weights.h5", room=checkpoints.room_for(trunk)) as temporary:
         trunk.save_weights(temporary)
     return {"run": loss, "pairs_seen": batches.batch_size * int(log["step"].iloc[-1])} | log.iloc[-1].to_dict()
+
+
+def load_trained(config: TemporalCoherenceConfig, trained: StepResult) -> keras.Model:
+    """What is published of a training: the trunk of its main loss."""
+    return load_trunk(config, trained, config.loss)
+
+
+def load_published(config: TemporalCoherenceConfig | None = None) -> keras.Model:
+    """The trunk with the weights of `notebooks/temporal_coherence/weights`, from pictures to embeddings; see `embed`.
+
+    The config says variant and size; None is long.yaml. Raises as `helpers.course.weights.path`.
+    """
+    config = config or weights.settings("temporal_coherence")
+    return weights.fill("temporal_coherence", build_trunk(config.variant, config.embedding_dim, config.size))

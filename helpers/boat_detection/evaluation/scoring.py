@@ -1,15 +1,18 @@
 """The three finders of step evaluate side by side, and their scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans
 
 from helpers.boat_detection import data, metrics
-from helpers.boat_detection.evaluation.finders import Finder
+from helpers.boat_detection.config import BoatDetectionConfig
+from helpers.boat_detection.evaluation.finders import Finder, build_finder
 from helpers.boat_detection.metrics.overlap import COLUMNS, CORNERS, in_pixels
+from helpers.workspace import StepResult
 
 FINDERS = ("usual boxes", "before training", "trained")
 
@@ -60,3 +63,23 @@ def score_all(
         joined = found.join(counted[["precision", "recall", "f1", "average_iou"]])
         parts.append(joined.rename_axis("class").reset_index().assign(finder=name))
     return pd.concat(parts, ignore_index=True)
+
+
+def on_test(
+    config: BoatDetectionConfig, done: Mapping[str, StepResult], network: keras.Model | None
+) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, float]]]:
+    """Authors of the test pictures, and the scores on those that a mask keeps; without a network of `usual_boxes`."""
+    pictures, truth = data.side_of(done["preprocess"], done["split"], "test")
+    if network is None:
+        boxes = data.side_of(done["preprocess"], done["split"], "train")[1]
+        found = usual_boxes(boxes, pictures["image"].tolist(), seed=config.seed)
+    else:
+        found = build_finder(config, network.cfg, network).find([Path(path) for path in pictures["path"]])
+    tables = in_pixels(found, pictures), in_pixels(truth, pictures)
+
+    def score(kept: np.ndarray) -> dict[str, float]:
+        some = (table[table["image"].isin(pictures["image"][kept])] for table in tables)
+        mean = metrics.summary(*some).loc["mean"]
+        return {name: float(mean[name]) for name in ("AP50 (Darknet)", "AP75", "AP50:95")}
+
+    return pictures["author"].to_numpy(), score

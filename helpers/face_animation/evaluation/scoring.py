@@ -5,7 +5,7 @@ Each single score, and the ridge regression from keypoints to known points, is i
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import pandas as pd
 from keras import ops
 
 from helpers import video
-from helpers.face_animation import data, metrics
+from helpers.face_animation import data, metrics, splits
 from helpers.face_animation.animate import Animator
+from helpers.face_animation.config import FaceAnimationConfig
 from helpers.face_animation.evaluation import visualiser
+from helpers.workspace import StepResult
 
 COPY = "copy of the source"  # the trivial drawer: nothing moves
 MEAN = "mean of training"  # the trivial finder of points
@@ -160,3 +162,17 @@ def animate_pairs(
             still = np.broadcast_to(picture, moving.shape)
             video.write_video(folder / files[-1], np.concatenate([still, moving, *drawn], axis=2), 25)
     return pairs.assign(file=files)
+
+
+def on_test(
+    config: FaceAnimationConfig, done: Mapping[str, StepResult], networks: Mapping[str, keras.Model] | None
+) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, float]]]:
+    """Persons of the test clips, and the scores on those that a mask keeps; without networks of a copy of the source."""
+    clips = splits.clips_on(done["split"].table("clips"), "test").head(config.test_clips)
+    drawer = Animator(networks["kp_detector"], networks["generator"], batch_size=BATCH) if networks else None
+    table = score_all({"it": drawer}, clips, done["preprocess"].source_root, frames=config.test_frames)
+
+    def score(kept: np.ndarray) -> dict[str, float]:
+        return summarise(table[kept]).loc[0, ["l1", "ssim", "sharpness"]].astype(float).to_dict()
+
+    return clips["person"].to_numpy(), score

@@ -97,12 +97,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--html", metavar="DIR", help="place of the report; default: WORKSPACE/report")
     command = commands.add_parser("try", help="one file of your own, answered by a project's published network")
     command.add_argument("project", type=_project, metavar="PROJECT", help=f"one of {names}")
-    command.add_argument("file", metavar="FILE", help="a photo or a clip")
+    command.add_argument(
+        "file", metavar="FILE", help="a photo, a clip, or (circulant_video) a TFRecord file of features"
+    )
     command.add_argument(
         "--out", default=".", metavar="FOLDER", help="where the picture, clip or table goes; default: here"
     )
     command.add_argument(
         "--weights", metavar="mini|coco", help="of boat_detection: drawn harbours, or Darknet's photos"
+    )
+    command.add_argument(
+        "--source", metavar="PICTURE", help="of face_animation: what is to move as FILE does; default: a drawn puppet"
     )
     command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
     command.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something differs")
@@ -180,7 +185,7 @@ def _greet(project: str, config: str) -> None:
 def _try_command(arguments: argparse.Namespace) -> int:
     from helpers.course import tryout  # pictures and clips: not for the other commands
 
-    options = {"weights": arguments.weights} if arguments.weights else {}
+    options = {name: getattr(arguments, name) for name in ("weights", "source") if getattr(arguments, name)}
     tryout.run(arguments.project, arguments.file, arguments.out, **options)
     return 0
 

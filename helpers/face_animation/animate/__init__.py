@@ -199,6 +199,15 @@ def animate(
     return animator.animate(source, driving, relative, adapt_scale, start=start, progress=progress)
 
 
+def read_source(path: str | os.PathLike) -> np.ndarray:
+    """A picture to animate, (H, W, 3) uint8: of a picture's file, or the first frame of a folder or video.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, or not readable.
+    """
+    return pictures.read_picture(path) if data.form_of(path) == "strip" else next(iter(data.stream(path)))
+
+
 def animate_file(
     source: str | os.PathLike, driving: str | os.PathLike, out: str | os.PathLike, animator: Animator, *,
     relative: bool = True, adapt_scale: bool = True, start: str | int = "first", fps: float | None = None,
@@ -221,8 +230,7 @@ def animate_file(
     Raises:
         FileNotFoundError, ValueError: nothing there, or not readable.
     """
-    still = data.form_of(source) == "strip"
-    picture = pictures.read_picture(source) if still else next(iter(data.stream(source)))
+    picture = read_source(source)
     options = {"relative": relative, "adapt_scale": adapt_scale, "start": start, "progress": progress}
     timing = data.read_timing(driving)
     frames = animator.frames(picture, data.stream_steadily(driving, timing), **options)

@@ -100,12 +100,15 @@ def _unit(means: np.ndarray) -> np.ndarray:
 def explain(near: pd.DataFrame, usual: np.ndarray, table: pd.DataFrame, config: TemporalCoherenceConfig) -> list[str]:
     """The lines of an answer: what lies around the clip, whether that is near, and what the network knows."""
     counts, classes = near["class"].value_counts(), ", ".join(sorted(table["class"].unique()))
-    nearest, far = near["distance"].iloc[0], float(np.quantile(usual, 0.95))
-    verdict = "no farther than that" if nearest <= far else "farther than that, and like none of them"
+    nearest, (half, most) = near["distance"].iloc[0], np.quantile(usual, (0.5, 0.95))
+    verdict = (
+        "as near as most" if nearest <= half else "farther than most" if nearest <= most else "farther than nearly all"
+    )
     what = "what changes between two moments of" if config.inputs == "differences" else "frames of"
     return [
         f"{counts.iloc[0]} of the {len(near)} nearest training clips are {counts.index[0]}",
-        f"the nearest is at {nearest:.3f}; of {len(usual)} test clips 95 % have one within {far:.3f}: yours is {verdict}",
+        f"the nearest is at {nearest:.3f}, {verdict} of {len(usual)} test clips have theirs: half within {half:.3f}, 95 % within "
+        f"{most:.3f}",
         f"The network: trained on {what} {len(table)} clips of {classes}, without these names. Which of them a clip resembles is "
         f"all that it can say. {LIMITS.get(config.source, f'They came from source {config.source}.')}",
     ]

@@ -59,8 +59,8 @@ def test_a_test_clip_has_the_neighbours_that_evaluate_gives_it(place, inputs):
         assert found.table["video"].tolist() == [names["train"][place] for place in order[0]]
         assert np.allclose(found.table["distance"], distances[0], atol=1e-6)
     assert found.kind == "picture" and found.picture.dtype == np.uint8 and found.picture.shape[1] <= 900
-    usual = np.quantile(gallery.kneighbors(means["test"], 1)[0], 0.95)
-    assert f"95 % have one within {usual:.3f}" in found.text[1]
+    half, most = np.quantile(gallery.kneighbors(means["test"], 1)[0], (0.5, 0.95))
+    assert f"half within {half:.3f}, 95 % within {most:.3f}" in found.text[1]
     assert "trained on" in found.text[2] and "drawings" in found.text[2]
 
 
@@ -69,8 +69,12 @@ def test_how_near_is_near_is_told_by_the_test_clips():
     usual = np.linspace(0.0, 0.1, 21)
     lines = answer.explain(near, usual, near, CONFIG)
     assert lines[0] == "2 of the 3 nearest training clips are Rowing"
-    assert "at 0.200; of 21 test clips 95 % have one within 0.095: yours is farther than that" in lines[1]
-    assert "yours is no farther" in answer.explain(near, usual * 9, near, CONFIG)[1]
+    assert (
+        lines[1]
+        == "the nearest is at 0.200, farther than nearly all of 21 test clips have theirs: half within 0.050, 95 % within 0.095"
+    )
+    assert "0.200, farther than most of" in answer.explain(near, usual * 3, near, CONFIG)[1]
+    assert "0.200, as near as most of" in answer.explain(near, usual * 9, near, CONFIG)[1]
 
 
 def test_a_clip_of_another_form_keeps_its_form_in_the_picture():

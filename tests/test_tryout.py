@@ -131,6 +131,13 @@ def test_the_command_prints_saves_and_refuses(tmp_path, capsys, project):
     assert capsys.readouterr().err == "error: the detector could not be had: put it there by hand\n"
 
 
+def test_the_command_prints_a_table(tmp_path, capsys, monkeypatch, project):
+    monkeypatch.setattr(sys.modules["helpers.lip_reading.answer"], "answer", lambda path: ANSWERS["table"])
+    assert main(["try", "lip_reading", str(tmp_path / "any"), "--out", str(tmp_path)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[:4]]
+    assert rows == [["word", "probability"], ["a", "0.7"], ["b", "0.3"], ["two", "rows"]]
+
+
 def test_the_command_names_the_projects(capsys):
     with pytest.raises(SystemExit):
         main(["try", "lip_readng", "a.mp4"])

@@ -215,5 +215,6 @@ def run(project: str, path: str | Path, out: str | Path = ".", **options: object
         raise ValueError(f"{project} takes no {', '.join(f'--{name}' for name in sorted(unknown))}: leave it out")
     answer = ask(Path(path), **options)
     saved = save(answer, out, f"{Path(path).stem}-{project}")
-    print(*answer.text, f"saved: {saved}", sep="\n", flush=True)
+    rows = [answer.table.to_string(index=False)] if answer.kind == "table" else []
+    print(*rows, *answer.text, f"saved: {saved}", sep="\n", flush=True)
     return saved

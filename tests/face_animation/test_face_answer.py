@@ -11,6 +11,8 @@ from helpers import runtime, video
 
 runtime.quiet_start()
 
+from helpers.__main__ import main
+from helpers.course import weights
 from helpers.face_animation import answer, data, runs, splits, steps
 from helpers.face_animation.animate import Animator
 from helpers.face_animation.config import FaceAnimationConfig
@@ -107,6 +109,19 @@ def test_an_own_picture_moves_and_an_animator_serves(networks, tmp_path):
     wanted = animator.animate(picture, frames, adapt_scale=False, start="best")
     assert np.array_equal(found.frames[3, :, 384:], cv2.resize(wanted[3], (192, 192), interpolation=cv2.INTER_CUBIC))
     assert len(found.text) == 3
+
+
+def test_the_command_moves_a_picture_by_the_published_networks(networks, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(weights, "settings", lambda project: CONFIG)
+    monkeypatch.setattr(runs, "load_published", lambda config: networks)
+    film(4, (40, 40))(tmp_path / "own.mp4")
+    photo(tmp_path / "me.png")
+    command = ["try", "face_animation", str(tmp_path / "own.mp4"), "--out", str(tmp_path / "out")]
+    assert main([*command, "--source", str(tmp_path / "me.png")]) == 0
+    saved = tmp_path / "out" / "own-face_animation.webm"
+    assert capsys.readouterr().out.endswith(f"{answer.WARNING}\nsaved: {saved}\n")
+    made = list(video.read_frames(saved))
+    assert len(made) == 4 and made[0].shape == (192, 576, 3) and made[0][:, :192].mean() < 5  # the black photo
 
 
 def test_a_long_clip_is_cut_and_that_is_said(networks, tmp_path, monkeypatch):

@@ -201,17 +201,27 @@ def draw_pairs(names: Sequence[str], limit: int, *, seed: int = 0) -> pd.DataFra
         source, driving.
     """
     count = min(limit, len(names))
+    return _pairs(names[:count], _draw(count, limit, seed))
+
+
+def _draw(count: int, limit: int, seed: int) -> np.ndarray:
+    """So many of all ordered pairs of `count` clips as numbers, see `_pairs`; without Python objects, for they are count^2."""
     every = count * count
-    drawn = np.random.RandomState(seed).choice(every, min(limit, every), replace=False) if every else []
-    pairs = [(names[index % count], names[index // count]) for index in drawn]
+    return np.random.RandomState(seed).choice(every, min(limit, every), replace=False) if every else np.zeros(0, int)
+
+
+def _pairs(names: Sequence[str], drawn: Iterable[int]) -> pd.DataFrame:
+    pairs = [(names[index % len(names)], names[index // len(names)]) for index in drawn]
     return pd.DataFrame(pairs, columns=["source", "driving"])
 
 
 def choose_pairs(names: Sequence[str], count: int, *, seed: int) -> pd.DataFrame:
     """Up to `count` of all ordered pairs of test clips, as `draw_pairs`; only those of two persons, where there are two."""
-    pairs = draw_pairs(names, len(names) ** 2, seed=seed)
-    other = pairs["source"].map(person_of) != pairs["driving"].map(person_of)
-    return (pairs[other] if other.any() else pairs).head(count).reset_index(drop=True)
+    total, persons = len(names), [person_of(name) for name in names]
+    drawn = _draw(total, total**2, seed)
+    if len(set(persons)) > 1:
+        drawn = (index for index in drawn if persons[index % total] != persons[index // total])
+    return _pairs(names, itertools.islice(drawn, count))
 
 
 def assign_sides(clips: pd.DataFrame, groups: Sequence[Sequence[str]], *, chosen: int) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn import cluster, linear_model, metrics, pipeline, preprocessing
 
 RECALL_AT = (1, 5, 10, 20, 50)
+QUERIES = 256  # clips that ask at a time
 PROBE_C = 0.1  # inverse strength of the linear probe's regularisation
 
 
@@ -90,9 +91,13 @@ def retrieval_recall(
         at: values of k; those greater than G are left out.
     """
     unit = [preprocessing.normalize(np.asarray(part, dtype=np.float64)) for part in (gallery, queries)]
-    nearest = np.argsort(-unit[1] @ unit[0].T, axis=1, kind="stable")
-    hits = np.asarray(gallery_labels)[nearest] == np.asarray(query_labels)[:, None]
-    return {f"recall@{k}": float(hits[:, :k].any(axis=1).mean()) for k in at if k <= hits.shape[1]}
+    at = [k for k in at if k <= len(unit[0])]
+    nearest = [  # blocks and copies bound the memory: QUERIES x G
+        np.argsort(-unit[1][start : start + QUERIES] @ unit[0].T, axis=1, kind="stable")[:, : max(at, default=0)].copy()
+        for start in range(0, len(unit[1]), QUERIES)
+    ]
+    hits = np.asarray(gallery_labels)[np.concatenate(nearest)] == np.asarray(query_labels)[:, None]
+    return {f"recall@{k}": float(hits[:, :k].any(axis=1).mean()) for k in at}
 
 
 def linear_probe(train: ArrayLike, train_labels: ArrayLike, test: ArrayLike, test_labels: ArrayLike) -> float:

@@ -1,6 +1,7 @@
 """Groups, sides and pairs: which clips are for what."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -95,6 +96,23 @@ def test_pairs(tmp_path):
     np.random.seed(0)  # noqa: NPY002
     pairs = np.mgrid[:3, :3].reshape(2, -1).T.take(np.random.choice(9, 3, replace=False), axis=0)  # noqa: NPY002
     assert drawn[["driving", "source"]].to_numpy().tolist() == [["abc"[d], "abc"[s]] for d, s in pairs]
+
+
+@pytest.mark.parametrize(("people", "clips"), [(1, 4), (2, 1), (5, 3), (40, 10)])
+def test_pairs_to_animate_are_the_first_of_all_pairs_in_drawn_order_and_need_little_memory(people, clips):
+    names = [f"id{person}#{clip}.mp4" for person in range(people) for clip in range(clips)]
+    every = [(source, driving) for driving in names for source in names]
+    drawn = [every[index] for index in np.random.RandomState(3).choice(len(every), len(every), replace=False)]
+    other = [pair for pair in drawn if pair[0].split("#")[0] != pair[1].split("#")[0]] or drawn
+    tracemalloc.start()
+    found = splits.choose_pairs(names, 7, seed=3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.columns.tolist() == ["source", "driving"] and found.index.tolist() == list(range(len(found)))
+    assert list(found.itertuples(index=False, name=None)) == other[:7]
+    assert peak < 4e6  # the numbers of 160 000 pairs; as text they are ten times as much
+    assert splits.choose_pairs(names, 10**6, seed=3).shape == (len(other), 2)
+    assert splits.choose_pairs([], 7, seed=3).empty
 
 
 @pytest.mark.parametrize("chosen", [0, 1])

@@ -1,5 +1,7 @@
 """Metrics against scikit-learn, SciPy and hand-worked examples."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,6 +77,21 @@ def test_retrieval_by_hand():
 def test_retrieval_is_by_angle_whatever_the_lengths():
     gallery, queries = [[0.1, 0.0], [0.0, 100.0]], [[3.0, 1.0], [0.01, 0.02]]  # by product or by distance: both wrong
     assert metrics.retrieval_recall(gallery, [0, 1], queries, [0, 1], at=(1,)) == {"recall@1": 1.0}
+
+
+def test_retrieval_in_blocks_is_retrieval_at_once_and_needs_little_memory():
+    generator = np.random.default_rng(0)
+    gallery, queries = generator.normal(size=(1000, 8)), generator.normal(size=(2001, 8))
+    gallery[500:600] = gallery[:100]  # ties
+    labels, asked = generator.integers(20, size=1000), generator.integers(20, size=2001)
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in (gallery, queries)]
+    hits = labels[np.argsort(-unit[1] @ unit[0].T, axis=1, kind="stable")] == asked[:, None]
+    tracemalloc.start()
+    found = metrics.retrieval_recall(gallery, labels, queries, asked)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {f"recall@{k}": hits[:, :k].any(axis=1).mean() for k in metrics.RECALL_AT}
+    assert peak < 8e6  # all products at once are 16e6, their order as much
 
 
 def test_linear_probe_against_scikit_learn():

@@ -2,10 +2,13 @@
 
 import argparse
 import difflib
+import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from helpers.course import door
 
@@ -56,9 +59,61 @@ def _nearest(text: str, names: list[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
+    """Every command stands here with the function that does it."""
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     parser.add_argument("--version", action="version", version=f"learning-from-video {helpers.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_run(commands, functools.partial(_run_command, parser))
+    command = commands.add_parser("try", help="one file of your own, answered by a project's published network")
+    command.set_defaults(call=_try_command)
+    command.add_argument("project", type=_project, metavar="PROJECT", help=f"one of {', '.join(notebooks.PROJECTS)}")
+    command.add_argument(
+        "file", metavar="FILE", help="a photo, a clip, or (circulant_video) a TFRecord file of features"
+    )
+    command.add_argument(
+        "--out", default=".", metavar="FOLDER", help="where the picture, clip or table goes; default: here"
+    )
+    command.add_argument(
+        "--weights", metavar="mini|coco", help="of boat_detection: drawn harbours, or Darknet's photos"
+    )
+    command.add_argument(
+        "--source", metavar="PICTURE", help="of face_animation: what is to move as FILE does; default: a drawn puppet"
+    )
+    command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
+    command.set_defaults(call=_badges_command)
+    command.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something differs")
+    command.add_argument(
+        "--from-git", action="store_true", help="first write the address of git's remote `origin` into pyproject.toml"
+    )
+    command = commands.add_parser("addresses", help="ask whether data and badges are still where the course says")
+    command.set_defaults(call=_addresses_command)
+    command.add_argument(
+        "manifests", nargs="*", metavar="MANIFEST", help="such as ucf101; default: all, and the badges"
+    )
+    command = commands.add_parser("site", help="build the site from the READMEs and the committed notebooks")
+    command.set_defaults(call=_site_command)
+    command.add_argument("--out", metavar="FOLDER", default="build/site", help="default: build/site")
+    command.add_argument("--links", action="store_true", help="ask every address that the pages name instead")
+    command = commands.add_parser("export", help="write a published network as a LiteRT file, which needs no Keras")
+    command.set_defaults(call=_export_command)
+    command.add_argument("project", metavar="PROJECT", help="boat_detection, lip_reading or temporal_coherence")
+    command.add_argument("--out", metavar="FILE", help="default: PROJECT.tflite")
+    command.add_argument(
+        "--precision", default="float32", choices=("float32", "float16", "int8"), help="of its weights"
+    )
+    command = commands.add_parser("status", help="make README's table of notebooks, with what new records say")
+    command.set_defaults(call=_status_command)
+    names = ", ".join(f"{name}.xml" for name in status.RECORDS)
+    command.add_argument("records", nargs="*", metavar="FILE", help=f"JUnit XML of the gate or a weekly job: {names}")
+    command = commands.add_parser("weights", help="make the published weights anew, or hold them to their cards")
+    command.set_defaults(call=_weights_command)
+    command.add_argument("action", choices=("train", "check"), help="train: by long.yaml; goes on where it was killed")
+    command.add_argument("projects", nargs="*", metavar="PROJECT", help="check: default all")
+    command.add_argument("--workspace", metavar="DIR", help="default: workspace/ in the repository")
+    return parser
+
+
+def _add_run(commands: Any, call: Callable[[argparse.Namespace], int]) -> None:
     command = commands.add_parser("run", help="execute the notebooks and write an HTML report")
     names = ", ".join(notebooks.PROJECTS)
     command.add_argument("projects", nargs="*", metavar="PROJECT", help=f"default: all of {names}")
@@ -95,46 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0; the next port is used, too")
     command.add_argument("--save", action="store_true", help="write the executed notebooks in place, for committing")
     command.add_argument("--html", metavar="DIR", help="place of the report; default: WORKSPACE/report")
-    command = commands.add_parser("try", help="one file of your own, answered by a project's published network")
-    command.add_argument("project", type=_project, metavar="PROJECT", help=f"one of {names}")
-    command.add_argument(
-        "file", metavar="FILE", help="a photo, a clip, or (circulant_video) a TFRecord file of features"
-    )
-    command.add_argument(
-        "--out", default=".", metavar="FOLDER", help="where the picture, clip or table goes; default: here"
-    )
-    command.add_argument(
-        "--weights", metavar="mini|coco", help="of boat_detection: drawn harbours, or Darknet's photos"
-    )
-    command.add_argument(
-        "--source", metavar="PICTURE", help="of face_animation: what is to move as FILE does; default: a drawn puppet"
-    )
-    command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
-    command.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something differs")
-    command.add_argument(
-        "--from-git", action="store_true", help="first write the address of git's remote `origin` into pyproject.toml"
-    )
-    command = commands.add_parser("addresses", help="ask whether data and badges are still where the course says")
-    command.add_argument(
-        "manifests", nargs="*", metavar="MANIFEST", help="such as ucf101; default: all, and the badges"
-    )
-    command = commands.add_parser("site", help="build the site from the READMEs and the committed notebooks")
-    command.add_argument("--out", metavar="FOLDER", default="build/site", help="default: build/site")
-    command.add_argument("--links", action="store_true", help="ask every address that the pages name instead")
-    command = commands.add_parser("export", help="write a published network as a LiteRT file, which needs no Keras")
-    command.add_argument("project", metavar="PROJECT", help="boat_detection, lip_reading or temporal_coherence")
-    command.add_argument("--out", metavar="FILE", help="default: PROJECT.tflite")
-    command.add_argument(
-        "--precision", default="float32", choices=("float32", "float16", "int8"), help="of its weights"
-    )
-    command = commands.add_parser("status", help="make README's table of notebooks, with what new records say")
-    names = ", ".join(f"{name}.xml" for name in status.RECORDS)
-    command.add_argument("records", nargs="*", metavar="FILE", help=f"JUnit XML of the gate or a weekly job: {names}")
-    command = commands.add_parser("weights", help="make the published weights anew, or hold them to their cards")
-    command.add_argument("action", choices=("train", "check"), help="train: by long.yaml; goes on where it was killed")
-    command.add_argument("projects", nargs="*", metavar="PROJECT", help="check: default all")
-    command.add_argument("--workspace", metavar="DIR", help="default: workspace/ in the repository")
-    return parser
+    command.set_defaults(call=call)
 
 
 def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
@@ -214,27 +230,24 @@ def _export_command(arguments: argparse.Namespace) -> int:
     return export.command(arguments.project, arguments.out, arguments.precision)
 
 
+def _site_command(arguments: argparse.Namespace) -> int:
+    return site.build(None if arguments.links else Path(arguments.out).resolve())
+
+
+def _status_command(arguments: argparse.Namespace) -> int:
+    print(status.update(arguments.records))
+    return 0
+
+
+def _weights_command(arguments: argparse.Namespace) -> int:
+    return weights.command(arguments.action, arguments.projects, _workspace(arguments))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code (bad arguments: SystemExit with code 2)."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     try:
-        if arguments.command == "try":
-            return _try_command(arguments)
-        if arguments.command == "badges":
-            return _badges_command(arguments)
-        if arguments.command == "addresses":
-            return _addresses_command(arguments)
-        if arguments.command == "site":
-            return site.build(None if arguments.links else Path(arguments.out).resolve())
-        if arguments.command == "export":
-            return _export_command(arguments)
-        if arguments.command == "status":
-            print(status.update(arguments.records))
-            return 0
-        if arguments.command == "weights":
-            return weights.command(arguments.action, arguments.projects, _workspace(arguments))
-        return _run_command(parser, arguments)
+        return arguments.call(arguments)
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, DownloadError) as error:

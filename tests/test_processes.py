@@ -1,5 +1,6 @@
 """A whole training step on several processes. As a script, one of them (or alone): KIND FOLDER [STEP SIGNAL]."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.workspace import processes
+from helpers.workspace import disk, processes
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS, EPOCHS = 4, 3
@@ -26,7 +27,6 @@ def tiny():
 
     from helpers import training, workspace
     from helpers.config import BaseConfig, option
-    from helpers.workspace import disk
 
     @dataclass(frozen=True, kw_only=True)
     class Config(BaseConfig):
@@ -64,16 +64,26 @@ def tiny():
     return [build_dataset, train], build, Config(source="mini")
 
 
-def circulant():
-    """The same of circulant_video, cut down."""
-    from helpers.circulant_video import experiments, runs, steps
-    from helpers.circulant_video.config import CirculantVideoConfig
-    from helpers.config import find, load
+# Of mini, but two short epochs: what is watched after the first must not change the second.
+SHORT = {
+    "temporal_coherence": {"epochs": 2, "batch_size": 64},
+    "circulant_video": {"experiments": ("diagonal",), "seeds": (0,), "epochs": 2, "batch_size": 200},
+    "boat_detection": {"iterations": 6, "evaluate_every": 3, "watch_images": 20},
+    "lip_reading": {"epoch": 2},
+    "face_animation": {"epochs": 2, "repeats": 2, "watch_pairs": 8},
+}
 
-    config = load(find("circulant_video", "mini"), CirculantVideoConfig)
-    config = replace(config, experiments=("diagonal",), seeds=(0,), epochs=2, save_every=1, checkpoint_every=10)
-    name = experiments.run_names(config.experiments, features=2)[0]
-    return steps.STEPS[:4], lambda: runs.build_network(config, name), config
+
+def project(name: str):
+    """The first four steps of a project, and its config cut down."""
+    from helpers import config
+
+    if name == "circulant_video":
+        from helpers.circulant_video import experiments
+
+        experiments.EXPERIMENTS["diagonal"] = ("dbof fixed fc",)  # one network is traced
+    room = importlib.import_module(f"helpers.{name}.steps")
+    return room.STEPS[:4], None, replace(config.load(config.find(name, "mini"), config.schema_of(name)), **SHORT[name])
 
 
 def main(kind: str, folder: str, step: str = "", number: str = "") -> None:
@@ -94,18 +104,18 @@ def main(kind: str, folder: str, step: str = "", number: str = "") -> None:
         ends = lambda batch, logs: next(seen) == int(step) and os.kill(os.getpid(), int(number))  # noqa: E731
         fit = training.fit
         training.fit = lambda *a, **o: fit(*a, **o, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=ends)])
-    steps, build, config = {"tiny": tiny, "circulant": circulant}[kind]()
+    steps, build, config = tiny() if kind == "tiny" else project(kind)
     workspace.ensure(steps, steps[-2].name, config, Path(folder))
-    network = build()
-    batch = {part.name: np.zeros((2, *(side or 4 for side in part.shape[1:])), part.dtype) for part in network.inputs}
-    batch = batch if kind == "circulant" else next(iter(batch.values()))
-    network.predict_on_batch(batch)  # a cell computes alone, also where the processes are joined
+    network = build() if build else None
+    alone = lambda: network and network.predict_on_batch(np.zeros((2, 4), "float32"))  # noqa: E731
+    alone()  # a cell computes alone, also where the processes are joined
     result, again = (steps[-1](config, Path(folder)) for _ in range(2))
-    network.predict_on_batch(batch)
-    curves = result.table("curves").drop(columns=["steps_per_second", "hours"])
+    alone()
+    logs = pd.concat([disk.read_table(path) for path in sorted(result.folder.rglob("log.csv"))], ignore_index=True)
     own = result.folder / "own.json"
     mine = own.is_file() and int(own.read_text()) == os.getpid()
-    print(json.dumps([again.made == result.made, mine, curves.to_dict("list")]))
+    logs = logs.drop(columns=["time", "saved", "hours", "steps_per_second"])
+    print(json.dumps([again.made == result.made, mine, logs.to_dict("list")]))
 
 
 def start(kind: str, folder: Path, index: int | None = None, port: int = 0, *end: object) -> subprocess.Popen:
@@ -136,10 +146,11 @@ def answer(code: int, said: str, complaints: str) -> pd.DataFrame:
     return pd.DataFrame(curves).assign(mine=mine)
 
 
-def assert_close(got: pd.DataFrame, expected: pd.DataFrame) -> None:
+def assert_close(got: pd.DataFrame, expected: pd.DataFrame, *, rtol: float = 1e-7, atol: float = 1e-5) -> None:
     numbers = expected.drop(columns="mine").select_dtypes("number").columns
     assert list(got) == list(expected) and {"loss", "epoch"} < set(numbers)
-    np.testing.assert_allclose(got[numbers], expected[numbers], atol=1e-5)
+    for name in numbers:
+        np.testing.assert_allclose(got[name], expected[name], rtol=rtol, atol=atol, err_msg=name)
 
 
 def test_who_waits_says_so_once_and_goes_on_when_the_file_stands(tmp_path, monkeypatch, capsys):
@@ -174,19 +185,46 @@ def test_two_processes_do_a_training_step_as_one_and_all_save_at_a_sigterm_of_on
     assert len((next((tmp_path / "two").glob("*/0_*/calls.txt"))).read_text().split()) == 1
 
 
+# Sums of half a batch each are rounded otherwise. In float64 two devices have the gradients of one to 1e-15; in float32 a rounding
+# can decide which frame is the largest of a bag, or which video stands first, so that a score of ranks differs in its fifth digit.
+ROUNDED = {"rtol": 1e-5, "atol": 1e-4}
+# Here one process parts from itself as far, by 0.03 in 14 steps, if each first weight is moved by its last bit.
+GROWN = {"temporal_coherence": {"rtol": 0.05, "atol": 0.05}}
+
+
 @needs_jax
-@pytest.mark.skipif(not os.environ.get("COURSE_SLOW"), reason="by hand, minutes of CPU: COURSE_SLOW=1")
-def test_circulant_video_on_two_processes_gives_the_losses_of_one_also_after_a_kill(tmp_path):
-    alone = start("circulant", tmp_path / "one")
-    said = alone.communicate(timeout=170)
-    expected = answer(alone.returncode, *said)
-    zero, one = both("circulant", tmp_path / "two", 12, signal.SIGKILL.value)
+def test_circulant_video_on_two_processes_is_trained_as_on_one(tmp_path):
+    alone = start("circulant_video", tmp_path / "one")
+    found = both("circulant_video", tmp_path / "two")
+    expected = answer(alone.returncode, *alone.communicate(timeout=170))
+    for process in found:
+        assert_close(answer(*process), expected, **ROUNDED)
+
+
+by_hand = pytest.mark.skipif(not os.environ.get("COURSE_SLOW"), reason="by hand, minutes of CPU: COURSE_SLOW=1")
+
+
+@needs_jax
+@by_hand
+@pytest.mark.parametrize("name", [name for name in SHORT if name != "circulant_video"])
+def test_a_project_on_two_processes_is_trained_as_on_one(tmp_path, name):
+    alone = start(name, tmp_path / "one")
+    expected = answer(alone.returncode, *alone.communicate(timeout=170))
+    for process in both(name, tmp_path / "two"):
+        assert_close(answer(*process), expected, **GROWN.get(name, ROUNDED))
+
+
+@needs_jax
+@by_hand
+def test_a_killed_process_ends_both_with_a_sentence_and_both_go_on_to_the_losses_of_one(tmp_path):
+    alone = start("circulant_video", tmp_path / "one")
+    expected = answer(alone.returncode, *alone.communicate(timeout=170))
+    zero, one = both("circulant_video", tmp_path / "two", 6, signal.SIGKILL.value)
     assert one[0] == -signal.SIGKILL and zero[0] != 0
     assert "another process of this training ended" in zero[2]
-    assert list((tmp_path / "two").rglob("checkpoints/state-*10*")), "what they go on from"
-    again = both("circulant", tmp_path / "two")
-    for process in again:
-        assert_close(answer(*process), expected)
+    assert list((tmp_path / "two").rglob("checkpoints/state-*4.h5")), "what they go on from"
+    for process in both("circulant_video", tmp_path / "two"):
+        assert_close(answer(*process), expected, **ROUNDED)
 
 
 if __name__ == "__main__":

@@ -144,15 +144,13 @@ class Step:
             self._follow(config, workspace, folder)
         else:
             with disk.lock(folder):
-                if not self.done(config, workspace):
+                made = not self.done(config, workspace)
+                if made:
                     needs.tell([self], config, workspace)
                     self._work(config, workspace, folder)
                 elif self.trains:
                     processes.lead(folder.name, work=False)
-                # what could not be kept before, or was made without a place for it
-                if workspace.kept and folder not in _KEPT:
-                    self._keep(config, workspace, again=False)
-                    _KEPT.add(folder)
+                self._keep(config, workspace, folder, made=made)
         tell_older(self.chain(), config, workspace)
         return self.load(config, workspace)
 
@@ -182,15 +180,17 @@ class Step:
             disk.write_json(partial / MARKER, marker)
             (partial / BEGUN).unlink()
             disk.replace(partial, folder)
-        if pack and self._keep(config, workspace):
-            packs.copy_small(workspace.downloads, workspace.kept / "downloads")
 
-    def _keep(self, config: Any, workspace: Workspace, *, again: bool = True) -> bool:
+    def _keep(self, config: Any, workspace: Workspace, folder: Path, *, made: bool) -> None:
+        """Pack a step just made, or, once a process, one that could not be kept before or was made without a place for it."""
         pack = self._pack(config, workspace)
-        saved = packs.save(self.folder(config, workspace), pack, again=again)
-        for slot in packs.slots(pack) if saved else ():
-            packs.empty(slot)
-        return saved
+        if pack is None or (folder in _KEPT and not made):
+            return
+        _KEPT.add(folder)
+        if packs.save(folder, pack, again=made):
+            for slot in packs.slots(pack):
+                packs.empty(slot)
+            packs.copy_small(workspace.downloads, workspace.kept / "downloads")
 
     def _follow(self, config: Any, workspace: Workspace, folder: Path) -> None:
         """What the others do while process 0 works: the same in a training, where nothing that they write stays, else wait."""

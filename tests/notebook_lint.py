@@ -127,8 +127,11 @@ def length(notebook: NotebookNode, path: Path) -> Iterator[str]:
     if path.stem == notebooks.SOLUTIONS:
         return
     words = sum(len(re.findall(r"\w[\w'’-]*", _prose(cell.source))) for cell in _markdown(notebook))
-    if not 500 <= words <= 1400:
-        yield f"has {words} words of text, allowed are 500 to 1400"
+    most = (
+        1600 if path.stem == NOTEBOOKS[-1] else 1400
+    )  # the last one also has weights, a look inside, a file of one's own
+    if not 500 <= words <= most:
+        yield f"has {words} words of text, allowed are 500 to {most}"
     lines = sum(bool(line.strip()) for cell in _code(notebook) for line in cell.source.splitlines())
     if not 80 <= lines <= 231:
         yield f"has {lines} lines of code, allowed are 80 to 231"

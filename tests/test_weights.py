@@ -5,6 +5,7 @@ from helpers import runtime
 runtime.quiet_start()
 
 import importlib
+import re
 import shutil
 from pathlib import Path
 
@@ -265,3 +266,15 @@ def test_long_differs_from_mini_in_its_training_alone(project, tmp_path):
         ),
         *("milestones", "decay_examples", "experiments", "jitter", "warped_weight", "n_groups"),
     }
+
+
+def test_the_table_in_readme_says_what_the_cards_say():
+    text = (runtime.repo_root() / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| (\w+) \| ([^|,]+)(?:, [^|]+)? \| (.+) \| (\d+) \| \[card\]\(notebooks/(\w+)/", text, re.MULTILINE
+    )
+    assert [row[0] for row in rows] == [*PROJECTS] == [row[4] for row in rows]
+    for project, score, numbers, minutes, _ in rows:
+        card = (runtime.repo_root() / "notebooks" / project / "weights" / "CARD.md").read_text(encoding="utf-8")
+        assert f"| {score.strip()} | {numbers} |" in card
+        assert round(float(re.search(r"; long .*, ([\d.]+) minutes", card)[1])) == int(minutes)

@@ -191,17 +191,17 @@ ROUNDED = {"rtol": 1e-5, "atol": 1e-4}
 # Here one process parts from itself as far, by 0.03 in 14 steps, if each first weight is moved by its last bit.
 GROWN = {"temporal_coherence": {"rtol": 0.05, "atol": 0.05}}
 
+by_hand = pytest.mark.skipif(not os.environ.get("COURSE_SLOW"), reason="by hand, minutes of CPU: COURSE_SLOW=1")
+
 
 @needs_jax
+@by_hand
 def test_circulant_video_on_two_processes_is_trained_as_on_one(tmp_path):
     alone = start("circulant_video", tmp_path / "one")
     found = both("circulant_video", tmp_path / "two")
     expected = answer(alone.returncode, *alone.communicate(timeout=170))
     for process in found:
         assert_close(answer(*process), expected, **ROUNDED)
-
-
-by_hand = pytest.mark.skipif(not os.environ.get("COURSE_SLOW"), reason="by hand, minutes of CPU: COURSE_SLOW=1")
 
 
 @needs_jax

@@ -135,8 +135,13 @@ def both(kind: str, folder: Path, *end: object) -> list[tuple[int, str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [start(kind, folder, 1, port, *end), start(kind, folder, 0, port)][::-1]
-    said = [process.communicate(timeout=170) for process in processes]
-    return [(process.returncode, *words) for process, words in zip(processes, said, strict=True)]
+    return [end_of(process) for process in processes]
+
+
+def end_of(process: subprocess.Popen) -> tuple[int, str, str]:
+    """Exit code and outputs of a process that ends."""
+    said = process.communicate(timeout=400)
+    return process.returncode, *said  # which is None before
 
 
 def answer(code: int, said: str, complaints: str) -> pd.DataFrame:
@@ -175,8 +180,7 @@ def test_two_processes_do_a_training_step_as_one_and_all_save_at_a_sigterm_of_on
         assert code == -signal.SIGTERM, said + complaints
         assert "SIGTERM: step 7 is saved" in said, "the step after the one of the signal, in both"
     again = both("tiny", tmp_path / "two")
-    said = alone.communicate(timeout=170)
-    expected = answer(alone.returncode, *said)
+    expected = answer(*end_of(alone))
     assert "resumed at step 7 " in again[0][1] and "resumed" not in again[1][1]
     found = [answer(*process) for process in again]
     assert [curves["mine"].all() for curves in found] == [True, False], "what process 0 wrote stands"
@@ -199,7 +203,7 @@ by_hand = pytest.mark.skipif(not os.environ.get("COURSE_SLOW"), reason="by hand,
 def test_circulant_video_on_two_processes_is_trained_as_on_one(tmp_path):
     alone = start("circulant_video", tmp_path / "one")
     found = both("circulant_video", tmp_path / "two")
-    expected = answer(alone.returncode, *alone.communicate(timeout=170))
+    expected = answer(*end_of(alone))
     for process in found:
         assert_close(answer(*process), expected, **ROUNDED)
 
@@ -209,7 +213,7 @@ def test_circulant_video_on_two_processes_is_trained_as_on_one(tmp_path):
 @pytest.mark.parametrize("name", [name for name in SHORT if name != "circulant_video"])
 def test_a_project_on_two_processes_is_trained_as_on_one(tmp_path, name):
     alone = start(name, tmp_path / "one")
-    expected = answer(alone.returncode, *alone.communicate(timeout=170))
+    expected = answer(*end_of(alone))
     for process in both(name, tmp_path / "two"):
         assert_close(answer(*process), expected, **GROWN.get(name, ROUNDED))
 
@@ -218,7 +222,7 @@ def test_a_project_on_two_processes_is_trained_as_on_one(tmp_path, name):
 @by_hand
 def test_a_killed_process_ends_both_with_a_sentence_and_both_go_on_to_the_losses_of_one(tmp_path):
     alone = start("circulant_video", tmp_path / "one")
-    expected = answer(alone.returncode, *alone.communicate(timeout=170))
+    expected = answer(*end_of(alone))
     zero, one = both("circulant_video", tmp_path / "two", 6, signal.SIGKILL.value)
     assert one[0] == -signal.SIGKILL and zero[0] != 0
     assert "another process of this training ended" in zero[2]

@@ -12,7 +12,7 @@ from helpers import batches, pictures
 from helpers.temporal_coherence.augment import augment_frame
 
 CACHE_BYTES = 512 * 2**20
-MINUS, BRIGHTER = " - ", 4  # between the paths of two frames: what changed, dark but for this factor
+MINUS, BRIGHTER = "//", 4  # between the paths of two frames (in none of them): what changed, dark but for this factor
 Paths = list[list[str]]  # of the views of each example
 
 

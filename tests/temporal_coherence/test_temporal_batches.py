@@ -363,3 +363,12 @@ def test_watched_pairs_are_fixed_balanced_and_clean():
     assert watch_pairs(validation, seed=4)[0] != paths
     few, same = watch_pairs(validation, seed=3, most=10)
     assert len(few) == len(same) == 10 and same.sum() == 5
+
+
+def test_a_file_may_be_called_like_a_difference(tmp_path):
+    names = ["holiday - 1.mp4/1.png", "holiday - 1.mp4/2.png"]
+    (tmp_path / "holiday - 1.mp4").mkdir()
+    for name, value in zip(names, (10, 30), strict=True):
+        cv2.imwrite(str(tmp_path / name), np.full((4, 4, 3), value, np.uint8))
+    frames = Frames(tmp_path, count=2, size=4)
+    assert frames.read(names[0]).max() == 10 and frames.read(MINUS.join(names)).min() == 80

@@ -190,8 +190,9 @@ def test_two_processes_do_a_training_step_as_one_and_all_save_at_a_sigterm_of_on
 
 
 # Sums of half a batch each are rounded otherwise. In float64 two devices have the gradients of one to 1e-15; in float32 a rounding
-# can decide which frame is the largest of a bag, or which video stands first, so that a score of ranks differs in its fifth digit.
-ROUNDED = {"rtol": 1e-5, "atol": 1e-4}
+# can decide which frame is the largest of a bag, or which video stands first. Seen here: losses apart by 1e-6 (circulant_video),
+# 5e-6 (lip_reading; of validation 7e-5) and 3e-4 (boat_detection). If each takes the first half of a batch, 1e-2.
+ROUNDED = {"rtol": 1e-3, "atol": 1e-3}
 # Here one process parts from itself as far, by 0.03 in 14 steps, if each first weight is moved by its last bit.
 GROWN = {"temporal_coherence": {"rtol": 0.05, "atol": 0.05}}
 
@@ -199,7 +200,6 @@ by_hand = pytest.mark.skipif(not os.environ.get("COURSE_SLOW"), reason="by hand,
 
 
 @needs_jax
-@by_hand
 def test_circulant_video_on_two_processes_is_trained_as_on_one(tmp_path):
     alone = start("circulant_video", tmp_path / "one")
     found = both("circulant_video", tmp_path / "two")

@@ -186,8 +186,10 @@ class Step:
         pack = self._pack(config, workspace)
         if pack is None or (folder in _KEPT and not made):
             return
-        _KEPT.add(folder)
-        if packs.save(folder, pack, again=made):
+        saved = packs.save(folder, pack, again=made)
+        if saved or not made:  # what failed at first is tried once more, at the next call
+            _KEPT.add(folder)
+        if saved:
             for slot in packs.slots(pack):
                 packs.empty(slot)
             packs.copy_small(workspace.downloads, workspace.kept / "downloads")

@@ -67,7 +67,7 @@ class Browser:
     def run(self, script: str):
         return self.driver.execute_script(script)
 
-    def wait(self, condition: Callable[[], object], seconds: float = 20) -> None:
+    def wait(self, condition: Callable[[], object], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, "it did not happen"

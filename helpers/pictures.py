@@ -42,6 +42,14 @@ def is_noted_turned(path: str | os.PathLike) -> bool:
         return True
 
 
+def shrink(image: np.ndarray, factor: float) -> np.ndarray:
+    """A picture so many times smaller, each side at least one pixel; as it is where the factor is at most 1."""
+    if factor <= 1:
+        return image
+    size = [max(1, round(side / factor)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 def encode_picture(image: np.ndarray, suffix: str, quality: int = JPEG_QUALITY) -> bytes:
     """The bytes of a picture file, for a writer of one's own: `cv2.imwrite` says nothing of a full disk.
 

@@ -64,6 +64,13 @@ def as_array(figure: Figure) -> np.ndarray:
 def plot_frames(
     frames: Sequence[np.ndarray], titles: Sequence[str] | None = None, *, columns: int = 6, width: float = 9.0
 ) -> Image:
+    """Frames in a grid, row by row, as a JPEG; see `frames_figure`."""
+    return as_jpeg(frames_figure(frames, titles, columns=columns, width=width))
+
+
+def frames_figure(
+    frames: Sequence[np.ndarray], titles: Sequence[str] | None = None, *, columns: int = 6, width: float = 9.0
+) -> Figure:
     """Frames in a grid, row by row.
 
     Args:
@@ -81,7 +88,7 @@ def plot_frames(
             axis.imshow(frames[index], cmap="magma" if np.ndim(frames[index]) == 2 else None, interpolation="nearest")
             if titles:
                 axis.set_title(titles[index], pad=2)
-    return as_jpeg(made)
+    return made
 
 
 def tint(frames: np.ndarray, weights: np.ndarray) -> np.ndarray:

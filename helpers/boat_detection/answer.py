@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
-from helpers import intake, runtime, video, workspace
+from helpers import intake, pictures, runtime, video, workspace
 from helpers.boat_detection import data, drawing, runs
 from helpers.boat_detection.evaluation import postprocess
 from helpers.boat_detection.evaluation.finders import NMS, Finder, build_finder
@@ -15,6 +14,7 @@ from helpers.boat_detection.formats.darknet import builder, cfg_files, networks
 from helpers.boat_detection.metrics.overlap import CORNERS
 from helpers.boat_detection.sources import published
 from helpers.course import tryout
+from helpers.course import weights as files
 from helpers.course.tryout import Answer
 from helpers.fetch import manifests
 
@@ -73,10 +73,8 @@ def _choose(name: str | None) -> tuple[Finder, str]:
     here = next((network for network in options if _is_there(f"{network}.weights", downloads)), None)
     if network := here or (options[-1] if name in COCO else None):
         return _coco(network, downloads), PHOTOS.format(network)
-    from helpers.course import weights
-
     network = runs.load_published()
-    return build_finder(weights.settings("boat_detection"), network.cfg, network), DRAWN
+    return build_finder(files.settings("boat_detection"), network.cfg, network), DRAWN
 
 
 def _is_there(name: str, downloads: Path) -> bool:
@@ -145,9 +143,7 @@ def _in_pixels(found: pd.DataFrame, picture: np.ndarray) -> pd.DataFrame:
 def _draw(picture: np.ndarray, found: pd.DataFrame, largest: int = LARGE) -> np.ndarray:
     """Boxes with their scores, on a picture of a size at which both can be read."""
     shrink = max(1.0, max(picture.shape[:2]) / largest)
-    if shrink > 1:
-        size = [max(1, round(side / shrink)) for side in picture.shape[1::-1]]
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    picture = pictures.shrink(picture, shrink)
     scale = max(1, SMALL // max(picture.shape[:2]))
     return drawing.draw_boxes(
         picture, found[CORNERS].to_numpy() / shrink, found["score"].to_numpy(), scale=scale, name="boat"

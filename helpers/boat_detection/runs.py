@@ -42,11 +42,8 @@ TRAIN = (
     *(*NETWORK, *RULE, *CHANGES, "ignore_thresh", "coordinates", "box_weight", "ema", "precision", "seed"),
     *("evaluate_every", "watch_images"),
 )
-PUBLISHED, TEXTS, JUDGE = (
-    "detector",
-    (finders.CFG,),
-    "evaluation.scoring",
-)  # files of the published weights, and what scores them
+PUBLISHED, TEXTS = "detector", (finders.CFG,)  # files of the published weights
+JUDGE = "evaluation.scoring"  # what scores them
 WORKERS = 2  # threads that make a batch; `training.prefetch` makes as many batches at a time as there are cores
 
 

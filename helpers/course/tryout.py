@@ -14,7 +14,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -71,9 +70,8 @@ def show(answer: Answer):
         )
     from IPython.display import Image as Shown
 
-    shrink = max(1.0, answer.picture.shape[1] / PAGE)
-    size = [max(1, round(side / shrink)) for side in answer.picture.shape[1::-1]]
-    return Shown(pictures.encode_picture(cv2.resize(answer.picture, size, interpolation=cv2.INTER_AREA), ".jpg", 85))
+    small = pictures.shrink(answer.picture, answer.picture.shape[1] / PAGE)
+    return Shown(pictures.encode_picture(small, ".jpg", 85))
 
 
 def save(answer: Answer, folder: str | Path, stem: str) -> Path:

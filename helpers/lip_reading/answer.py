@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import intake, plots, runtime, video, workspace
-from helpers.course import tryout
+from helpers.course import tryout, weights
 from helpers.course.tryout import Answer
 from helpers.drawing import files
 from helpers.lip_reading import evaluation, faces, runs
@@ -47,8 +47,6 @@ def answer(
     tryout.kind_of(path, intake.VIDEO)
     about = "The network: one that you trained."
     if network is None:
-        from helpers.course import weights
-
         network, config, words = runs.load_published(), weights.settings("lip_reading"), runs.published_words()
         about = DRAWN.format(len(words))
     points, notes = _points(path, config)

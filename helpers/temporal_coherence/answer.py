@@ -1,6 +1,5 @@
 """A clip of one's own among the training clips: which are nearest, how near that is, and what the network saw. See `tryout`."""
 
-import io
 import tempfile
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import cv2
 import keras
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from helpers import intake, plots, video, workspace
 from helpers.course import tryout, weights
@@ -129,8 +127,7 @@ def draw(
         frames = list(video.read_frames(root / row.video))
         tiles.append(frames[len(frames) // 2])
         titles.append(f"{row.Index + 1}. {row[2]}: {row.distance:.3f}")
-    drawn = plots.plot_frames([_fit(tile) for tile in tiles], titles, columns=MOMENTS)
-    return np.asarray(Image.open(io.BytesIO(drawn.data)).convert("RGB"))
+    return plots.as_array(plots.frames_figure([_fit(tile) for tile in tiles], titles, columns=MOMENTS))
 
 
 def _fit(frame: np.ndarray) -> np.ndarray:

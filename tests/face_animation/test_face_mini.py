@@ -17,7 +17,7 @@ from PIL import Image, ImageSequence
 from helpers import runtime, video
 from helpers.drawing.colour import shade
 from helpers.face_animation.mini import dataset, originals, stage
-from helpers.face_animation.mini.puppets import POINTS, Pose, make_puppet, plan_motion
+from helpers.face_animation.mini.puppets import POINTS, Pose, make_puppet, plan_motion, puppet_number
 
 NAME = re.compile(r"^(?P<person>id\d{5})#(?P<video>[^#]{11})#(?P<start>\d{6})#(?P<end>\d{6})\.(mp4|gif|png)$")
 SMALL = {"people": (3, 3), "clips": 2, "size": 48}
@@ -302,9 +302,23 @@ def test_originals_hold_the_clips_where_the_metadata_say(drawn, tmp_path):
         assert frames[row.start - 1, top:bottom, left:right, 1].mean() < 60  # the curtain is closed
 
 
+def test_more_puppets_are_others_and_leave_the_rest_as_it_was(tmp_path):
+    options = {"people": (2, 2), "clips": 1, "size": 32, "jobs": 1}
+    few, many = (dataset.make_dataset(tmp_path / str(more), more=more, **options) for more in (0, 2))
+    added = many[~many["clip"].isin(few["clip"])]
+    assert len(added) == 2 and set(added["partition"]) == {"train"} and not set(added["person"]) & set(few["person"])
+    assert many[many["clip"].isin(few["clip"])].reset_index(drop=True).equals(few)
+    for row in few.itertuples():
+        assert np.array_equal(read(tmp_path / "0" / row.path, row.form), read(tmp_path / "2" / row.path, row.form))
+    names = [puppet_number(name) for name in many["video"]]
+    assert sorted(names) == [0, 1, 2, 3, 4, 5] and {4, 5} == {puppet_number(name) for name in added["video"]}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"people": (270, 2), "more": 9}, "278"),
+        ({"more": -1}, "more=-1"),
         ({"people": (0, 2)}, "people must be two numbers"),
         ({"people": (300, 2)}, "278"),
         ({"clips": 0}, "clips 1 to 20"),

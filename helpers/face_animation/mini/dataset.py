@@ -107,18 +107,25 @@ class _Clip:
     path: str = ""
 
 
-def _plan_clips(*, people: tuple[int, int] = (15, 4), clips: int = 3, seed: int = 0) -> list[_Clip]:
+def _plan_clips(
+    *, people: tuple[int, int] = (15, 4), more: int = 0, clips: int = 3, seed: int = 0
+) -> list[_Clip]:
     """What clips there are, before anything is drawn; the arguments are those of `make_dataset`."""
-    _check(people, clips)
+    _check(people, more, clips)
     plans = []
-    for partition, count, first in zip(("train", "test"), people, (0, people[0]), strict=True):
+    # Those that come more have the numbers after the test's: with or without them the test is the same.
+    for partition, begin, count, first in (
+        ("train", 0, people[0], 0),
+        ("test", 0, people[1], people[0]),
+        ("train", people[0], more, sum(people)),
+    ):
         for index in range(count):
-            person = f"id{FIRST[partition] + index}"
+            person = f"id{FIRST[partition] + begin + index}"
             start = 0
             for take in range(clips):
                 rng = generator(seed, person, take)
                 letter, start = "abcdefghij"[take // 2 % 10], start * (take % 2) + int(rng.integers(8, 40))
-                form = FORMS[index] if take == clips - 1 and index < len(FORMS) else "mp4"
+                form = FORMS[index] if take == clips - 1 and not begin and index < len(FORMS) else "mp4"
                 end = start + (FRAMES[0] if form != "mp4" else int(rng.integers(*FRAMES)))
                 name = f"puppet-{first + index + 1:03d}{letter}"  # 11 characters, as ids of YouTube
                 suffix = {"gif": ".gif", "strip": ".png"}.get(form, ".mp4")  # a folder of frames is called .mp4 too
@@ -128,11 +135,12 @@ def _plan_clips(*, people: tuple[int, int] = (15, 4), clips: int = 3, seed: int 
     return plans
 
 
-def _check(people: tuple[int, int], clips: int) -> None:
-    if len(people) != 2 or min(people) < 1 or sum(people) > 999 or people[0] > 278 or not 1 <= clips <= 20:
+def _check(people: tuple[int, int], more: int, clips: int) -> None:
+    numbers = len(people) == 2 and min(people) >= 1 and more >= 0 and sum(people) + more <= 999
+    if not numbers or people[0] + more > 278 or not 1 <= clips <= 20:
         raise ValueError(
-            "people must be two numbers, for training (1 to 278) and test (1 or more), and clips 1 to 20. "
-            f"Received: {people=}, {clips=}"
+            "people must be two numbers, for training (1 to 278, with more) and test (1 or more), and clips 1 to 20. "
+            f"Received: {people=}, {more=}, {clips=}"
         )
 
 
@@ -145,6 +153,7 @@ def make_dataset(
     folder: str | Path,
     *,
     people: tuple[int, int] = (15, 4),
+    more: int = 0,
     clips: int = 3,
     seed: int = 0,
     size: int = 64,
@@ -160,6 +169,7 @@ def make_dataset(
     Args:
         folder: made if it is not there.
         people: how many puppets for training and for the test, none in both.
+        more: further puppets for training; everything else stays as it is without them.
         clips: of each puppet, two from one video.
         seed: of everything.
         size: height and width in pixels.
@@ -175,7 +185,7 @@ def make_dataset(
         OSError: the disk is full or read-only.
     """
     _check_size(size)
-    plans = _plan_clips(people=people, clips=clips, seed=seed)
+    plans = _plan_clips(people=people, more=more, clips=clips, seed=seed)
     write = partial(_write_clip, folder=Path(folder), seed=seed, size=size)
     table = files.draw_all(write, plans, what="clips", label="drawing clips", jobs=jobs)
     files.write_points(folder, table, POINTS, key="clip")

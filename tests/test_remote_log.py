@@ -17,7 +17,7 @@ import pytest
 from remote_doubles import FAST, SECRET, WAIT, DriveError, Flaky, HttpError, read_jsonl, train, until
 
 from helpers import workspace
-from helpers.training import remote_log, retries
+from helpers.training import remote_errors, remote_log
 from helpers.training.remote_log import RemoteLog
 
 HEADER = ["id", "time", "epoch", "hours", "saved", "loss"]
@@ -149,7 +149,7 @@ def test_whatever_heals_in_the_end_arrives_once(make, tmp_path, write, kind, cha
 
 
 def test_back_off_is_capped_and_jittered_and_honours_retry_after():
-    pace = retries.Pace(max_tries=10, jitter=random.Random(0))
+    pace = remote_errors.Pace(max_tries=10, jitter=random.Random(0))
     waits = []
     for _ in range(300):
         pace.answered()
@@ -173,7 +173,7 @@ def test_back_off_is_capped_and_jittered_and_honours_retry_after():
     ],
 )
 def test_what_a_service_asks_for_is_read_as_number_and_as_date(error, wait):
-    kind, found = retries.judge(error)
+    kind, found = remote_errors.judge(error)
     assert kind == "retry" and (found > wait if wait == 20_000 else found == wait)
 
 
@@ -186,7 +186,7 @@ def test_retry_after_reaches_the_plan(make, error):
 
 
 def test_breaker_opens_probes_once_in_each_pause_and_closes():
-    pace = retries.Pace(max_tries=2, base_delay=1.0, max_delay=10.0, breaker_failures=3, breaker_pause=300.0)
+    pace = remote_errors.Pace(max_tries=2, base_delay=1.0, max_delay=10.0, breaker_failures=3, breaker_pause=300.0)
     times = [0.0]
     for _ in range(9):
         pace.failed(times[-1])

@@ -1,4 +1,7 @@
-"""From an address to a local file: insistent, over TLS only, continued after an interruption or a kill, and verified."""
+"""From an address to a local file: insistent, over TLS only, continued after an interruption or a kill, and verified.
+
+`Patience` says how long and how often. When a run's mirror (a sheet, Drive) is asked again is `helpers.training.remote_errors`.
+"""
 
 import contextlib
 import dataclasses

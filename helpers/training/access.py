@@ -1,6 +1,6 @@
 """Whether a sheet and a Drive folder can be written, tried before training and told in one sentence; errors without secrets."""
 
-from helpers.training import retries
+from helpers.training import remote_errors
 from helpers.workspace.redact import clean
 
 KEY_FILE = "name the key file of a service account in GOOGLE_APPLICATION_CREDENTIALS (README, Logging to a sheet)"
@@ -23,7 +23,7 @@ def why(error: BaseException, what: str, account: str = "") -> str:
         account: address of the service account that is signed in, if it is one.
     """
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    status, _ = retries.answer(error)
+    status, _ = remote_errors.answer(error)
     text = f"{error} {error.__cause__ or ''}".lower()
     if "Refused" in kinds:
         return str(error)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import config as configs
-from helpers.training import retries, sinks
+from helpers.training import remote_errors, sinks
 from helpers.training.access import why
 from helpers.workspace import Workspace, disk
 from helpers.workspace.redact import clean
@@ -70,7 +70,7 @@ class RemoteLog:
     ) -> None:  # fmt: skip
         self._folder, self._queue_size, self._events = Path(folder), queue_size, events
         self._sinks = {name: sink for name, sink in (("rows", rows), ("files", files)) if sink is not None}
-        self._paces = {name: retries.Pace(**pace) for name in self._sinks}
+        self._paces = {name: remote_errors.Pace(**pace) for name in self._sinks}
         self._lock, self._news = threading.RLock(), threading.Event()
         self._uploads: dict[Path, object] = {}  # oldest first; the object tells a file queued again while it is sent
         self._lines = self._cursor = 0  # lines in rows.jsonl, and how many of them are done
@@ -231,7 +231,7 @@ class RemoteLog:
                 waits.append(max(0.0, pace.due - time.monotonic()))
         return min(waits, default=None)
 
-    def _try(self, name: str, pace: retries.Pace) -> None:
+    def _try(self, name: str, pace: remote_errors.Pace) -> None:
         with self._lock:
             path = next(iter(self._uploads)) if name == "files" else None
         try:
@@ -248,8 +248,8 @@ class RemoteLog:
         finally:
             self._save_cursor()
 
-    def _plan(self, name: str, pace: retries.Pace, path: Path | None, error: BaseException) -> None:
-        kind, wait = retries.judge(error)
+    def _plan(self, name: str, pace: remote_errors.Pace, path: Path | None, error: BaseException) -> None:
+        kind, wait = remote_errors.judge(error)
         if kind == "permanent" and path:
             self._drop(path, error)
             return

@@ -1,4 +1,7 @@
-"""When a service that failed is asked again: what its error means, and the pace of the tries; see `remote_log`."""
+"""When the mirror's services (a sheet, Drive) are asked again: what an error means, and the pace of the tries; see `remote_log`.
+
+How a download waits and insists is `helpers.fetch.downloads.Patience`.
+"""
 
 import random
 from collections.abc import Mapping

@@ -12,7 +12,7 @@ from helpers.boat_detection.augment.chance import MOSAIC_SHARE, Augmentation
 from helpers.boat_detection.batches import Batches
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import finders
-from helpers.boat_detection.formats.darknet import builder, cfg_files, networks, optimizers, weights
+from helpers.boat_detection.formats.darknet import builder, cfg_files, keras_weights, networks, optimizers
 from helpers.boat_detection.formats.darknet.cfg_files import Cfg
 from helpers.boat_detection.formats.darknet.log_callback import TrainLog
 from helpers.boat_detection.formats.darknet.sections import parse_sections
@@ -140,7 +140,7 @@ def build_network(config: BoatDetectionConfig, cfg: Cfg, *, downloads: Path | No
     if config.start in ("backbone", "coco"):
         published.load_published(network, config.network, config.start, downloads)
     elif config.start != "none":
-        weights.load_weights(network, Path(config.start).expanduser(), head="strict")
+        keras_weights.load_weights(network, Path(config.start).expanduser(), head="strict")
     return network
 
 
@@ -159,7 +159,7 @@ def load_network(config: BoatDetectionConfig, cfg: Cfg, folder: Path, *, downloa
 
 def freeze(network: keras.Model, layers: int) -> None:
     """Keep the weights of the layers before Darknet's number `layers`, and their batch statistics."""
-    for found in weights.convolutions(network) if layers else ():
+    for found in keras_weights.convolutions(network) if layers else ():
         if found.index < layers:
             found.conv.trainable = False
             if found.norm is not None:

@@ -16,7 +16,7 @@ import pytest
 from helpers.boat_detection import darknet, metrics, runs
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import finders, scoring
-from helpers.boat_detection.formats.darknet import networks, weights
+from helpers.boat_detection.formats.darknet import keras_weights, networks
 from helpers.boat_detection.formats.darknet.optimizers import DarknetSGD
 from helpers.boat_detection.sources import local, published
 
@@ -207,7 +207,7 @@ def test_a_network_of_ones_own_comes_back_without_a_weights_file(tmp_path, monke
 
     monkeypatch.setattr(runs, "build_network", plain)
     detector = runs.compile_detector(CONFIG, cfg)
-    assert not weights.has_numbers(detector.network)
+    assert not keras_weights.has_numbers(detector.network)
     detector.network.layers[1].kernel.assign_add(keras.ops.ones_like(detector.network.layers[1].kernel))
     detector.save_weights(tmp_path / "final.weights.h5")
     found = runs.load_network(CONFIG, cfg, tmp_path)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from helpers import training
-from helpers.boat_detection.formats.darknet import builder, log_callback, logs, weights
+from helpers.boat_detection.formats.darknet import builder, keras_weights, log_callback, logs
 from helpers.boat_detection.formats.darknet.cfg_files import parse_cfg
 from helpers.boat_detection.formats.darknet.optimizers import DarknetSchedule, DarknetSGD
 from helpers.boat_detection.model import Detector, build_loss
@@ -50,7 +50,7 @@ def test_trains_as_darknet(tmp_path):
     cfg = parse_cfg(recipe.cfg_text(), "tiny.cfg")
     recipe.write_weights(tmp_path / "first.weights")
     network = builder.build_from_cfg(cfg)
-    assert weights.load_weights(network, tmp_path / "first.weights") == (9, 0)
+    assert keras_weights.load_weights(network, tmp_path / "first.weights") == (9, 0)
     net = {name: cfg.net[name] for name in ("learning_rate", "burn_in", "momentum", "decay", "subdivisions")}
     rate = DarknetSchedule(net["learning_rate"], net["burn_in"], 4, recipe.STEPS, recipe.SCALES, net["subdivisions"])
     model = Detector(network, build_loss(cfg, "pjreddie"))
@@ -71,10 +71,10 @@ def test_trains_as_darknet(tmp_path):
     assert head.tolist() == regions["head"].tolist()
     assert count.tolist() == regions["count"].tolist() and 0 in count
     np.testing.assert_allclose(regions["iou"], iou, atol=2e-6)
-    found, values = weights.read_file(tmp_path / "backup" / "tiny_final.weights")
+    found, values = keras_weights.read_file(tmp_path / "backup" / "tiny_final.weights")
     assert found == golden["seen"][0] == 24
     np.testing.assert_allclose(values, golden["weights"], atol=1e-6)
-    first = weights.read_file(tmp_path / "first.weights")[1]
+    first = keras_weights.read_file(tmp_path / "first.weights")[1]
     assert np.abs(first - values).max() > 0.1  # so that the line above says something
 
 
@@ -173,7 +173,7 @@ def test_backups(undisturbed):
         "harbour_last.weights",
     ]
     fresh = builder.build_from_cfg(SMALL)
-    assert weights.load_weights(fresh, folder / "backup" / "harbour_final.weights") == (7, 24)
+    assert keras_weights.load_weights(fresh, folder / "backup" / "harbour_final.weights") == (7, 24)
     for one, other in zip(fresh.variables, model.network.variables, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other))
 
@@ -199,10 +199,10 @@ def test_killed_and_gone_on(undisturbed, tmp_path, crash, save_every):
 
 def test_more_epochs_later(undisturbed, tmp_path):
     run(tmp_path, epochs=1)
-    assert weights.read_file(tmp_path / "backup" / "harbour_final.weights")[0] == 12
+    assert keras_weights.read_file(tmp_path / "backup" / "harbour_final.weights")[0] == 12
     run(tmp_path)
     assert lines_of(tmp_path) == lines_of(undisturbed[0])
-    assert weights.read_file(tmp_path / "backup" / "harbour_final.weights")[0] == 24
+    assert keras_weights.read_file(tmp_path / "backup" / "harbour_final.weights")[0] == 24
 
 
 def values_of(network):
@@ -215,12 +215,12 @@ def test_final_weights_are_the_moving_averages(tmp_path):
     """And the states that `fit` saves still hold the weights themselves."""
     model = run(tmp_path, accumulate=1, epochs=1, optimizer=keras.optimizers.Adam(1e-2, use_ema=True, ema_momentum=0.9))
     fresh = builder.build_from_cfg(SMALL)
-    weights.load_weights(fresh, tmp_path / "backup" / "harbour_final.weights")
+    keras_weights.load_weights(fresh, tmp_path / "backup" / "harbour_final.weights")
     averages = model.optimizer._model_variables_moving_average
     for one, average in zip(fresh.trainable_variables, averages, strict=True):
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(average))
     raw = values_of(fresh)
-    weights.load_weights(fresh, tmp_path / "backup" / "harbour_last.weights")
+    keras_weights.load_weights(fresh, tmp_path / "backup" / "harbour_last.weights")
     assert np.abs(values_of(fresh) - raw).max() > 1e-3
     state = checkpoints.states(tmp_path / "checkpoints")[0]
     saved = checkpoints.read_arrays(state, model, ["model"])["model"]

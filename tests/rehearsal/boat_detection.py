@@ -8,7 +8,7 @@ runtime.quiet_start()
 
 import keras
 
-from helpers.boat_detection.formats.darknet import builder, cfg_files, networks, weights
+from helpers.boat_detection.formats.darknet import builder, cfg_files, keras_weights, networks
 from helpers.boat_detection.mini import dataset
 from helpers.boat_detection.sources import open_images, photos
 from helpers.fetch import manifests
@@ -43,5 +43,5 @@ def prepare(site: Site, copy: Path, config: str) -> None:
     name, network, layers = WEIGHTS[config]
     keras.utils.set_random_seed(0)
     model = builder.build_from_cfg(cfg_files.parse_cfg(networks.WRITERS[network](80), f"{network}.cfg"))
-    weights.save_weights(model, folder / name, seen=32_013_312, layers=layers)
+    keras_weights.save_weights(model, folder / name, seen=32_013_312, layers=layers)
     site.put(manifests.load_manifest("darknet").file(name).sources[0].url, folder / name)

@@ -12,7 +12,7 @@ from helpers.boat_detection import data
 from helpers.boat_detection.augment import resizing
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import postprocess
-from helpers.boat_detection.formats.darknet import builder, cfg_files, weights
+from helpers.boat_detection.formats.darknet import builder, cfg_files, keras_weights
 from helpers.boat_detection.formats.darknet.cfg_files import Cfg
 from helpers.boat_detection.metrics.overlap import CORNERS
 
@@ -77,5 +77,5 @@ def load_finder(config: BoatDetectionConfig, trained: Path) -> Finder:
     """The network that step train left in the folder `trained`."""
     cfg = cfg_files.read_cfg(trained / CFG)
     network = builder.build_from_cfg(cfg)
-    weights.load_weights(network, trained / FINAL)
+    keras_weights.load_weights(network, trained / FINAL)
     return build_finder(config, cfg, network)

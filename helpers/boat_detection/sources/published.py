@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from helpers.boat_detection.formats.darknet import cfg_files, networks, weights, weights_file
+from helpers.boat_detection.formats.darknet import cfg_files, keras_weights, networks, weights_file
 from helpers.fetch import manifests
 
 BACKBONES = {"yolov3": 74, "yolov3-spp": 74, "yolov3-tiny": 15}  # layers that `start: backbone` loads
@@ -24,7 +24,7 @@ def load_published(network: keras.Model, name: str, start: str, downloads: Path)
     tiny = name == "yolov3-tiny"
     whole = "yolov3-tiny.weights" if tiny else "yolov3.weights"  # yolov3-spp begins as yolov3
     if start == "coco":
-        weights.load_weights(network, fetch_published(whole, downloads), head=[COCO_BOAT])
+        keras_weights.load_weights(network, fetch_published(whole, downloads), head=[COCO_BOAT])
         return
     layers = BACKBONES[name]
     try:
@@ -36,4 +36,4 @@ def load_published(network: keras.Model, name: str, start: str, downloads: Path)
         path = downloads / f"{name}.conv.{layers}"
         source = cfg_files.parse_cfg(networks.WRITERS[whole.removesuffix(".weights")](80), whole)
         weights_file.cut_weights(fetch_published(whole, downloads), path, layers=layers, cfg=source)
-    weights.load_weights(network, path)
+    keras_weights.load_weights(network, path)

@@ -103,7 +103,7 @@ def make_image(height, width):
 
 
 def write_weights(path, values, *, version=(0, 2, 0), seen=0):
-    """The file format, written apart from `helpers.boat_detection.formats.darknet.weights`."""
+    """The file format, written apart from `helpers.boat_detection.formats.darknet.keras_weights`."""
     with Path(path).open("wb") as file:
         file.write(struct.pack("<3i", *version) + struct.pack("<Q" if version[:2] >= (0, 2) else "<I", seen))
         file.write(np.asarray(values, "<f4").tobytes())

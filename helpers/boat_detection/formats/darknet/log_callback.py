@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from helpers.boat_detection import losses
-from helpers.boat_detection.formats.darknet import logs, weights
+from helpers.boat_detection.formats.darknet import keras_weights, logs
 from helpers.boat_detection.formats.darknet.cfg_files import Cfg
 from helpers.training import checkpoints, devices
 from helpers.workspace import disk
@@ -148,8 +148,8 @@ class TrainLog(keras.callbacks.Callback):
 
     def _save(self, which: str) -> None:
         path = self.backup / f"{Path(self.cfg.source).stem}_{which}.weights"
-        if weights.has_numbers(self.model.network):  # else it is no network of a .cfg file
-            weights.save_weights(self.model.network, path, seen=self.seen)
+        if keras_weights.has_numbers(self.model.network):  # else it is no network of a .cfg file
+            keras_weights.save_weights(self.model.network, path, seen=self.seen)
 
     def _save_final(self) -> None:
         if self.final_seen == self.seen:

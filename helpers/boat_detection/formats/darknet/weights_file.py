@@ -1,4 +1,5 @@
-"""Darknet's .weights files without a network: header, values, and the cut that makes a backbone of a detector.
+"""Darknet's .weights files without a network: header, values, and the cut that makes a backbone of a detector. Into a network, and
+out of one, they go in `keras_weights`.
 
 A header (three int32 of version, then the images seen so far as uint64, before version 0.2 as uint32, and some programs write
 another than their version says), then the float32 of each convolution in the order of the .cfg: beta, gamma, mean, variance,

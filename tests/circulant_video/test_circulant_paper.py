@@ -7,13 +7,13 @@ import pandas as pd
 import pytest
 
 from helpers import plots
-from helpers.circulant_video import experiments, published
+from helpers.circulant_video import experiments, paper
 
 TABLES = [
-    published.layers_table,
-    published.embeddings_table,
-    published.sizes_table,
-    published.curves,
+    paper.layers_table,
+    paper.embeddings_table,
+    paper.sizes_table,
+    paper.curves,
 ]
 
 
@@ -33,7 +33,7 @@ def test_each_table_names_its_source_and_is_a_fresh_one(function):
 
 
 def test_layers_table_adds_up():
-    table = published.layers_table().set_index("model")
+    table = paper.layers_table().set_index("model")
     dense, compact = table.loc["dense"], table.drop("dense")
     percent = 100 * (1 - compact["parameters"] / dense["parameters"])
     assert percent.map(cut).tolist() == compact["compression"].tolist()  # cut, not rounded
@@ -41,7 +41,7 @@ def test_layers_table_adds_up():
 
 
 def test_embeddings_table_adds_up_but_for_two_slips():
-    table = published.embeddings_table()
+    table = paper.embeddings_table()
     size = table["parameters"] * 4 / 2**20
     wrong = table[(size - table["megabytes"]).abs() > 0.5]
     assert wrong[["embedding", "fc", "megabytes"]].values.tolist() == [["netvlad", "dense", 330]]
@@ -57,10 +57,10 @@ def test_embeddings_table_adds_up_but_for_two_slips():
 
 
 def test_curves_rise_to_the_tables():
-    curves = published.curves()
+    curves = paper.curves()
     assert curves.groupby("series")["epoch"].apply(list).map(lambda epochs: epochs == [*range(1, 11)]).all()
     best = curves.groupby("series")["gap"].max()
-    printed = {f"{row.embedding} {row.fc}": row.gap for row in published.embeddings_table().itertuples()}
+    printed = {f"{row.embedding} {row.fc}": row.gap for row in paper.embeddings_table().itertuples()}
     for series, gap in (printed | {"dbof fixed diagonal": 0.831}).items():
         if series.startswith("dbof"):
             assert -1e-9 <= gap - best[series] <= 0.002 + 1e-9
@@ -69,15 +69,15 @@ def test_curves_rise_to_the_tables():
 
 
 def test_sizes_are_those_of_the_tables_and_every_dense_network_has_a_line_to_its_twin():
-    table = published.sizes_table()
+    table = paper.sizes_table()
     assert (
         table.groupby("family", sort=False)["kind"].agg(list).map(lambda kinds: kinds == ["dense", "compact"])
     ).all()
-    known = {(round(row.parameters / 1e6, 6), row.gap) for row in published.embeddings_table().itertuples()}
-    known |= {(round(row.parameters / 1e6, 6), row.gap) for row in published.layers_table().itertuples()}
+    known = {(round(row.parameters / 1e6, 6), row.gap) for row in paper.embeddings_table().itertuples()}
+    known |= {(round(row.parameters / 1e6, 6), row.gap) for row in paper.layers_table().itertuples()}
     assert {(round(row.weights, 6), row.gap) for row in table.itertuples()} == known
     _, ((axis,),) = plots.figure(1, 1)
-    published.draw_sizes(axis, table)
+    paper.draw_sizes(axis, table)
     lines = [line for line in axis.lines if line.get_label() in set(table["family"])]
     assert len(lines) == 6 <= len(plots.PALETTE) and all(len(line.get_xdata()) == 2 for line in lines)
     for line in lines:

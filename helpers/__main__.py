@@ -19,7 +19,7 @@ except door.NotReadyError as not_ready:  # before an import fails that says less
 
 import helpers
 from helpers import cluster, runtime
-from helpers.course import addresses, notebooks, site, status, team, weights
+from helpers.course import addresses, cards, notebooks, site, status, team
 from helpers.course.runner import find_notebooks, run
 from helpers.fetch.manifests import DownloadError
 from helpers.workspace import NOTEBOOKS, buckets, disk
@@ -240,7 +240,7 @@ def _status_command(arguments: argparse.Namespace) -> int:
 
 
 def _weights_command(arguments: argparse.Namespace) -> int:
-    return weights.command(arguments.action, arguments.projects, _workspace(arguments))
+    return cards.command(arguments.action, arguments.projects, _workspace(arguments))
 
 
 def main(argv: list[str] | None = None) -> int:

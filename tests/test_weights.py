@@ -16,11 +16,12 @@ import yaml
 
 from helpers.__main__ import main
 from helpers.circulant_video import experiments, runs
-from helpers.course import weights
+from helpers.course import cards, weights
 from helpers.course.notebooks import PROJECTS
 from helpers.fetch import manifests
 from helpers.lip_reading.mini import scenes
 from helpers.lip_reading.sources import local
+from helpers.workspace import code
 
 SMALL = "circulant_video"
 SETTINGS = {
@@ -92,8 +93,8 @@ def test_what_was_trained_is_loaded_and_the_card_tells_its_scores(copy, capsys):
     assert f"{SMALL}: the weights are what notebooks/{SMALL}/weights/CARD.md says" in capsys.readouterr().out
     folder = copy / "notebooks" / SMALL / "weights"
     assert sorted(path.name for path in folder.iterdir()) == ["CARD.md", "dbof.weights.h5", "dbof_fc.weights.h5"]
-    said = weights.read_card(SMALL)
-    assert {name for _, name in said} == set(weights.SCORED) and {score for score, _ in said} == {
+    said = cards.read_card(SMALL)
+    assert {name for _, name in said} == set(cards.SCORED) and {score for score, _ in said} == {
         "dbof: GAP",
         "dbof fc: GAP",
     }
@@ -178,7 +179,7 @@ def test_a_kill_between_the_files_is_noticed_and_mended(copy, monkeypatch, capsy
     for path in (copy / FIRST, copy / "data_manifests" / "weights.yaml", copy / f"notebooks/{SMALL}/weights/CARD.md"):
         path.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(weights, "_write_card", lambda *_: 1 / 0)
+        patch.setattr(cards, "_write_card", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(["weights", "train", SMALL])
     assert main(["weights", "check"]) == 1 and "CARD.md is not there" in capsys.readouterr().out
@@ -189,17 +190,17 @@ def test_bad_arguments_and_too_large_a_network(copy, capsys, monkeypatch):
     assert main(["weights", "check", "nothing"]) == 1 and main(["weights", "train"]) == 1
     told = capsys.readouterr().err
     assert f"unknown project 'nothing'; there are: {SMALL}" in told and "weights train wants a PROJECT" in told
-    monkeypatch.setattr(weights, "MOST", 1000)
+    monkeypatch.setattr(cards, "MOST", 1000)
     assert main(["weights", "train", SMALL]) == 1
     assert "bytes together; allowed: 1000" in capsys.readouterr().err
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():
     values = np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0, 5.0, 3.0])
-    table = weights.with_spread(range(10), lambda kept: {"mean": values[kept].mean()})
+    table = cards.with_spread(range(10), lambda kept: {"mean": values[kept].mean()})
     assert np.isclose(table.loc["mean", "score"], 3.9)
     assert np.isclose(table.loc["mean", "spread"], values.std(ddof=1) / np.sqrt(10))
-    twice = weights.with_spread([*range(10)] * 2, lambda kept: {"mean": np.tile(values, 2)[kept].mean()})
+    twice = cards.with_spread([*range(10)] * 2, lambda kept: {"mean": np.tile(values, 2)[kept].mean()})
     assert np.isclose(twice.loc["mean", "spread"], table.loc["mean", "spread"]), "a group is one thing, however large"
 
 
@@ -220,12 +221,12 @@ def assert_same_numbers(path, network):
 @pytest.mark.parametrize("project", PROJECTS)
 def test_published_weights_load_here_and_fit_their_limits(project):
     room = importlib.import_module(f"helpers.{project}.runs")
-    networks = weights._by_name(project, room.load_published())
+    networks = weights.by_name(project, room.load_published())
     for name, network in networks.items():
         assert_same_numbers(weights.path(project, name), network)
         assert all(np.isfinite(value).all() for value in network.get_weights())
     folder = runtime.repo_root() / "notebooks" / project / "weights"
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= weights.MOST
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= cards.MOST
     known = {file.name for file in manifests.load_manifest("weights").files}
     assert {
         path.relative_to(runtime.repo_root()).as_posix() for path in folder.iterdir() if path.name != "CARD.md"
@@ -243,7 +244,14 @@ def test_a_card_tells_what_a_reader_must_know(project):
     for heading in ("## Data", "## Training", "## Scores", "## Limits", "## Licence"):
         assert f"\n{heading}\n" in text
     assert f"python -m helpers weights train {project}" in text and "seed" in text
-    assert len(weights.read_card(project)) >= 6
+    assert len(cards.read_card(project)) >= 6
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_no_training_is_made_by_the_code_of_cards(project):
+    (train,) = (step for step in importlib.import_module(f"helpers.{project}.steps").STEPS if step.trains)
+    files = code.fingerprint(train.body)
+    assert "helpers/course/weights.py" in files and "helpers/course/cards.py" not in files
 
 
 @pytest.mark.parametrize("project", PROJECTS)

@@ -13,8 +13,7 @@ from helpers.boat_detection.evaluation.finders import NMS, Finder, build_finder
 from helpers.boat_detection.formats.darknet import builder, cfg_files, networks
 from helpers.boat_detection.metrics.overlap import CORNERS
 from helpers.boat_detection.sources import published
-from helpers.course import tryout
-from helpers.course import weights as files
+from helpers.course import tryout, weights
 from helpers.course.tryout import Answer
 from helpers.fetch import manifests
 
@@ -74,7 +73,7 @@ def _choose(name: str | None) -> tuple[Finder, str]:
     if network := here or (options[-1] if name in COCO else None):
         return _coco(network, downloads), PHOTOS.format(network)
     network = runs.load_published()
-    return build_finder(files.settings("boat_detection"), network.cfg, network), DRAWN
+    return build_finder(weights.settings("boat_detection"), network.cfg, network), DRAWN
 
 
 def _is_there(name: str, downloads: Path) -> bool:

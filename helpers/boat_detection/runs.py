@@ -19,7 +19,7 @@ from helpers.boat_detection.formats.darknet.sections import parse_sections
 from helpers.boat_detection.metrics.overlap import in_pixels
 from helpers.boat_detection.sources import published
 from helpers.config import values
-from helpers.course import weights as files
+from helpers.course import weights
 from helpers.training import loop
 from helpers.training.remote_log import RemoteLog
 from helpers.workspace import StepResult, disk
@@ -296,7 +296,7 @@ def load_published(config: BoatDetectionConfig | None = None) -> keras.Model:
     `evaluation.finders.build_finder(config, network.cfg, network)` finds with it. The .cfg says all that a config could say.
     Raises as `helpers.course.weights.path`.
     """
-    cfg = cfg_files.read_cfg(files.path("boat_detection", finders.CFG))
-    network = files.fill("boat_detection", builder.build_from_cfg(cfg))
+    cfg = cfg_files.read_cfg(weights.path("boat_detection", finders.CFG))
+    network = weights.fill("boat_detection", builder.build_from_cfg(cfg))
     network.cfg = cfg
     return network

@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers import runtime, training
 from helpers.config import values
-from helpers.course import weights as published
+from helpers.course import weights
 from helpers.face_animation import checkpoint, losses, model
 from helpers.face_animation.batches import Batches
 from helpers.face_animation.config import FaceAnimationConfig
@@ -101,11 +101,9 @@ def build_network(config: FaceAnimationConfig, variant: str, *, steps_per_epoch:
         detector, generator, judge = new_detector(config, variant), new_generator(config), new_discriminator(config)
         if config.checkpoint:
             _load_published(config.checkpoint, detector, generator, judge)
-        weights = {name: getattr(config, name) for name in WEIGHTS}
-        weights = LossWeights(config.perceptual_weight, config.warped_weight, **weights)
-        whole = AnimationModel(
-            detector, generator, judge, compare=build_loss(config), weights=weights, seed=config.seed
-        )
+        named = {name: getattr(config, name) for name in WEIGHTS}
+        shares = LossWeights(config.perceptual_weight, config.warped_weight, **named)
+        whole = AnimationModel(detector, generator, judge, compare=build_loss(config), weights=shares, seed=config.seed)
         rate = learning_rate(config.learning_rate, config.milestones, steps_per_epoch)
         whole.compile(keras.optimizers.Adam(rate, beta_1=0.5, beta_2=0.999, epsilon=1e-8))
         whole.optimizer.build(whole.trainable_variables)
@@ -228,5 +226,5 @@ def load_published(config: FaceAnimationConfig | None = None) -> dict[str, keras
 
     The config says variant and widths; None is long.yaml. Raises as `helpers.course.weights.path`.
     """
-    config = config or published.settings("face_animation")
-    return published.fill("face_animation", dict(zip(PARTS, load_networks(config, config.variants[0]), strict=True)))
+    config = config or weights.settings("face_animation")
+    return weights.fill("face_animation", dict(zip(PARTS, load_networks(config, config.variants[0]), strict=True)))

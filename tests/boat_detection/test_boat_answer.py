@@ -4,8 +4,6 @@ from helpers import runtime
 
 runtime.quiet_start()
 
-import sys
-import types
 
 import numpy as np
 import pytest
@@ -79,10 +77,7 @@ def published(trained, monkeypatch):
     """The tiny training as the published one; weights of COCO are loaded in pretence, and the list says which."""
     config, finder, _, _ = trained
     finder.network.cfg, loaded = finder.cfg, []
-    weights = types.ModuleType("helpers.course.weights")
-    weights.settings = lambda project: config
-    monkeypatch.setitem(sys.modules, "helpers.course.weights", weights)
-    monkeypatch.setattr(sys.modules["helpers.course"], "weights", weights, raising=False)
+    monkeypatch.setattr(answer.weights, "settings", lambda project: config)
     monkeypatch.setattr(runs, "load_published", lambda: finder.network, raising=False)
     monkeypatch.setattr(
         answer.published, "load_published", lambda network, name, start, folder: loaded.append((name, start))

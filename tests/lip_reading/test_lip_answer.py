@@ -6,8 +6,6 @@ runtime.quiet_start()
 
 import dataclasses
 import functools
-import sys
-import types
 
 import cv2
 import numpy as np
@@ -39,10 +37,7 @@ def trained(tmp_path_factory):
 def published(trained, monkeypatch, tmp_path):
     """That network as the published one, and no face detector in the workspace."""
     config, _, network, words, _ = trained
-    weights = types.ModuleType("helpers.course.weights")
-    weights.settings = lambda project: config
-    monkeypatch.setitem(sys.modules, "helpers.course.weights", weights)
-    monkeypatch.setattr(sys.modules["helpers.course"], "weights", weights, raising=False)
+    monkeypatch.setattr(answer.weights, "settings", lambda project: config)
     monkeypatch.setattr(runs, "load_published", lambda: network, raising=False)
     monkeypatch.setattr(runs, "published_words", lambda: words, raising=False)
     monkeypatch.setenv("COURSE_WORKSPACE", str(tmp_path / "workspace"))

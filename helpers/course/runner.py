@@ -1,6 +1,6 @@
 """Executes notebooks headless, each in a kernel of the running interpreter, and leaves an HTML report.
 
-The form of its pages is `notebooks.PAGE`.
+The form of its pages is `notebooks.PAGE`, their colours are `notebooks/_site/look.css`.
 """
 
 import asyncio

@@ -37,8 +37,8 @@ TRAIN = (
 WEIGHTS = ("equivariance_value", "equivariance_jacobian", "generator_gan", "feature_matching")
 PARTS = ("kp_detector", "generator")  # what playing a face needs
 JUDGE = "evaluation.scoring"  # of the published weights
-SHOWN = 4  # pairs drawn after each epoch
-COLUMNS = ("source", "driving", "deformed", "drawn", "keep", "occlusion", "prediction")
+SEEN_PAIRS = 4  # drawn after each epoch, into `seen/`
+SEEN_COLUMNS = ("source", "driving", "deformed", "drawn", "keep", "occlusion", "prediction")
 
 
 def _narrow(num_keypoints: int, width: int, max_width: int, num_blocks: int, kernel: int, **generator: float) -> dict:
@@ -159,11 +159,11 @@ class Watch:
     def __call__(self) -> dict[str, float]:
         """`watch_l1`, the mean absolute difference of the pixels, which are in [0, 1]."""
         drawn = {name: ops.convert_to_numpy(value) for name, value in self.whole(self.inputs, training=False).items()}
-        first = {name: images[:SHOWN] for name, images in (self.pairs | drawn).items()}
+        first = {name: images[:SEEN_PAIRS] for name, images in (self.pairs | drawn).items()}
         columns = visualiser.columns(first["source"], first["driving"], first)
         number = int(self.whole.optimizer.iterations) // self.steps_per_epoch
         with disk.atomic_path(self.folder / "seen" / f"{number:04d}.png") as path:
-            shown = {name: columns[name] for name in COLUMNS if name in columns}
+            shown = {name: columns[name] for name in SEEN_COLUMNS if name in columns}
             Image.fromarray(visualiser.draw_columns(shown)).save(path)
         return {"watch_l1": float(np.abs(drawn["prediction"] - self.pairs["driving"]).mean())}
 

@@ -1,4 +1,7 @@
-"""Random changes of a clip: drawn once per clip and applied to all its frames, or the motion of the lips would be destroyed."""
+"""Random changes of a clip: drawn once per clip and applied to all its frames, or the motion of the lips would be destroyed.
+
+How strong they are is set in the config, by the names of the fields of `Augmentation`; 0 is off.
+"""
 
 import dataclasses
 from typing import Any
@@ -9,7 +12,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How strongly clips are changed; the fields are those of the configuration, 0 is not at all.
+    """How strongly clips are changed.
 
     Attributes:
         shift: most of the height and width, either way.

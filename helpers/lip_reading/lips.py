@@ -80,7 +80,7 @@ def cut_lips(
 def crop_lips(frames: Iterable[np.ndarray], points: np.ndarray, size: int | Sequence[int]) -> np.ndarray:
     """Cut the mouth out of every frame: eyes level, mean of the mouth's corners in the middle, one scale per clip.
 
-    The picture is 1.5 times the clip's median eye distance wide; beyond the frame its border is repeated.
+    The picture is `SIDE` times the clip's median eye distance wide; beyond the frame its border is repeated.
 
     Args:
         frames: T frames (H, W, 3) uint8, RGB.

@@ -87,7 +87,7 @@ def test_a_skip_is_watched_and_its_warp_is_scored_too(tmp_path):
     assert float(terms["warped"]) == pytest.approx(float(compare(outputs["warped"], pairs["driving"])), rel=1e-5)
     assert whole.loss_weights.by_term()["warped"] == 2 and whole.term_names()[:2] == ["perceptual", "warped"]
     runs.Watch(whole, pairs, tmp_path, 3)()
-    assert Image.open(next((tmp_path / "seen").iterdir())).size[0] == len(runs.COLUMNS) * (32 + 4)
+    assert Image.open(next((tmp_path / "seen").iterdir())).size[0] == len(runs.SEEN_COLUMNS) * (32 + 4)
     with pytest.raises(ValueError, match=r"warped_weight: received 2\.0 with generator paper"):
         dataclasses.replace(config, generator="paper")
 
@@ -134,7 +134,7 @@ def test_watch_measures_and_draws_and_moves_nothing(tmp_path):
     assert value == ("watch_l1", pytest.approx(np.abs(drawn - pairs["driving"]).mean(), rel=1e-5))
     assert [path.name for path in (tmp_path / "seen").iterdir()] == ["0002.png"]
     width, height = Image.open(tmp_path / "seen" / "0002.png").size
-    assert width >= (len(runs.COLUMNS) - 2) * 32 and height >= runs.SHOWN * 32
+    assert width >= (len(runs.SEEN_COLUMNS) - 2) * 32 and height >= runs.SEEN_PAIRS * 32
     after = [ops.convert_to_numpy(variable) for variable in whole.variables]
     assert all((one == two).all() for one, two in zip(before, after, strict=True))
 

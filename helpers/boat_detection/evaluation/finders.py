@@ -17,7 +17,8 @@ from helpers.boat_detection.formats.darknet.cfg_files import Cfg
 from helpers.boat_detection.metrics.overlap import CORNERS
 
 BATCH = 32
-LEAST_SCORE, NMS = 0.005, 0.45  # Darknet's, for measuring
+LEAST_SCORE = 0.005  # Darknet's, for measuring
+NMS = 0.45  # fixed: Darknet's, of a training's AP and of COCO's networks; `nms` of the config is of step evaluate alone
 CFG, FINAL = "network.cfg", "backup/network_final.weights"  # in the folder of step train
 
 

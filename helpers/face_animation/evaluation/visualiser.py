@@ -1,4 +1,7 @@
-"""What the networks see and do, as pictures: keypoints, deformation, occlusion, and each keypoint's motion and mask."""
+"""What the networks see and do, as pictures: keypoints, deformation, occlusion, and each keypoint's motion and mask.
+
+Which of these columns, and how many pairs, a training draws after each epoch is `runs.SEEN_COLUMNS` and `runs.SEEN_PAIRS`.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 

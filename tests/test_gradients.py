@@ -21,4 +21,4 @@ def test_gradients_of_a_polynomial_and_of_what_does_not_matter():
 
 @jax_twin.needs_jax
 def test_the_same_on_jax():
-    assert "1 passed" in jax_twin.run(__file__, ["gradients"], ["polynomial"])
+    assert "2 passed" in jax_twin.run(__file__, ["gradients", "early_stop"], ["polynomial", "undone and two_epochs"])

@@ -11,13 +11,13 @@ import pandas as pd
 from helpers import config as configs
 from helpers import runtime, training
 from helpers.course import weights
-from helpers.lip_reading import early_stop, evaluation, metrics
+from helpers.lip_reading import evaluation, metrics
 from helpers.lip_reading.augment import Augmentation
 from helpers.lip_reading.batches import Batches, Lips
 from helpers.lip_reading.config import LipReadingConfig
 from helpers.lip_reading.mini import scenes
 from helpers.lip_reading.model import BUILDERS
-from helpers.training import loop
+from helpers.training import early_stop, loop
 from helpers.workspace import StepResult
 
 AUGMENTATION = tuple(field.name for field in dataclasses.fields(Augmentation))

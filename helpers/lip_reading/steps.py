@@ -12,14 +12,14 @@ import pandas as pd
 from helpers import intake, runtime, workspace
 from helpers.config import MACHINE
 from helpers.drawing import files
-from helpers.lip_reading import data, early_stop, evaluation, faces, runs, splits
+from helpers.lip_reading import data, evaluation, faces, runs, splits
 from helpers.lip_reading.batches import Lips
 from helpers.lip_reading.config import LipReadingConfig
 from helpers.lip_reading.lips import Cut
 from helpers.lip_reading.mini import dataset
 from helpers.lip_reading.sources import grid, local
 from helpers.parallel import usable
-from helpers.training import remote_log
+from helpers.training import early_stop, remote_log
 from helpers.workspace import Workspace, disk
 
 DATASET = ("source", "path_to_dataset", "layout", "grid_speakers", "grid_slot", "grid_clips", "grid_margin")

@@ -1,7 +1,7 @@
 """Training that can be killed at any moment.
 
-The parts: `loop`, `checkpoints`, `prefetching`, `feed`, `devices`, `gradients`; and the mirror: `remote_log`, `remote_errors`,
-`access`, `sinks`.
+The parts: `loop`, `checkpoints`, `prefetching`, `feed`, `early_stop`, `devices`, `gradients`; and the mirror: `remote_log`,
+`remote_errors`, `access`, `sinks`.
 """
 
 from helpers.training.devices import initialize_processes, strategy

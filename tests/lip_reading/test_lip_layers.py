@@ -331,9 +331,9 @@ def test_the_same_on_jax():
         *("frame_by_frame", "any_size", "all_frames_at_once", "test_standardize and 3-motion"),
         *("conv3d_equals_kerass and shape0", "any_number_of_frames and 1-same"),
         *("learns_one_step and openav", "learns_one_step and tiny"),
-        *("undone and two_epochs", "gradient_equals"),
+        "gradient_equals",
     ]  # fmt: skip
-    files = ["lip_layers", "lip_model", "lip_early_stop", "lip_evaluation"]
+    files = ["lip_layers", "lip_model", "lip_evaluation"]
     quick = "--xla_backend_optimization_level=0"  # half the time to compile
     said = jax_twin.run(__file__, files, names, XLA_FLAGS=quick)
     assert f"\n{len(names)} passed" in said, said

@@ -13,10 +13,11 @@ import pytest
 
 from helpers import config as configs
 from helpers import video
-from helpers.lip_reading import early_stop, evaluation, metrics, runs, steps
+from helpers.lip_reading import evaluation, metrics, runs, steps
 from helpers.lip_reading.batches import Lips
 from helpers.lip_reading.config import LipReadingConfig, LipSize, greeting
 from helpers.lip_reading.mini import scenes
+from helpers.training import early_stop
 
 WORDS = ("about", "pony")
 CONFIG = LipReadingConfig(

@@ -1,4 +1,4 @@
-"""OpenAV's stopping rule as a callback of `helpers.training.fit`, exact after a kill: its memory is the log on disk."""
+"""Early stopping as a callback of `fit`, exact after a kill: its memory is the log on disk, its result the best epoch's weights."""
 
 import contextlib
 import json

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import training
-from helpers.lip_reading.early_stop import EarlyStop, best_epoch, best_files, load_best
+from helpers.training.early_stop import EarlyStop, best_epoch, best_files, load_best
 
 STEPS = 2
 NAN = float("nan")

@@ -134,7 +134,7 @@ def test_a_file_that_is_no_record_is_refused_and_nothing_changes(course, capsys,
 def test_a_readme_without_the_marks_is_named(course, capsys):
     (course / "README.md").write_text("no marks")
     assert main(["status"]) == 1
-    assert "README.md: received no two marks around the table" in capsys.readouterr().err
+    assert "README.md: received no two marks to write between" in capsys.readouterr().err
 
 
 def test_a_run_leaves_a_record_with_seconds_only_where_nothing_was_done_before(course, monkeypatch):

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from helpers import runtime, workspace
-from helpers.course import weights
+from helpers.course import marks, weights
 from helpers.workspace import disk
 
 CARD = "CARD.md"
@@ -218,14 +218,12 @@ def _length(project: str, name: str, place: Any) -> str:
 def _write_card(project: str, tables: dict[str, pd.DataFrame], told: list[str], files: list[Path]) -> None:
     """Renew the numbers between the card's two marks, or begin a card."""
     table = shown(tables)
-    lines = [BEGIN, f"Trained: {'; '.join(told)}.", ""]
+    lines = ["", f"Trained: {'; '.join(told)}.", ""]
     lines += [f"| score | {' | '.join(SCORED)} |", "|---" * (1 + len(SCORED)) + "|"]
     lines += [f"| {score} | {' | '.join(row)} |" for score, row in zip(table.index, table.to_numpy(), strict=True)]
-    lines += ["", *(f"- `{file.name}`: {file.stat().st_size} bytes" for file in files), END]
+    lines += ["", *(f"- `{file.name}`: {file.stat().st_size} bytes" for file in files), ""]
     target = weights.place_of(project, CARD)
     text = target.read_text(encoding="utf-8") if target.is_file() else f"# The weights of {project}\n\n{BEGIN}\n{END}\n"
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"{_card(project)} lacks the lines {BEGIN} and {END}, between which its numbers stand")
-    before, rest = text.split(BEGIN, 1)
+    text = marks.fill(text, BEGIN, END, "\n".join(lines), name=_card(project))
     with disk.atomic_write(target, "w") as file:
-        file.write(before + "\n".join(lines) + rest.split(END, 1)[1])
+        file.write(text)

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 from helpers import config, runtime
-from helpers.course import notebooks
+from helpers.course import marks, notebooks
 from helpers.workspace import NOTEBOOKS
 from helpers.workspace.disk import atomic_write, write_json
 
@@ -107,14 +107,11 @@ def update(files: list[str]) -> str:
     """
     kept, readme = runtime.repo_root() / "notebooks" / "status.json", runtime.repo_root() / "README.md"
     records = load() | {Path(file).stem: read(Path(file)) for file in files}
-    before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise ValueError(f"README.md: received no two marks around the table; allowed: a line {BEGIN} and a line {END}")
-    write_json(kept, records)
     made = table(records)
+    text = marks.fill(readme.read_text(encoding="utf-8"), BEGIN, END, f"\n\n{made}\n\n", name="README.md")
+    write_json(kept, records)
     with atomic_write(readme, "w") as file:
-        file.write(f"{before}{begin}\n\n{made}\n\n{end}{after}")
+        file.write(text)
     return made
 
 

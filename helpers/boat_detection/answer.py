@@ -11,7 +11,7 @@ from helpers.boat_detection import data, drawing, runs
 from helpers.boat_detection.evaluation import postprocess
 from helpers.boat_detection.evaluation.finders import NMS, Finder, build_finder
 from helpers.boat_detection.formats.darknet import builder, cfg_files, networks
-from helpers.boat_detection.metrics.overlap import CORNERS
+from helpers.boat_detection.metrics.overlap import CORNERS, scaled
 from helpers.boat_detection.sources import published
 from helpers.course import tryout, weights
 from helpers.course.tryout import Answer
@@ -58,7 +58,7 @@ def answer(
         return _on_clip(path, finder, confidence, about)
     photo = data.read_image(path)
     found = finder.look([photo], threshold=confidence)
-    found, shape = _in_pixels(found, photo), f"{photo.shape[1]} x {photo.shape[0]} pixels"
+    found, shape = scaled(found, photo.shape[1::-1]), f"{photo.shape[1]} x {photo.shape[0]} pixels"
     text = [f"{_count(len(found))} in {path.name} ({shape}), certainty above {confidence:g}", *_lines(found), about]
     return Answer("picture", text, picture=_draw(photo, found), table=found)
 
@@ -103,7 +103,7 @@ def _on_clip(path: Path, finder: Finder, confidence: float, about: str) -> Answe
     for some, frames in _batches(path, sorted(set(numbers.tolist()))):
         found = finder.look(frames, names=some, threshold=confidence)
         for number, frame in zip(some, frames, strict=True):
-            tables.append(_in_pixels(found[found["image"] == number], frame))
+            tables.append(scaled(found[found["image"] == number], frame.shape[1::-1]))
             drawn.append(_draw(frame, tables[-1], MOVING))
     counts = np.array([len(table) for table in tables])
     most = f", up to {counts.max()} at once" if counts.any() else ""
@@ -132,11 +132,6 @@ def _batches(path: Path, numbers: list[int]) -> Iterator[tuple[list[int], list[n
                 some = {}
             if number == numbers[-1]:
                 return
-
-
-def _in_pixels(found: pd.DataFrame, picture: np.ndarray) -> pd.DataFrame:
-    scaled = found[CORNERS].to_numpy(float) * np.tile(picture.shape[1::-1], 2)
-    return found.assign(**dict(zip(CORNERS, scaled.T, strict=True))).reset_index(drop=True)
 
 
 def _draw(picture: np.ndarray, found: pd.DataFrame, largest: int = LARGE) -> np.ndarray:

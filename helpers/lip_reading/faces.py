@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from helpers import runtime, workspace
+from helpers import pictures, runtime, workspace
 from helpers.fetch import manifests
 from helpers.lip_reading.config import LipReadingConfig
 
@@ -49,9 +49,8 @@ def find_faces(frame: np.ndarray, model_path: str | os.PathLike | None = None) -
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
         raise ValueError(f"frame must be RGB uint8 (H, W, 3). Received: shape {frame.shape}, {frame.dtype}")
     model_path = _default_model() if model_path is None else model_path
-    shrink = max(1.0, max(frame.shape[:2]) / LONG_SIDE)
-    size = [max(1, round(side / shrink)) for side in frame.shape[1::-1]]  # OpenCV wants (width, height)
-    small = frame if shrink == 1 else cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+    small = pictures.shrink(frame, max(frame.shape[:2]) / LONG_SIDE)
+    size = small.shape[1::-1]  # OpenCV wants (width, height)
     detector = _detector(str(model_path), threading.get_ident())
     detector.setInputSize(size)
     faces = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]

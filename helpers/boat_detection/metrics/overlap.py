@@ -49,5 +49,10 @@ def in_pixels(boxes: pd.DataFrame, pictures: pd.DataFrame) -> pd.DataFrame:
     missing = sorted({*boxes["image"]} - {*sizes.index}, key=str)
     if missing:
         raise ValueError(f"{len(missing)} images have no size, the first: {missing[0]!r}; add them to pictures")
-    scaled = boxes[CORNERS].to_numpy(float) * np.tile(sizes.loc[boxes["image"]].to_numpy(float), 2)
-    return boxes.assign(**dict(zip(CORNERS, scaled.T, strict=True)))
+    return scaled(boxes, sizes.loc[boxes["image"]].to_numpy(float))
+
+
+def scaled(boxes: pd.DataFrame, sizes: np.ndarray) -> pd.DataFrame:
+    """The corners times `sizes`: (N, 2) width and height for each box, or (2,) for all."""
+    found = boxes[CORNERS].to_numpy(float) * np.tile(sizes, 2)
+    return boxes.assign(**dict(zip(CORNERS, found.T, strict=True)))

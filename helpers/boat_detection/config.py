@@ -91,7 +91,7 @@ class BoatDetectionConfig(BaseConfig):
     ema: bool = option(False, help="evaluate a moving average of the weights")
 
     confidence: float = option(0.25, low=0.0, high=1.0, help="score from which a box is shown")
-    nms: float = option(0.45, above=0.0, high=1.0, help="04 alone: overlap from which a weaker box is dropped")
+    nms: float = option(0.45, above=0.0, high=1.0, help="step evaluate only: overlap that drops a box")
 
     backup_every: int = option(100, low=1, help="iterations between backups of the weights")
     save_every: int = option(1, low=1, help="evaluations between exact checkpoints")

@@ -14,7 +14,6 @@ import importlib
 import os
 import pickle
 import random
-import re
 import shutil
 import signal
 import sys
@@ -32,8 +31,7 @@ from helpers import runtime
 with runtime.quiet_stderr():
     import keras  # noqa: F401
     import tensorflow as tf  # noqa: F401
-import pandas as pd
-from bitwise import differences, weights
+from bitwise import contents, differences
 
 from helpers import config as configs
 from helpers.course.notebooks import PROJECTS
@@ -61,8 +59,6 @@ FEWER = {
     "lip_reading": {"speakers": 2, "repeats": 1},
     "face_animation": {"people": (3, 2), "clips": 2},
 }
-TIMES = ("time", "hours", "seconds", "steps_per_second")  # columns that no two runs share
-CLOCK = re.compile(rb"[\d.]+ (seconds|hours left)")  # in Darknet's log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,24 +135,6 @@ def kill(case: Case, place: Path, after: float) -> Callable[[], None]:
             os.killpg(number, signal.SIGKILL)
 
     return clean_up
-
-
-def contents(result: StepResult) -> dict[str, object]:
-    """What a step left, by file, in a form to compare: bytes; arrays of HDF5 files; tables without their times."""
-    found: dict[str, object] = {"step.json": {key: value for key, value in result.found.items() if key not in TIMES}}
-    for path in sorted(result.folder.rglob("*")):
-        name = path.relative_to(result.folder).as_posix()
-        if not path.is_file() or name == "step.json" or "checkpoints" in path.parts:
-            continue
-        if path.suffix == ".h5":
-            found[name] = weights(path)
-        elif path.name == "speed.csv":  # nothing but times
-            found[name] = pd.read_csv(path).columns.tolist()
-        elif path.suffix == ".csv" and path.stat().st_size:
-            found[name] = pd.read_csv(path, dtype=str).drop(columns=list(TIMES), errors="ignore").to_csv()
-        elif path.suffix != ".jsonl":  # log.jsonl says what log.csv says
-            found[name] = CLOCK.sub(b"", path.read_bytes())
-    return found
 
 
 def cases(project: str, folder: Path) -> list[Case]:

@@ -12,14 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[1:3]]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from helpers import runtime
 
 runtime.quiet_start()
-
-import pandas as pd
-from bitwise import weights
 
 from helpers.temporal_coherence import steps
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
@@ -27,7 +24,6 @@ from helpers.temporal_coherence.mini import dataset
 from helpers.workspace import Step, StepResult
 
 BEFORE = {"preprocess": "build_dataset", "train": "split"}
-TIMES = ["time", "hours", "steps_per_second"]
 
 
 def config_of(clips: Path) -> TemporalCoherenceConfig:
@@ -111,23 +107,6 @@ def kill(process: subprocess.Popen, clips: Path, place: Path, name: str, *, mome
 def random_moment(generator: random.Random, total: int, *, latest: float = 0.9) -> dict[str, float]:
     """Anywhere between the first item and the share `latest` of all, and somewhere inside it."""
     return {"moment": generator.uniform(0, latest * total), "rest": generator.uniform(0, 0.03)}
-
-
-def contents(result: StepResult) -> dict[str, object]:
-    """What a step left, by file, in a form to compare: bytes; arrays of HDF5 files; tables without their times."""
-    found: dict[str, object] = {"step.json": result.found}
-    for path in sorted(result.folder.rglob("*")):
-        name = path.relative_to(result.folder).as_posix()
-        if not path.is_file() or name == "step.json" or "checkpoints" in path.parts:
-            continue
-        if path.suffix == ".h5":
-            found[name] = weights(path)
-        elif path.name in ("log.csv", "runs.csv"):
-            table = pd.read_csv(path)
-            found[name] = table.drop(columns=[column for column in TIMES if column in table]).to_csv()
-        elif path.suffix != ".jsonl":  # log.jsonl says what log.csv says
-            found[name] = path.read_bytes()
-    return found
 
 
 if __name__ == "__main__":

@@ -424,7 +424,7 @@ def undisturbed(tmp_path_factory):
         kill.run(root / "clips", root / name, before)
         shutil.copytree(root / name, root / "straight", dirs_exist_ok=True)
         result = kill.run(root / "clips", root / "straight", name)
-        expected[name] = (kill.contents(result), kill.progress(result.folder, name))
+        expected[name] = (bitwise.contents(result), kill.progress(result.folder, name))
     return root, expected
 
 
@@ -447,4 +447,4 @@ def test_killed_steps_end_as_if_nothing_had_happened(undisturbed):
             stack.callback(kill.clean_up, process)
             assert 0 <= came < expected[name][1], "the kill came too late to say anything"
             result = kill.run(root / "clips", place, name)
-            assert bitwise.differences(kill.contents(result), expected[name][0]) == []
+            assert bitwise.differences(bitwise.contents(result), expected[name][0]) == []

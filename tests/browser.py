@@ -21,15 +21,20 @@ WIDTHS = "return [document.scrollingElement.scrollWidth, document.documentElemen
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
     def log_message(self, *arguments) -> None:
         pass
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128  # a search asks for thirty pages at once; five wait by default, and the rest are refused
 
 
 @contextlib.contextmanager
 def serve(folder: Path) -> Iterator[str]:
     """Serve the files of a folder on this machine; gives the address."""
     handler = functools.partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()

@@ -50,7 +50,8 @@ def of_manifests(names: Sequence[str] = ()) -> Iterator[tuple[str, manifests.Sou
 def of_badges() -> list[tuple[str, str]]:
     """Each file with a Colab link, and where Colab takes the notebook from that the link names; the picture last."""
     root = runtime.repo_root()
-    paths = [root / "README.md", *sorted(root.glob("notebooks/*/*.md")), *sorted(root.glob("notebooks/*/*.ipynb"))]
+    kinds = ("README.md", "notebooks/*.md", "notebooks/*/*.md", "notebooks/*/*.ipynb")
+    paths = [path for kind in kinds for path in sorted(root.glob(kind))]
     found = [
         (path.relative_to(root).as_posix(), f"{RAW}/{repository}/{place}")
         for path in paths

@@ -28,7 +28,9 @@ PICTURES = (".gif", ".jpg", ".png", ".svg", ".webp")
 LINK = re.compile(r"```.*?```|`[^`\n]*`|(?<=\]\()([^)\s]+)(?=\))", re.DOTALL)  # in code nothing is a link
 WORD = re.compile(r"^\| (.+?) \| (.+?) \| \[(\w+)\]\((\w+\.ipynb)\) \|$", re.MULTILINE)
 TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
-PROJECT = re.compile(r"^\| \[(.+?)\]\((notebooks/\w+)/README\.md\) \| (.+?) \| (.+?) \|$", re.MULTILINE)
+PROJECT = re.compile(
+    r"^\| <a .+</a> \| \*\*\[(.+?)\]\((notebooks/\w+)/README\.md\)\*\*: (.+?)<br>(.+?) \|$", re.MULTILINE
+)
 START = re.compile(r"^(?:#+ (?:\d\d\.\d+)?|\*\*\d\d\.\d+)", re.MULTILINE)  # of a heading or of an exercise
 
 
@@ -90,9 +92,13 @@ class Sources:
         self.top["glossary"] = _glossary(readmes)
         for name, text in self.top.items():
             self._write(f"{name}.md", self.text(text, "README.md"))
+        more = [path.relative_to(self.root).as_posix() for path in sorted((self.root / "notebooks").glob("*.md"))]
+        for place in more:
+            self._write(_page(place), self.text((self.root / place).read_text(encoding="utf-8"), place))
         titles = [f"{_title(text).partition(':')[0]} <{project}/index>" for project, text in readmes.items()]
         with (self.folder / "index.md").open("a", encoding="utf-8") as file:
-            file.write(_contents([name for name in self.top if name != "index"]) + _contents(titles, "Projects"))
+            names = [*self.top, *(_page(place).removesuffix(".md") for place in more)]
+            file.write(_contents([name for name in names if name != "index"]) + _contents(titles, "Projects"))
         for project, text in readmes.items():
             self._write_project(project, text)
 

@@ -107,9 +107,7 @@ class _Clip:
     path: str = ""
 
 
-def _plan_clips(
-    *, people: tuple[int, int] = (15, 4), more: int = 0, clips: int = 3, seed: int = 0
-) -> list[_Clip]:
+def _plan_clips(*, people: tuple[int, int] = (15, 4), more: int = 0, clips: int = 3, seed: int = 0) -> list[_Clip]:
     """What clips there are, before anything is drawn; the arguments are those of `make_dataset`."""
     _check(people, more, clips)
     plans = []

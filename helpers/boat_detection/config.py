@@ -189,6 +189,10 @@ class BoatDetectionConfig(BaseConfig):
                 f"num_anchors: received {self.num_anchors} for {self.network}; allowed: a multiple of its heads; 1 for yolov3-tiny",
             ),
             (
+                self.mosaic and self.dialect == "pjreddie",
+                "mosaic: received true with dialect: pjreddie; allowed: false (it is AlexeyAB's)",
+            ),
+            (
                 self.batch_size % self.subdivisions != 0,
                 f"subdivisions: received {self.subdivisions} for batch_size {self.batch_size}; allowed: a divisor of it",
             ),

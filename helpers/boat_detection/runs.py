@@ -212,7 +212,6 @@ def build_batches(config: BoatDetectionConfig, pictures: pd.DataFrame, boxes: pd
             exposure=config.exposure,
             letterbox=config.resize == "letterbox" and config.dialect == "alexeyab",
         ),
-        resize=config.resize,
         mosaic=MOSAIC_SHARE if config.mosaic else 0.0,
         random=1.4 if config.multi_scale else 0.0,
         max_batches=config.iterations,

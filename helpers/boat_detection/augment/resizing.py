@@ -12,7 +12,6 @@ import numpy as np
 
 from helpers.batches import stream
 
-DIALECTS = ("alexeyab", "pjreddie")
 GREY = 0.5
 
 
@@ -89,29 +88,19 @@ def letterbox(image: np.ndarray, size: int | Sequence[int]) -> tuple[np.ndarray,
     The numbers are Darknet's, rounded down. Its own way back takes half an odd rest for half a pixel; ours takes the pixels
     where the picture truly is.
     """
-    canvas = np.full((*as_pair(size), 3), GREY, np.float32)
-    top, left, height, width = _fit(image.shape, canvas.shape)
+    (rows, columns), (high, wide) = as_pair(size), image.shape[:2]
+    height, width = rows, columns
+    if columns * high < rows * wide:
+        height = max(1, high * columns // wide)
+    else:
+        width = max(1, wide * rows // high)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    canvas = np.full((rows, columns, 3), GREY, np.float32)
     canvas[top : top + height, left : left + width] = to_float(resize(image, (height, width)))
-    return canvas, letterbox_placement(image.shape, size)
+    return canvas, Placement(left / columns, top / rows, width / columns, height / rows)
 
 
 RESIZES = {"letterbox": letterbox, "stretch": stretch}
-
-
-def letterbox_placement(shape: Sequence[int], size: int | Sequence[int]) -> Placement:
-    """Where `letterbox` puts a picture of this shape (height, width, ...)."""
-    (rows, columns), (top, left, height, width) = as_pair(size), _fit(shape, as_pair(size))
-    return Placement(left / columns, top / rows, width / columns, height / rows)
-
-
-def _fit(shape: Sequence[int], target: Sequence[int]) -> tuple[int, int, int, int]:
-    """Top, left, height and width in pixels of a picture that fits into `target`."""
-    height, width = target[:2]
-    if width * shape[0] < height * shape[1]:
-        height = max(1, shape[0] * width // shape[1])
-    else:
-        width = max(1, shape[1] * height // shape[0])
-    return (target[0] - height) // 2, (target[1] - width) // 2, height, width
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -120,12 +109,6 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 # --- multi-scale ---
-
-
-def check_dialect(dialect: str) -> None:
-    """Raise a ValueError for a dialect that is none."""
-    if dialect not in DIALECTS:
-        raise ValueError(f"dialect: received {dialect!r}; allowed: {', '.join(DIALECTS)}")
 
 
 def draw_scale(generator: np.random.Generator, most: float) -> float:
@@ -140,8 +123,8 @@ def multi_scale_size(
     seed: int,
     size: int | Sequence[int],
     dialect: str,
-    random: float = 1.0,
-    max_batches: int | None = None,
+    random: float,
+    max_batches: int,
 ) -> tuple[int, int]:
     """The input's size in an iteration: another one every 10 iterations, a multiple of 32.
 
@@ -153,24 +136,20 @@ def multi_scale_size(
         seed: of the draws; the result depends on it and the iteration alone.
         size: of the cfg, an int or (height, width).
         dialect: whose rule.
-        random: of the cfg's [yolo] section: 0 keeps the size, 1 stands for AlexeyAB's 1.4, and another number for itself.
-        max_batches: iterations in all; the blocks that begin in the last 100 (alexeyab) or 200 (pjreddie) have the largest
-            size. Without, none has.
+        random: AlexeyAB's factor, 1.4 for random=1 of the cfg's [yolo] section; 0 keeps the size.
+        max_batches: iterations in all; the blocks that begin in the last 100 (alexeyab) or 200 (pjreddie) have the largest size.
 
     Returns:
         (height, width) in pixels.
     """
-    check_dialect(dialect)
     sides = as_pair(size)
     if not random:
         return sides
     block = iteration // 10 * 10
-    left = float("inf") if max_batches is None else max_batches - block
-    generator = stream(seed, "size", block)
+    left, generator = max_batches - block, stream(seed, "size", block)
     if dialect == "pjreddie":
         side = 608 if left < 200 else 32 * int(generator.integers(10, 20))
         return side, side
-    most = 1.4 if random == 1 else random
-    factor = most if block == 0 or left < 100 else draw_scale(generator, most)
+    factor = random if block == 0 or left < 100 else draw_scale(generator, random)
     scaled = tuple(max(32, int(factor * side / 32 + 1.5) * 32) for side in sides)
     return sides if factor < 1 and any(new > old for new, old in zip(scaled, sides, strict=True)) else scaled

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -98,9 +97,7 @@ def prepare_picture(
         return {"width": found["width"], "height": found["height"]}
     image = cleaning.upright(pictures.read_picture(source, upright=follow_note), turn)
     if shrink:
-        scale = max_side / max(image.shape[:2])
-        size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        image = pictures.shrink(image, max(image.shape[:2]) / max_side)
     with disk.atomic_write(target) as file:
         file.write(pictures.encode_picture(image, ".jpg"))
     return {"width": image.shape[1], "height": image.shape[0]}

@@ -3,7 +3,6 @@
 All others, convolution and batch normalisation too, are made in `formats.darknet.builder`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -37,11 +36,6 @@ class DarknetMaxPool(layers.Layer):
         x = ops.pad(inputs, [[0, 0], sides, sides, [0, 0]], constant_values=float("-inf"))
         return ops.max_pool(x, self.size, self.stride, "valid")
 
-    def compute_output_shape(self, input_shape: Sequence) -> tuple:
-        batch, height, width, channels = input_shape
-        sides = (None if n is None else (n + self.padding - self.size) // self.stride + 1 for n in (height, width))
-        return (batch, *sides, channels)
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size, "stride": self.stride, "padding": self.padding}
 
@@ -66,9 +60,6 @@ class Shortcut(layers.Layer):
             total = total + other[..., : total.shape[-1]]
         return total
 
-    def compute_output_shape(self, input_shape: Sequence) -> tuple:
-        return input_shape[0]
-
 
 @keras.saving.register_keras_serializable("helpers")
 class ChannelGroup(layers.Layer):
@@ -87,9 +78,6 @@ class ChannelGroup(layers.Layer):
     def call(self, inputs: Tensor) -> Tensor:
         size = inputs.shape[-1] // self.groups
         return inputs[..., self.group_id * size : (self.group_id + 1) * size]
-
-    def compute_output_shape(self, input_shape: Sequence) -> tuple:
-        return (*input_shape[:-1], input_shape[-1] // self.groups)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": self.groups, "group_id": self.group_id}
@@ -114,9 +102,6 @@ class YoloHead(layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         return ops.cast(inputs, self.compute_dtype)
-
-    def compute_output_shape(self, input_shape: Sequence) -> tuple:
-        return input_shape
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "anchors": self.anchors, "classes": self.classes}

@@ -28,18 +28,8 @@ def build_yolov3(num_classes: int, *, epsilon: float = 1e-5, momentum: float = 0
         A model from RGB in [0, 1], (B, H, W, 3), H and W multiples of 32, to three raw heads (B, h, w, 3 (5 + num_classes)) at
         strides 32, 16 and 8; 61 576 342 values in its .weights file for one class.
     """
-    return _build("yolov3", networks.yolov3_cfg(num_classes, **options), epsilon, momentum)
-
-
-def build_yolov3_tiny(
-    num_classes: int, *, epsilon: float = 1e-5, momentum: float = 0.99, **options: Any
-) -> keras.Model:
-    """The tiny YOLOv3: two raw heads at strides 32 and 16. Arguments as `build_yolov3`, options of `yolov3_tiny_cfg`."""
-    return _build("yolov3-tiny", networks.yolov3_tiny_cfg(num_classes, **options), epsilon, momentum)
-
-
-def _build(name: str, text: str, epsilon: float, momentum: float) -> keras.Model:
-    return build_from_cfg(parse_cfg(text, f"{name}.cfg"), epsilon, momentum=momentum)
+    cfg = parse_cfg(networks.yolov3_cfg(num_classes, **options), "yolov3.cfg")
+    return build_from_cfg(cfg, epsilon, momentum=momentum)
 
 
 def build_inference_model(

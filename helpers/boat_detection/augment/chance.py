@@ -18,25 +18,16 @@ MIN_OFFSET = 0.2  # a mosaic's cross keeps this share of the sides away from the
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What changes at random, with the names and values of Darknet's cfg; 0 and, for the factors, 1 switch off.
+    """What changes at random, with the names and values of Darknet's cfg; 0 and, for the factors, 1 switch off."""
 
-    Attributes:
-        dialect: "alexeyab" (each side cut or filled up with the mean colour) or "pjreddie" (another aspect ratio, at a random
-            place on grey).
-        jitter: share of the picture's sides, below 0.5.
-        hue: share of the colour circle, up to 0.5 to either side.
-        saturation, exposure: factors of at least 1; up to so much more or less.
-        flip: mirror every second picture.
-        letterbox: AlexeyAB's letter_box=1, the aspect ratio is kept; pjreddie's needs none.
-    """
-
+    # "alexeyab": each side cut or filled up with the mean colour; "pjreddie": another aspect ratio, at a random place on grey
     dialect: str
-    jitter: float
-    hue: float
-    saturation: float
-    exposure: float
-    flip: bool = True
-    letterbox: bool = False
+    jitter: float  # share of the picture's sides, below 0.5
+    hue: float  # share of the colour circle, up to 0.5 to either side
+    saturation: float  # a factor of at least 1; up to so much more or less
+    exposure: float  # a factor too
+    flip: bool = True  # mirror every second picture
+    letterbox: bool = False  # AlexeyAB's letter_box=1, the aspect ratio is kept; pjreddie's needs none
 
 
 def augment(

@@ -16,31 +16,22 @@ GREY = 0.5
 
 
 class Placement(NamedTuple):
-    """Where a whole picture lies in the network's input, in fractions of the input; what is outside 0 to 1 is cut off.
-
-    Attributes:
-        left, top, width, height: of the picture.
-        flip: it is mirrored, left to right, at this place.
-    """
+    """Where a whole picture lies in the network's input, in fractions of the input; what is outside 0 to 1 is cut off."""
 
     left: float = 0.0
     top: float = 0.0
     width: float = 1.0
     height: float = 1.0
-    flip: bool = False
+    flip: bool = False  # it is mirrored, left to right, at this place
 
     def place(
         self, boxes: np.ndarray, *, least: tuple[float, float] = (0.0, 0.0), within: Sequence[float] = (0, 0, 1, 1)
     ) -> np.ndarray:
-        """Boxes of the picture as boxes of the input, cut to what is visible.
+        """Boxes (n, 5) of the picture as boxes of the input, (m, 5) float32, cut to what is visible.
 
         Args:
-            boxes: (n, 5).
             least: width and height, relative to the input: smaller ones are dropped, and so are those without an area.
             within: corners x1, y1, x2, y2 of the visible part of the input.
-
-        Returns:
-            (m, 5) float32 with m <= n.
         """
         boxes = np.asarray(boxes, np.float32)
         centres, sides = boxes[:, 1:3], boxes[:, 3:5] * (self.width, self.height)

@@ -92,12 +92,6 @@ class YoloLoss(keras.losses.Loss):
             raise ValueError(
                 f"masks must give each head indices of the {len(self.anchors)} anchors, none twice. Received: masks={self.masks}"
             )
-        for name in ("strides", "scale_x_y"):
-            value = getattr(self, name)
-            if value is not None and len(value) != len(self.masks):
-                raise ValueError(f"{name} must hold one number per mask ({len(self.masks)}). Received: {name}={value}")
-        if self.num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1. Received: num_classes={self.num_classes}")
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Loss of each image, (B,)."""

@@ -40,14 +40,7 @@ def iou(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
 
 
 def in_pixels(boxes: pd.DataFrame, pictures: pd.DataFrame) -> pd.DataFrame:
-    """A table of relative boxes (`image, x1, y1, x2, y2`) in pixels of their pictures (`image, width, height`).
-
-    Raises:
-        ValueError: an image without a size.
-    """
+    """A table of relative boxes (`image, x1, y1, x2, y2`) in pixels of their pictures (`image, width, height`)."""
     sizes = pictures.set_index("image")[["width", "height"]]
-    missing = sorted({*boxes["image"]} - {*sizes.index}, key=str)
-    if missing:
-        raise ValueError(f"{len(missing)} images have no size, the first: {missing[0]!r}; add them to pictures")
     scaled = boxes[CORNERS].to_numpy(float) * np.tile(sizes.loc[boxes["image"]].to_numpy(float), 2)
     return boxes.assign(**dict(zip(CORNERS, scaled.T, strict=True)))

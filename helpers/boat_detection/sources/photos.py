@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import requests
 
@@ -17,7 +19,6 @@ from helpers.fetch.downloads import SourceFailed, TryAgain
 from helpers.workspace import disk
 
 BASE = "https://open-images-dataset.s3.amazonaws.com"  # of the Common Visual Data Foundation; no account needed
-SUBSETS = ("train", "validation", "test")
 ID = re.compile(r"[\w-]+")  # 16 hexadecimal digits in genuine files; never a path
 
 
@@ -49,10 +50,11 @@ def fetch_images(
 
     Raises:
         OSError: the disk is full or read-only; nothing more is fetched.
-        ValueError: an id or a subset that cannot be.
+        ValueError: an id that cannot be.
     """
     ids, folder = list(dict.fromkeys(ids)), Path(folder)
-    _check(ids, subset)
+    if wrong := [name for name in ids if not (isinstance(name, str) and ID.fullmatch(name))]:
+        raise ValueError(f"ids: received {wrong[:3]}; allowed: image ids such as '000002b66c9c498e', without .jpg")
     patience, stop = downloads.Patience(**options), threading.Event()
     with disk.explain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,13 +64,6 @@ def fetch_images(
         one = partial(_fetch_one, session, f"{base_url.rstrip('/')}/{subset}", folder, patience, stop)
         rows = downloads.in_threads(one, ids, jobs=workers, label="images", unit="image", stop=stop)
     return pd.DataFrame(rows, columns=["image", "outcome", "bytes", "detail"])
-
-
-def _check(ids: list[str], subset: str) -> None:
-    if subset not in SUBSETS:
-        raise ValueError(f"subset: received {subset!r}; allowed: {', '.join(SUBSETS)}")
-    if wrong := [name for name in ids if not (isinstance(name, str) and ID.fullmatch(name))]:
-        raise ValueError(f"ids: received {wrong[:3]}; allowed: image ids such as '000002b66c9c498e', without .jpg")
 
 
 def _fetch_one(
@@ -112,9 +107,6 @@ def _ask(session: requests.Session, url: str, stop: threading.Event) -> tuple[by
 
 def check_jpeg(content: bytes) -> str:
     """What is wrong with the bytes of a JPEG file: no such magic, no end, not decodable; "" if nothing."""
-    import cv2
-    import numpy as np
-
     if content[:3] != b"\xff\xd8\xff":
         return "does not begin like a JPEG"
     if content[-2:] != b"\xff\xd9":

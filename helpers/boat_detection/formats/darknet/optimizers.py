@@ -34,9 +34,6 @@ class DarknetSGD(keras.optimizers.Optimizer):
         **options: Any,
     ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **options)
-        for key, value in {"momentum": momentum, "decay": decay}.items():
-            if not 0 <= value < 1:
-                raise ValueError(f"{key} must be at least 0 and below 1. Received: {key}={value}")
         self.momentum, self.decay = momentum, decay
 
     def build(self, variables: list) -> None:
@@ -69,9 +66,6 @@ class DarknetSchedule(LearningRateSchedule):
         steps: updates, ascending, from which on the scales act.
         scales: one factor per step.
         subdivisions: calls of the optimiser per update: its `gradient_accumulation_steps`, because Keras counts those.
-
-    Raises:
-        ValueError: steps that do not ascend, or as many scales as steps are missing.
     """
 
     def __init__(
@@ -86,15 +80,6 @@ class DarknetSchedule(LearningRateSchedule):
         super().__init__()
         self.learning_rate, self.burn_in, self.power = float(learning_rate), burn_in, power
         self.steps, self.scales, self.subdivisions = list(steps), list(scales), subdivisions
-        if self.steps != sorted(set(self.steps)) or len(self.steps) != len(self.scales):
-            raise ValueError(
-                "steps must ascend and have one scale each. "
-                f"Received: steps={self.steps}, scales={self.scales}; see policy=steps in the .cfg"
-            )
-        if burn_in < 0 or subdivisions < 1:
-            raise ValueError(
-                f"burn_in must not be negative and subdivisions at least 1. Received: {burn_in}, {subdivisions}"
-            )
 
     def __call__(self, step: Tensor) -> Tensor:
         t = ops.cast(step, "int32") // self.subdivisions + 1

@@ -71,8 +71,6 @@ def prepare_picture(
 
     Args:
         row: image, path (from `root`), rotation.
-        root: where the pictures are.
-        folder: of the step.
         upright: turn it by `rotation` degrees.
         max_side: longest side in pixels; None keeps all.
         follow_note: turn it first as the camera's note (EXIF) says, as the programs do in which people draw boxes; Open Images'
@@ -120,11 +118,7 @@ def write_label_files(images: Sequence[str], boxes: pd.DataFrame, folder: Path) 
 
 
 def side_of(ready: StepResult, parted: StepResult, side: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Pictures and boxes of one side of the split; `path` says where a picture is.
-
-    Args:
-        ready, parted: what the steps preprocess and split left.
-        side: "train", "validation" or "test".
+    """Pictures and boxes of one side, from what the steps preprocess and split left; `path` says where a picture is.
 
     Raises:
         ValueError: the side is empty.

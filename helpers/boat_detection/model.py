@@ -20,7 +20,6 @@ def build_yolov3(num_classes: int, *, epsilon: float = 1e-5, momentum: float = 0
     """YOLOv3 with Darknet-53: Redmon and Farhadi, 2018, arXiv 1804.02767.
 
     Args:
-        num_classes: number of classes.
         epsilon, momentum: of the batch normalisations.
         **options: of `networks.yolov3_cfg`: `width`, `anchors`, `size`.
 
@@ -159,10 +158,7 @@ class RegionReport(keras.metrics.Metric):
 def build_loss(cfg: Cfg, dialect: str, **options: Any) -> losses.YoloLoss:
     """The loss of the heads of a .cfg file, with its `ignore_thresh`, `scale_x_y` and, if it has one, `iou_normalizer`.
 
-    Args:
-        cfg: parsed.
-        dialect: as of `YoloLoss`.
-        options: of `YoloLoss`; they win over the file.
+    `options` are those of `YoloLoss`; they win over the file.
 
     Raises:
         ValueError: a head has `new_coords`: such networks can be used, not trained.

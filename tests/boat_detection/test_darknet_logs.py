@@ -371,11 +371,3 @@ def test_genuine_log_as_a_whole():
     assert (len(iterations), len(regions)) == (71, 3402)
     assert regions[["obj", "no_obj"]].isna().all(axis=None)
     assert regions["class_loss"].add(regions["iou_loss"]).sub(regions["total_loss"]).abs().max() < 1e-5
-
-
-@pytest.mark.parametrize("number", ["7" * 5000, "²"])
-def test_a_class_number_that_is_none_is_no_row_of_the_table(tmp_path, number):
-    header = "  Id Name                       AP      TP      FP      FN      GT       F1   AvgIoU\n"
-    rows = "".join(f"  {first} boat  10.0  1  2  3  4  0.5  0.6\n" for first in ("0", number))
-    (tmp_path / "map.log").write_text(f"{header}{rows}mean average precision (mAP@0.50) = 10.00%\n", encoding="utf-8")
-    assert logs.parse_map(tmp_path / "map.log").classes["class_id"].tolist() == [0]

@@ -19,11 +19,11 @@ from helpers.workspace import disk
 
 
 class TrainLog(keras.callbacks.Callback):
-    """Writes `train.log` and `backup/*.weights` while `helpers.training.fit` trains a `Detector`.
+    """Writes `train.log` and `backup/*.weights` while `helpers.training.fit` trains a `Detector`, a step at a time.
 
     The log is in the format of AlexeyAB's Darknet: one line per head and mini-batch, then one per update of the weights, whose
-    loss is the mean of the lines before it. It is its own memory: killed at any moment, `fit` called again cuts the log after the
-    state that it restores and goes on, and but for the times the lines are those of a run that nobody killed.
+    loss is the mean of the lines before it. Killed at any moment, `fit` called again cuts the log after the state that it
+    restores; but for the times the lines are those of a run that nobody killed.
 
     The weights are called as the .cfg file: `<name>_last.weights` is rewritten every so many updates, `<name>_final.weights` is
     written when the last epoch ends, with the moving averages where the optimiser keeps some.

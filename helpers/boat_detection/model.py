@@ -39,8 +39,7 @@ def build_inference_model(
     Call its `predict_on_batch`; the first call of each batch size compiles.
 
     Args:
-        network: from `build_from_cfg`; the weights are shared.
-        cfg: the file that it was built from.
+        network, cfg: see `build_from_cfg`; the weights are shared.
         input_size: side of the input in pixels, or (height, width); None is what a parsed file says.
 
     Returns:

@@ -176,8 +176,7 @@ def hash_files(paths: Mapping[str, str | Path]) -> dict[str, int]:
 def near_duplicates(hashes: Mapping[str, int], *, distance: int = 6) -> pd.DataFrame:
     """Pairs of images that look alike: hashes that differ in at most `distance` of 64 bits.
 
-    6 is strict enough for large sets (at 10 different views of sea and sky begin to meet); pictures of one fixed camera
-    in another light can be further apart.
+    6 is strict enough for large sets (at 10 different views of sea and sky begin to meet).
 
     Returns:
         Table `first, second, distance`, each pair once, in the order of the hashes.

@@ -42,7 +42,6 @@ def augment(
     Args:
         image: (H, W, 3) uint8 RGB.
         boxes: (n, 5).
-        size: of the network's input.
         generator: of the random choices.
         options: what may change.
 

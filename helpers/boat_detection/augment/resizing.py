@@ -61,11 +61,7 @@ def to_float(image: np.ndarray) -> np.ndarray:
 
 
 def stretch(image: np.ndarray, size: int | Sequence[int]) -> tuple[np.ndarray, Placement]:
-    """Resize to the input, aspect ratio not kept: AlexeyAB's way.
-
-    Args:
-        image: (H, W, 3) uint8, or float in [0, 1].
-        size: of the network's input.
+    """Resize (H, W, 3), uint8 or float in [0, 1], to the input, aspect ratio not kept: AlexeyAB's way.
 
     Returns:
         (height, width, 3) float32 in [0, 1], and the placement that `undo`es detections.
@@ -76,8 +72,7 @@ def stretch(image: np.ndarray, size: int | Sequence[int]) -> tuple[np.ndarray, P
 def letterbox(image: np.ndarray, size: int | Sequence[int]) -> tuple[np.ndarray, Placement]:
     """Resize to fit into the input, the rest 0.5 grey: pjreddie's way. Arguments and results as `stretch`.
 
-    The numbers are Darknet's, rounded down. Its own way back takes half an odd rest for half a pixel; ours takes the pixels
-    where the picture truly is.
+    The numbers are Darknet's, rounded down; its own way back takes half an odd rest for half a pixel.
     """
     (rows, columns), (high, wide) = as_pair(size), image.shape[:2]
     height, width = rows, columns

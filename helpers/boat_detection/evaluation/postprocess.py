@@ -19,8 +19,7 @@ def nms(boxes: ArrayLike, scores: ArrayLike, *, classes: ArrayLike, threshold: f
 
     Args:
         boxes: (N, 4).
-        scores: (N,); of equal ones the first in the list is the better.
-        classes: (N,).
+        scores, classes: (N,); of equal scores the first in the list is the better.
         threshold: a box goes when its overlap is strictly above (`nms` of the config).
 
     Returns:
@@ -82,8 +81,7 @@ def detections_table(
     Args:
         images: B names.
         boxes: (B, N, 4), as `decode` gives them, or already taken back from the letterbox; the table keeps their unit.
-        objectness: (B, N).
-        classes: (B, N, C).
+        objectness, classes: (B, N) and (B, N, C).
         threshold, nms_threshold: of `candidates` and `nms`.
 
     Returns:

@@ -2,8 +2,7 @@
 
 Every function takes two tables: detections with `image, class, score, x1, y1, x2, y2`, ground truth with the same but
 the score, and `ignore` (1: a group of boats, COCO's crowd: neither finding nor missing it counts). Corners in pixels or
-relative; only `summary`, which sorts boats by size, needs pixels: `in_pixels`. All images of the ground truth count, and
-an image without a boat needs no row: its detections are false alarms all the same.
+relative; only `summary` needs pixels: `in_pixels`. An image without a boat needs no row.
 """
 
 from collections.abc import Sequence

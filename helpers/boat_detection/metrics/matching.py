@@ -1,7 +1,6 @@
 """Which detection found which boat: overlaps inside an image and class, and the rules of Darknet and of COCO.
 
-Tables in (columns `image, class, x1, y1, x2, y2`, `score` for detections, `ignore` for ground truth if there is any),
-arrays out, and no loop over images: 5 000 of them with 100 detections each take about a second.
+Tables as in `metrics` in, arrays out, and no loop over images: 5 000 of them with 100 detections each take about a second.
 """
 
 import dataclasses
@@ -137,17 +136,13 @@ def match_coco(pairs: Pairs, thresholds: Sequence[float], *, ignored: np.ndarray
 
 
 def _serve(detection: np.ndarray, truth: np.ndarray, crowd: np.ndarray, count: int) -> np.ndarray:
-    """One after the other takes its first wish that is free, all images at once.
+    """One after the other takes its first wish that is free, all images at once: (count,) the truth taken, or NONE.
 
     In each round those are served whose first wish nobody before them has on any list: no one can take it from them.
 
     Args:
         detection, truth: (P,) wishes, sorted by detection and then by preference.
         crowd: (T,) truths that any number may take.
-        count: number of detections.
-
-    Returns:
-        (count,) the truth taken, or NONE.
     """
     match = np.full(count, NONE)
     while len(detection):

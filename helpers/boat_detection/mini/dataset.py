@@ -72,7 +72,6 @@ def make_dataset(
     The same arguments give the same bytes, whatever the number of processes; what is there is written again.
 
     Args:
-        folder: made if it does not exist.
         images: 16 or more.
         seed: everything but a few ids depends on it.
         size: (height, width) of an upright picture, 64 or more.
@@ -215,7 +214,6 @@ def make_clip(
 
     Args:
         path: the suffix decides the codec, see `helpers.video.write_video`.
-        seconds, fps: length and frames a second.
         seed: everything depends on it.
         size: (height, width), even numbers.
 

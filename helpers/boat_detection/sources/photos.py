@@ -38,15 +38,14 @@ def fetch_images(
 
     Args:
         ids: image ids; repetitions count once.
-        folder: where they go.
         subset: "train", "validation" or "test": a folder on the server.
         base_url: the server; https (http on this machine only).
         workers: threads, each with one request at a time.
-        **options: retries, timeout, backoff, max_wait of `downloads.Patience`.
+        **options: of `downloads.Patience`.
 
     Returns:
-        One row per id, in their order: `image`, `outcome` ("ok", "missing": not on the server, "corrupt": came, but no
-        sound JPEG, "failed": patience ended), `bytes` on disk, `detail` (why).
+        One row per id: `image`, `outcome` ("ok", "missing": not on the server, "corrupt": came, but no sound JPEG, "failed":
+        patience ended), `bytes` on disk, `detail` (why).
 
     Raises:
         OSError: the disk is full or read-only; nothing more is fetched.

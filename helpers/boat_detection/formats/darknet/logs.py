@@ -1,8 +1,7 @@
 """Darknet's training logs: their dialects read into tables, and the lines that AlexeyAB/darknet prints, written.
 
 A log is what `darknet detector train ... 2>&1 | tee train.log` leaves: one Region line per head and mini-batch, then one line per
-iteration. AlexeyAB's program prints the Region lines to stderr, so a log without `2>&1` has none; Hank.ai's prints them only
-where it is told to be verbose.
+iteration. AlexeyAB's prints the Region lines to stderr; Hank.ai's only where it is told to be verbose.
 """
 
 import math

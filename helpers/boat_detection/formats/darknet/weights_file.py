@@ -2,8 +2,7 @@
 
 A header (three int32 of version, then the images seen so far as uint64, before version 0.2 as uint32, and some programs write
 another than their version says), then the float32 of each convolution in the order of the .cfg: beta, gamma, mean, variance,
-kernel with batch normalisation, else bias, kernel.
-Nothing in a file says which network it belongs to; its length must.
+kernel with batch normalisation, else bias, kernel. Only its length says which network a file belongs to.
 """
 
 import os
@@ -23,7 +22,6 @@ def read_file(path: str | os.PathLike, fits: Callable[[int], bool] | None = None
     """Header and values of a file.
 
     Args:
-        path: the file.
         fits: whether a number of values ends where a layer ends; without it the version alone tells how long the header is.
 
     Returns:

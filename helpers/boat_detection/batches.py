@@ -78,10 +78,7 @@ class Batches(batches.Batches):
         return resizing.multi_scale_size(step // self._subdivisions, seed=self.seed, **self._scale)
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images and boxes of a step, from 0.
-
-        Returns:
-            (B, height, width, 3) float32 in [0, 1], and (B, max_boxes, 5), see `targets`: each picture's boxes are shuffled.
+        """Images of a step, from 0, (B, height, width, 3) float32 in [0, 1], and its boxes (B, max_boxes, 5), see `targets`.
 
         Raises:
             FileNotFoundError, ValueError: a picture cannot be read; names it.
@@ -92,7 +89,7 @@ class Batches(batches.Batches):
         def make(place: int) -> np.ndarray:
             generator = self.stream("changes", step, place)
             images[place], boxes = self._example(rows[place], size, generator)
-            return generator.permutation(boxes)
+            return generator.permutation(boxes)  # as Darknet does, before it cuts what is too many
 
         return images, targets(list(self._map(make, range(len(rows)))), self.max_boxes)
 

@@ -29,10 +29,7 @@ read_image = pictures.read_picture  # upright
 
 
 def check_image(path: str | os.PathLike) -> dict[str, int]:
-    """Decode a picture to see whether it is whole, for `parallel`; what the decoder writes to stderr is caught.
-
-    Returns:
-        height and width in pixels, and bytes of the file.
+    """Decode a picture to see whether it is whole: its height and width in pixels, and bytes of the file.
 
     Raises:
         FileNotFoundError: no such file.
@@ -144,7 +141,6 @@ def with_boxes(
     """Pictures with their boxes, as `Batches` takes them: a picture without a row in the table is one without a boat.
 
     Args:
-        images: names, as in the table's `image`.
         boxes: image, class, x1, y1, x2, y2, relative, and `ignore` if there are areas to ignore.
         paths: files of the images; None: their names.
 

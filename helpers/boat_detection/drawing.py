@@ -67,14 +67,11 @@ def draw_boxes(
 def draw_grid(
     image: np.ndarray, head: Head, answers: Sequence[tuple[int, int, int]], boxes: ArrayLike, *, scale: int = 3
 ) -> np.ndarray:
-    """A head's grid over the network's input: who answers for which box.
+    """A head's grid over the network's input, (H, W, 3): who answers for which box; `scale` as of `draw_boxes`.
 
     Args:
-        image: (H, W, 3), the input.
-        head: of the .cfg.
         answers: column, row and anchor of each box that this head has to find: the cell is drawn yellow, the anchor green.
         boxes: (n, 4) true boxes in pixels of the input, drawn white.
-        scale: as of `draw_boxes`.
     """
     canvas, step = draw_boxes(image, boxes, kinds="truth", scale=scale), int(head.stride) * scale
     canvas[::step], canvas[:, ::step] = canvas[::step] // 2 + 64, canvas[:, ::step] // 2 + 64

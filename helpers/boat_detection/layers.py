@@ -42,14 +42,7 @@ class DarknetMaxPool(layers.Layer):
 
 @keras.saving.register_keras_serializable("helpers")
 class Shortcut(layers.Layer):
-    """Sum of maps with as many channels as the first: of wider ones the first channels count, narrower ones add to the first.
-
-    Call arguments:
-        inputs: list of (B, H, W, C_i).
-
-    Returns:
-        (B, H, W, C_0).
-    """
+    """Sum of maps (B, H, W, C_i) with as many channels as the first: of wider ones the first count, narrower ones add to these."""
 
     def call(self, inputs: Tensor) -> Tensor:
         total = inputs[0]
@@ -63,12 +56,7 @@ class Shortcut(layers.Layer):
 
 @keras.saving.register_keras_serializable("helpers")
 class ChannelGroup(layers.Layer):
-    """One of several equal parts of the channels: (B, H, W, C) -> (B, H, W, C / groups).
-
-    Args:
-        groups: number of parts.
-        group_id: which one, from 0.
-    """
+    """Part number `group_id`, from 0, of `groups` equal parts of the channels: (B, H, W, C) -> (B, H, W, C / groups)."""
 
     def __init__(self, groups: int, group_id: int, **options: Any) -> None:
         super().__init__(**options)
@@ -87,12 +75,7 @@ class ChannelGroup(layers.Layer):
 class YoloHead(layers.Layer):
     """The end of a head: hands its raw numbers on as float32, and knows what they are for those who read and write weights.
 
-    Args:
-        anchors: boxes predicted per cell.
-        classes: number of classes.
-
-    Call arguments:
-        inputs: (B, h, w, anchors (5 + classes)): per anchor x, y, w, h, objectness, classes.
+    They are (B, h, w, anchors (5 + classes)): for each of the `anchors` of a cell x, y, w, h, objectness, classes.
     """
 
     def __init__(self, anchors: int, classes: int, **options: Any) -> None:

@@ -118,9 +118,8 @@ def multi_scale_size(
     suffices, and ends with it. pjreddie draws from 320, 352, ..., 608, whatever the size, and ends with 608.
 
     Args:
-        iteration: from 0.
-        seed: of the draws; the result depends on it and the iteration alone.
-        size: of the cfg, an int or (height, width).
+        iteration: from 0; the draws depend on it and the seed alone.
+        size: of the cfg.
         dialect: whose rule.
         random: AlexeyAB's factor, 1.4 for random=1 of the cfg's [yolo] section; 0 keeps the size.
         max_batches: iterations in all; the blocks that begin in the last 100 (alexeyab) or 200 (pjreddie) have the largest size.

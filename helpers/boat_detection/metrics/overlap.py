@@ -26,13 +26,9 @@ def intersection(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
 
 
 def iou(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
-    """Intersection over union, in [0, 1]; 0 where both boxes are empty.
+    """Intersection over union of boxes (..., 4), in [0, 1], (...) float64; 0 where both are empty.
 
-    Args:
-        boxes, others: (..., 4), broadcast: `iou(a[:, None], b)` is the matrix of all pairs, `iou(a, b)` goes row by row.
-
-    Returns:
-        (...) float64.
+    They are broadcast: `iou(a[:, None], b)` is the matrix of all pairs, `iou(a, b)` goes row by row.
     """
     inside = intersection(boxes, others)
     union = area(boxes) + area(others) - inside

@@ -10,9 +10,7 @@ import pandas as pd
 def apply_policy(boxes: pd.DataFrame, policy: str) -> pd.DataFrame:
     """Which boxes count: adds `ignore`, an area in which a detection is neither right nor wrong.
 
-    Args:
-        boxes: of `filter_boxes`.
-        policy: "all" takes every box; "clean" leaves out drawings and views from inside, ignores groups. -1 counts as no.
+    Policy "all" takes every box; "clean" leaves out drawings and views from inside, ignores groups. -1 counts as no.
 
     Returns:
         A new table; `.attrs["policy"]` counts: `policy, depiction, inside` (left out), `ignored, boxes, images` (the rest).

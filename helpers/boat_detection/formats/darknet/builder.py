@@ -63,7 +63,7 @@ def decode(heads: list, cfg: str | os.PathLike | Cfg, input_size: int | tuple[in
     Args:
         heads: one (B, h, w, anchors (5 + classes)) per `[yolo]` section, in the order of the file.
         cfg: the file or what was read from it.
-        input_size: side of the network's input in pixels, or (height, width); the anchors are in these pixels.
+        input_size: side of the network's input in pixels, or (height, width).
 
     Returns:
         boxes (B, N, 4) as x1, y1, x2, y2 relative to the input, not clipped to it; objectness (B, N); class probabilities

@@ -39,7 +39,6 @@ def read_labels(
     """Read a label file.
 
     Args:
-        path: the file.
         classes: how many classes there are, to check the first number; not checked without.
         problems: lines that cannot be used are left out and become rows `file`, `line`, `reason` of it. Without it they are
             an error: such boxes make Darknet's loss NaN.

@@ -52,7 +52,7 @@ def test_trains_as_darknet(tmp_path):
     network = builder.build_from_cfg(cfg)
     assert weights.load_weights(network, tmp_path / "first.weights") == (9, 0)
     net = {name: cfg.net[name] for name in ("learning_rate", "burn_in", "momentum", "decay", "subdivisions")}
-    rate = DarknetSchedule(net["learning_rate"], net["burn_in"], 4, recipe.STEPS, recipe.SCALES, net["subdivisions"])
+    rate = DarknetSchedule(net["learning_rate"], net["burn_in"], recipe.STEPS, recipe.SCALES, net["subdivisions"])
     model = Detector(network, build_loss(cfg, "pjreddie"))
     model.compile(
         DarknetSGD(rate, net["momentum"], net["decay"], gradient_accumulation_steps=net["subdivisions"]),

@@ -57,12 +57,11 @@ class DarknetSGD(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable("helpers")
 class DarknetSchedule(LearningRateSchedule):
-    """Darknet's rate at update t = 1, 2, ...: rate (t / burn_in)^power before burn_in, then rate x product of the scales so far.
+    """Darknet's rate at update t = 1, 2, ...: rate (t / burn_in)^4 before burn_in, then rate x product of the scales so far.
 
     Args:
         learning_rate: after the burn-in.
         burn_in: updates; 0 for none.
-        power: of the burn-in.
         steps: updates, ascending, from which on the scales act.
         scales: one factor per step.
         subdivisions: calls of the optimiser per update: its `gradient_accumulation_steps`, because Keras counts those.
@@ -72,13 +71,12 @@ class DarknetSchedule(LearningRateSchedule):
         self,
         learning_rate: float,
         burn_in: int,
-        power: float = 4.0,
         steps: Sequence[int] = (),
         scales: Sequence[float] = (),
         subdivisions: int = 1,
     ) -> None:
         super().__init__()
-        self.learning_rate, self.burn_in, self.power = float(learning_rate), burn_in, power
+        self.learning_rate, self.burn_in = float(learning_rate), burn_in
         self.steps, self.scales, self.subdivisions = list(steps), list(scales), subdivisions
 
     def __call__(self, step: Tensor) -> Tensor:
@@ -88,9 +86,9 @@ class DarknetSchedule(LearningRateSchedule):
             rate = ops.where(t >= first, rate * scale, rate)
         if not self.burn_in:
             return rate
-        warm = self.learning_rate * ops.power(ops.cast(t, "float32") / float(self.burn_in), self.power)
+        warm = self.learning_rate * ops.power(ops.cast(t, "float32") / float(self.burn_in), 4.0)
         return ops.where(t < self.burn_in, warm, rate)
 
     def get_config(self) -> dict[str, Any]:
-        names = ("learning_rate", "burn_in", "power", "steps", "scales", "subdivisions")
+        names = ("learning_rate", "burn_in", "steps", "scales", "subdivisions")
         return {name: getattr(self, name) for name in names}

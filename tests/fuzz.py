@@ -147,7 +147,6 @@ def text_targets() -> dict[str, Target]:
         "labels": Target(".txt", [b"0 0.5 0.5 0.1 0.2\n1 0.25 0.75 1 1\n"], lambda path: text_files.read_labels(path, classes=2)),
         "list": Target(".txt", [b"a/b.jpg\nimages/c d.png\n"], text_files.read_list),
         "names": Target(".names", [b"boat\njet ski\n"], text_files.read_names),
-        "data": Target(".data", [b"classes = 2\ntrain = a.txt\nnames = b.names\n# x\nbackup=backup\n"], text_files.read_data),
         "logs": Target(".log", [(log * 3).encode(), HANK_AI, (log * 2).encode("utf-16")], logs.parse_log),
         "maps": Target(".log", [MAPS, HANK_AI], logs.parse_map),
         "boxes": Target(".csv", [BOXES], lambda path: open_images.filter_boxes(path, ["/m/019jd"])),
@@ -463,8 +462,6 @@ HANK_AI = (
     b"v3 ciou loss, Normalizer: (iou: 0.07, obj: 1.00, cls: 1.00) Region 30 Avg (IOU: 0.6331), count: 7, class_loss: 0.4\n"
     b"1200: loss=0.444, avg loss=0.329, last=61.20%, best=63.10%, mAP=1300, rate=0.00002600, load 64=12.3 milliseconds, "
     b"train=64.4 milliseconds, 76800 images, time remaining=7 seconds\n"
-    b"  Id Name                       AP      TP      FP      FN      GT       F1   AvgIoU\n"
-    b"   0 boat                  71.2000     812     143     285    1097  79.0000  66.1000\n"
     b"-> mean average precision (mAP@0.50)=61.20%\n"
 )
 MAPS = (

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from helpers.batches import stream
 from helpers.boat_detection.augment import resizing
 
+MAX_ITERATIONS = 100
 SETTLED = 1e-3  # share of the boxes that may still change their cluster at the end: none of fewer than a thousand
 
 
@@ -30,12 +31,10 @@ def shape_iou(sizes: ArrayLike, anchors: ArrayLike) -> np.ndarray:
 
 def average_best_iou(sizes: ArrayLike, anchors: ArrayLike) -> float:
     """Mean over the boxes of the IoU with the anchor that fits best: how well the anchors cover the data, in (0, 1]."""
-    return float(shape_iou(_checked(sizes), _checked(anchors)).max(axis=1).mean())
+    return float(shape_iou(sizes, anchors).max(axis=1).mean())
 
 
-def find_anchors(
-    sizes: ArrayLike, num_anchors: int = 9, *, seeds: int = 10, seed: int = 0, max_iterations: int = 100
-) -> tuple[np.ndarray, float]:
+def find_anchors(sizes: ArrayLike, num_anchors: int = 9, *, seeds: int = 10, seed: int = 0) -> tuple[np.ndarray, float]:
     """Anchors that fit the boxes: k-means from several random starts, the one with the highest average best IoU.
 
     The mean of a cluster, Darknet's centre, does not always lower the distance, so the best state on the way is kept, and
@@ -45,16 +44,15 @@ def find_anchors(
         sizes: (N, 2) widths and heights in pixels of the network's input: relative ones times its width and height.
         num_anchors: at most the number of different sizes.
         seeds: random starts.
-        seed: of the random starts; the same gives the same anchors.
-        max_iterations: of one start.
+        seed: of them.
 
     Returns:
         (num_anchors, 2) float64 widths and heights, smallest area first as a cfg wants them, and the average best IoU.
 
     Raises:
-        ValueError: sizes that are not positive numbers, fewer different sizes than anchors.
+        ValueError: fewer different sizes than anchors.
     """
-    sizes = _checked(sizes)
+    sizes = np.asarray(sizes, np.float64).reshape(-1, 2)
     different = np.unique(sizes, axis=0)
     if not 1 <= num_anchors <= len(different):
         raise ValueError(
@@ -63,14 +61,14 @@ def find_anchors(
         )
     rng = stream(seed, "choice")
     starts = [different[rng.choice(len(different), num_anchors, replace=False)] for _ in range(seeds)]
-    score, anchors = max((_run(sizes, start, max_iterations) for start in starts), key=lambda result: result[0])
+    score, anchors = max((_run(sizes, start) for start in starts), key=lambda result: result[0])
     return anchors[np.argsort(anchors.prod(axis=1), kind="stable")], score
 
 
-def _run(sizes: np.ndarray, centres: np.ndarray, max_iterations: int) -> tuple[float, np.ndarray]:
+def _run(sizes: np.ndarray, centres: np.ndarray) -> tuple[float, np.ndarray]:
     best = (-1.0, centres)
     nearest, overlap = _assign(sizes, centres)
-    for _ in range(max_iterations):
+    for _ in range(MAX_ITERATIONS):
         centres = _means(sizes, nearest, overlap, len(centres))
         previous, (nearest, overlap) = nearest, _assign(sizes, centres)
         best = max(best, (float(overlap.mean()), centres), key=lambda state: state[0])
@@ -94,13 +92,3 @@ def _means(sizes: np.ndarray, nearest: np.ndarray, overlap: np.ndarray, clusters
     empty = np.flatnonzero(count == 0)
     centres[empty] = sizes[np.argsort(overlap, kind="stable")[: len(empty)]]
     return centres
-
-
-def _checked(sizes: ArrayLike) -> np.ndarray:
-    sizes = np.asarray(sizes, np.float64)
-    if sizes.ndim != 2 or sizes.shape[1] != 2 or not len(sizes) or not (np.isfinite(sizes) & (sizes > 0)).all():
-        raise ValueError(
-            "sizes must be (N, 2) widths and heights, N at least 1, all positive and finite. "
-            f"Received: shape {sizes.shape}" + (f", from {sizes.min()} to {sizes.max()}" if sizes.size else "")
-        )
-    return sizes

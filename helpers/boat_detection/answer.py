@@ -39,7 +39,6 @@ def answer(
     """Find the boats on a photo, or on the frames of a clip (its first 30 seconds, 8 frames of each).
 
     Args:
-        path: a picture or a video.
         network: of one's own training, see `finders.load_finder`.
         weights: without `network`: "mini" are the course's own, "coco" those that Darknet's authors publish, fetched if they are
             not there, "yolov3" the largest of them (248 MB); None is "coco" if a file of it is there already, else "mini".

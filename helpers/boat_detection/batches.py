@@ -1,8 +1,7 @@
 """The training batches: pictures read, changed by chance, and their boxes as the loss takes them."""
 
-import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from helpers.boat_detection import data
 from helpers.boat_detection.augment import chance, resizing
 from helpers.boat_detection.formats.darknet import text_files
 
-CACHE_BYTES = 512 * 2**20
+CACHE_BYTES = 512 * 2**20  # decoded pictures stay in memory up to this; those that no longer fit are read each time
 MAX_BOXES = {"alexeyab": 200, "pjreddie": 90}  # of a picture, as Darknet has them
 
 
@@ -37,77 +36,49 @@ class Batches(batches.Batches):
         size: of the input, int or (height, width), multiples of 32.
         batch_size: pictures in a batch.
         seed: of every random choice.
-        augmentation: what changes at random; None only resizes.
-        resize: "letterbox" or "stretch", for pictures that are only resized.
+        augmentation: what changes at random.
         mosaic: share of the pictures that are made of four; AlexeyAB's mosaic=1 is 0.5.
         random, max_batches: multi-scale, see `resizing.multi_scale_size`; random=0 keeps the size.
         subdivisions: so many steps make an iteration of multi-scale.
-        max_boxes: boxes of a picture at most; default 200 (alexeyab) or 90 (pjreddie), or as many as there can be: the loss
-            takes time for each row of y_true, also for those of padding.
         workers: threads that read and change the pictures of a batch.
-        cache_bytes: decoded pictures stay in memory up to this; those that no longer fit are read each time.
+
+    Attributes:
+        max_boxes: rows of y_true, as many boxes as a picture may have, up to `MAX_BOXES`: the loss takes time for each row.
 
     Raises:
-        ValueError: a batch is larger than the data, or another argument is bad.
+        ValueError: a batch is larger than the data.
     """
 
     def __init__(
         self,
-        images: Iterable[tuple[str | os.PathLike, np.ndarray]],
+        images: Sequence[tuple[Path, np.ndarray]],
         *,
         size: int | Sequence[int],
         batch_size: int,
         seed: int = 0,
-        augmentation: chance.Augmentation | None = None,
-        resize: str,
+        augmentation: chance.Augmentation,
         mosaic: float = 0.0,
         random: float = 0.0,
-        max_batches: int | None = None,
+        max_batches: int,
         subdivisions: int = 1,
-        max_boxes: int | None = None,
         workers: int = 1,
-        cache_bytes: int = CACHE_BYTES,
     ) -> None:
-        self._images = [(Path(path), np.asarray(boxes, np.float32)) for path, boxes in images]
-        super().__init__(len(self._images), batch_size=batch_size, seed=seed, items="pictures")
-        self.augmentation, self.mosaic = augmentation, mosaic
-        self.dialect = augmentation.dialect if augmentation else "alexeyab"
-        self._check(resizing.as_pair(size), resize, workers)
-        most = max(len(boxes) for _, boxes in self._images) * (4 if mosaic else 1)
-        self.max_boxes = max_boxes or max(1, min(most, MAX_BOXES[self.dialect]))
+        super().__init__(len(images), batch_size=batch_size, seed=seed, items="pictures")
+        self._images, self.augmentation, self.mosaic = images, augmentation, mosaic
+        most = max(len(boxes) for _, boxes in images) * (4 if mosaic else 1)
+        self.max_boxes = max(1, min(most, MAX_BOXES[augmentation.dialect]))
         self._subdivisions = subdivisions
-        self._scale = {"size": size, "dialect": self.dialect, "random": random, "max_batches": max_batches}
-        self._resize = resizing.RESIZES[resize]
+        self._scale = {"size": size, "dialect": augmentation.dialect, "random": random, "max_batches": max_batches}
         self._cache: dict[int, np.ndarray] = {}
-        self._room, self._lock = cache_bytes, threading.Lock()
+        self._room, self._lock = CACHE_BYTES, threading.Lock()
         self._map = ThreadPoolExecutor(workers, thread_name_prefix="pictures").map if workers > 1 else map
-
-    def _check(self, size: tuple[int, int], resize: str, workers: int) -> None:
-        wrong = [str(path) for path, boxes in self._images if boxes.ndim != 2 or boxes.shape[1] != 5]
-        four_sides = self.augmentation is not None and self.dialect == "alexeyab"
-        mosaics = "0 to 1 with augmentation of alexeyab, else 0"
-        checks = (
-            (min(size) > 0 and not any(side % 32 for side in size), "size", size, "multiples of 32"),
-            (resize in resizing.RESIZES, "resize", resize, ", ".join(resizing.RESIZES)),
-            (workers >= 1, "workers", workers, "at least 1"),
-            (0 <= self.mosaic <= float(four_sides), "mosaic", self.mosaic, mosaics),
-            (not wrong, "boxes", f"another shape for {wrong[:1]}", "(n, 5) arrays"),
-        )
-        problems = [
-            f"{name}: received {given}; allowed: {allowed}" for good, name, given, allowed in checks if not good
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
 
     def size(self, step: int) -> tuple[int, int]:
         """(height, width) of the images of a step."""
         return resizing.multi_scale_size(step // self._subdivisions, seed=self.seed, **self._scale)
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images and boxes of a step, from 0.
-
-        Returns:
-            (B, height, width, 3) float32 in [0, 1], and (B, max_boxes, 5), see `targets`: each picture's boxes are shuffled.
+        """Images of a step, from 0, (B, height, width, 3) float32 in [0, 1], and its boxes (B, max_boxes, 5), see `targets`.
 
         Raises:
             FileNotFoundError, ValueError: a picture cannot be read; names it.
@@ -118,16 +89,13 @@ class Batches(batches.Batches):
         def make(place: int) -> np.ndarray:
             generator = self.stream("changes", step, place)
             images[place], boxes = self._example(rows[place], size, generator)
-            return generator.permutation(boxes)
+            return generator.permutation(boxes)  # as Darknet does, before it cuts what is too many
 
         return images, targets(list(self._map(make, range(len(rows)))), self.max_boxes)
 
     def _example(
         self, row: int, size: tuple[int, int], generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self.augmentation is None:
-            image, placement = self._resize(self._read(row), size)
-            return image, placement.place(self._images[row][1])
         if self.mosaic and generator.random() < self.mosaic:
             others = generator.integers(len(self._images), size=3)
             pictures = [(self._read(index), self._images[index][1]) for index in (row, *others)]

@@ -12,11 +12,8 @@ TABLES = {
     "validation": 40_350_533,
     "test": 122_711_576,
 }  # bytes: data_manifests/open_images.yaml
-PICTURES = {
-    "train": 26_000,
-    "validation": 620,
-    "test": 1_870,
-}  # with a boat: the original project's text; the others, were boats as frequent
+# with a boat: the original project's text; the others, were boats as frequent
+PICTURES = {"train": 26_000, "validation": 620, "test": 1_870}
 PICTURE = 300e3  # bytes, of at most 1 024 pixels: the manifest
 RATE = 70  # pictures a second, read and changed on two cores: tests/benchmarks/input_rates.py
 SCALES = 1.25, (608 / 416) ** 2  # area of the sizes of multi_scale: mean and largest
@@ -115,8 +112,7 @@ class BoatDetectionConfig(BaseConfig):
             self.iterations * self.batch_size,
             batch=self.batch_size // self.subdivisions,
             saves=estimates.count_saves(self, epochs=evaluations, steps=self.evaluate_every * self.subdivisions),
-            slots=(2 if self.optimizer == "adam" else 1)
-            + (self.subdivisions > 1),  # gradients that add up are kept too
+            slots=1 + (self.optimizer == "adam") + (self.subdivisions > 1),  # gradients that add up are kept too
             watched=evaluations * self.watch_images,
             item=12 * pixels * most,
             **options,
@@ -187,6 +183,10 @@ class BoatDetectionConfig(BaseConfig):
                 (self.num_anchors or 6)
                 not in ((1, *range(2, 99, 2)) if self.network == "yolov3-tiny" else range(3, 99, 3)),
                 f"num_anchors: received {self.num_anchors} for {self.network}; allowed: a multiple of its heads; 1 for yolov3-tiny",
+            ),
+            (
+                self.mosaic and self.dialect == "pjreddie",
+                "mosaic: received true with dialect: pjreddie; allowed: false (it is AlexeyAB's)",
             ),
             (
                 self.batch_size % self.subdivisions != 0,

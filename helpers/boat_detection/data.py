@@ -29,10 +29,7 @@ read_image = pictures.read_picture  # upright
 
 
 def check_image(path: str | os.PathLike) -> dict[str, int]:
-    """Decode a picture to see whether it is whole, for `parallel`; what the decoder writes to stderr is caught.
-
-    Returns:
-        height and width in pixels, and bytes of the file.
+    """Decode a picture to see whether it is whole: its height and width in pixels, and bytes of the file.
 
     Raises:
         FileNotFoundError: no such file.
@@ -71,8 +68,6 @@ def prepare_picture(
 
     Args:
         row: image, path (from `root`), rotation.
-        root: where the pictures are.
-        folder: of the step.
         upright: turn it by `rotation` degrees.
         max_side: longest side in pixels; None keeps all.
         follow_note: turn it first as the camera's note (EXIF) says, as the programs do in which people draw boxes; Open Images'
@@ -120,11 +115,7 @@ def write_label_files(images: Sequence[str], boxes: pd.DataFrame, folder: Path) 
 
 
 def side_of(ready: StepResult, parted: StepResult, side: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Pictures and boxes of one side of the split; `path` says where a picture is.
-
-    Args:
-        ready, parted: what the steps preprocess and split left.
-        side: "train", "validation" or "test".
+    """Pictures and boxes of one side, from what the steps preprocess and split left; `path` says where a picture is.
 
     Raises:
         ValueError: the side is empty.
@@ -150,7 +141,6 @@ def with_boxes(
     """Pictures with their boxes, as `Batches` takes them: a picture without a row in the table is one without a boat.
 
     Args:
-        images: names, as in the table's `image`.
         boxes: image, class, x1, y1, x2, y2, relative, and `ignore` if there are areas to ignore.
         paths: files of the images; None: their names.
 

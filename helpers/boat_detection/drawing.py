@@ -29,15 +29,14 @@ def draw_boxes(
 ) -> np.ndarray:
     """Draw boxes on a copy of a picture. What is listed first is drawn last, on top: the best detection.
 
-    Lines and letters follow the picture's size (1 pixel up to 200), so that a thumbnail keeps its boats; a score that
-    finds no place above its box goes inside, and is left out where it is wider than the picture: enlarge by `scale`.
+    Lines and letters follow the picture's size. A score that finds no place above its box goes inside, and is left out where it
+    is wider than the picture.
 
     Args:
         image: (H, W, 3) RGB, uint8 or float in [0, 1].
-        boxes: (N, 4) x1, y1, x2, y2 in pixels of `image`; they may reach over its border; one
-            that lies outside is left out with its label.
+        boxes: (N, 4) x1, y1, x2, y2 in pixels of `image`; they may reach over its border, or lie outside.
         scores: one per box in [0, 1], written at its corner; NaN for none.
-        kinds: one per box, or one for all: "hit", "miss", "false alarm" or "truth", which decides the colour; None: all blue.
+        kinds: one per box, or one for all: a key of `COLOURS`; None: all blue.
         scale: enlarge the picture so many times first; 2 makes the scores in a picture of 128 pixels legible.
         name: written before each score.
 
@@ -45,35 +44,34 @@ def draw_boxes(
         (scale H, scale W, 3) uint8.
 
     Raises:
-        ValueError: not an RGB picture, an unknown kind, lists of another length than the boxes.
+        ValueError: lists of another length than the boxes.
     """
     canvas = as_uint8(image)
     if scale > 1:
         canvas = cv2.resize(canvas, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4) * scale
-    texts, colours = _texts(len(boxes), scores, name), _colours(len(boxes), kinds)
+    scores = [np.nan] * len(boxes) if scores is None else scores
+    kinds = [kinds] * len(boxes) if kinds is None or isinstance(kinds, str) else kinds
     thickness = max(1, round(min(canvas.shape[:2]) / 133))
-    for box, text, colour in reversed([*zip(boxes, texts, colours, strict=True)]):
+    for box, score, kind in reversed([*zip(boxes, scores, kinds, strict=True)]):
+        colour = COLOURS[kind] if kind else PLAIN
         left, top, right, bottom = (int(value) for value in np.clip(np.round(box), -9999, 9999))
         if right <= 0 or bottom <= 0 or left >= canvas.shape[1] or top >= canvas.shape[0]:
             continue
         cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), colour, thickness)
-        if text:
-            _write(canvas, text, left, top, colour)
+        if not np.isnan(score):
+            _write(canvas, f"{name} {score:.2f}".replace(" 0.", " .").strip(), left, top, colour)
     return canvas
 
 
 def draw_grid(
     image: np.ndarray, head: Head, answers: Sequence[tuple[int, int, int]], boxes: ArrayLike, *, scale: int = 3
 ) -> np.ndarray:
-    """A head's grid over the network's input: who answers for which box.
+    """A head's grid over the network's input, (H, W, 3): who answers for which box; `scale` as of `draw_boxes`.
 
     Args:
-        image: (H, W, 3), the input.
-        head: of the .cfg.
         answers: column, row and anchor of each box that this head has to find: the cell is drawn yellow, the anchor green.
         boxes: (n, 4) true boxes in pixels of the input, drawn white.
-        scale: as of `draw_boxes`.
     """
     canvas, step = draw_boxes(image, boxes, kinds="truth", scale=scale), int(head.stride) * scale
     canvas[::step], canvas[:, ::step] = canvas[::step] // 2 + 64, canvas[:, ::step] // 2 + 64
@@ -88,38 +86,9 @@ def draw_grid(
 
 
 def as_uint8(image: np.ndarray) -> np.ndarray:
-    """A copy of an (H, W, 3) RGB picture as uint8; floats in [0, 1] are scaled.
-
-    Raises:
-        ValueError: another shape, or floats outside [0, 1].
-    """
-    image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ValueError(f"a picture must be (height, width, 3), RGB. Received: shape {image.shape}")
-    if image.dtype == np.uint8:
-        return np.ascontiguousarray(image).copy()
-    if not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
-        raise ValueError(
-            f"a picture must be uint8, or float in [0, 1]. Received: {image.dtype} from {image.min()} to {image.max()}"
-        )
-    return np.round(np.ascontiguousarray(image) * 255).astype(np.uint8)
-
-
-def _texts(count: int, scores: Sequence[float] | None, name: str = "") -> list[str]:
-    scores = [np.nan] * count if scores is None else scores
-    if len(scores) != count:
-        raise ValueError(f"scores must be one per box. Received: {count} boxes, {len(scores)} scores")
-    return ["" if np.isnan(score) else f"{name} {score:.2f}".replace(" 0.", " .").strip() for score in scores]
-
-
-def _colours(count: int, kinds: Sequence[str] | str | None) -> list[tuple[int, int, int]]:
-    if kinds is None:
-        return [PLAIN] * count
-    kinds = [kinds] * count if isinstance(kinds, str) else list(kinds)
-    unknown = sorted({*kinds} - {*COLOURS}, key=str)
-    if unknown or len(kinds) != count:
-        raise ValueError(f"kinds must be one of {', '.join(COLOURS)} per box. Received: {kinds} for {count} boxes")
-    return [COLOURS[kind] for kind in kinds]
+    """A copy of an (H, W, 3) RGB picture as uint8; floats in [0, 1] are scaled."""
+    image = np.ascontiguousarray(image)
+    return image.copy() if image.dtype == np.uint8 else np.round(image * 255).astype(np.uint8)
 
 
 def _write(canvas: np.ndarray, text: str, left: int, top: int, colour: tuple[int, int, int]) -> None:
@@ -150,19 +119,16 @@ def fit_into(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return sheet
 
 
-def crop_around(
-    shape: Sequence[int], box: ArrayLike, *, context: float = 1.0, smallest: int = 48
-) -> tuple[int, int, int, int]:
-    """A square window around a box, inside the picture: x1, y1, x2, y2 in whole pixels.
+def crop_around(shape: Sequence[int], box: ArrayLike, *, smallest: int = 48) -> tuple[int, int, int, int]:
+    """A square window around a box, twice as wide as its longer side, inside the picture: x1, y1, x2, y2 in whole pixels.
 
     Args:
         shape: (H, W, ...) of the picture.
         box: x1, y1, x2, y2 in pixels.
-        context: room around the longer side of the box, as a multiple of it, both ends together.
         smallest: side of the window at least, pixels; it is never larger than the picture.
     """
     x1, y1, x2, y2 = np.asarray(box, np.float64)
-    side = max((1 + context) * max(x2 - x1, y2 - y1), smallest)
+    side = max(2 * (x2 - x1), 2 * (y2 - y1), smallest)
     window = []
     for middle, length in (((x1 + x2) / 2, shape[1]), ((y1 + y2) / 2, shape[0])):
         whole = int(min(np.ceil(side), length))
@@ -193,12 +159,7 @@ def gallery(
     Returns:
         For `plots.plot_frames` with `columns=count`: (cell, cell, 3) uint8 pictures, and what each of them shows; a kind (see
         `metrics.explain`) that never occurs has no row.
-
-    Raises:
-        ValueError: no matches.
     """
-    if not len(matches):
-        raise ValueError("a gallery needs matches. Received: an empty table, no boats and no detections")
     area = (matches["x2"] - matches["x1"]) * (matches["y2"] - matches["y1"])
     weight, kinds, pictures, titles = matches["score"].fillna(area), explain(matches), [], []
     for kind in REASONS:

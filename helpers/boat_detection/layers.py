@@ -3,7 +3,6 @@
 All others, convolution and batch normalisation too, are made in `formats.darknet.builder`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -37,25 +36,13 @@ class DarknetMaxPool(layers.Layer):
         x = ops.pad(inputs, [[0, 0], sides, sides, [0, 0]], constant_values=float("-inf"))
         return ops.max_pool(x, self.size, self.stride, "valid")
 
-    def compute_output_shape(self, input_shape: Sequence) -> tuple:
-        batch, height, width, channels = input_shape
-        sides = (None if n is None else (n + self.padding - self.size) // self.stride + 1 for n in (height, width))
-        return (batch, *sides, channels)
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "size": self.size, "stride": self.stride, "padding": self.padding}
 
 
 @keras.saving.register_keras_serializable("helpers")
 class Shortcut(layers.Layer):
-    """Sum of maps with as many channels as the first: of wider ones the first channels count, narrower ones add to the first.
-
-    Call arguments:
-        inputs: list of (B, H, W, C_i).
-
-    Returns:
-        (B, H, W, C_0).
-    """
+    """Sum of maps (B, H, W, C_i) with as many channels as the first: of wider ones the first count, narrower ones add to these."""
 
     def call(self, inputs: Tensor) -> Tensor:
         total = inputs[0]
@@ -66,18 +53,13 @@ class Shortcut(layers.Layer):
             total = total + other[..., : total.shape[-1]]
         return total
 
-    def compute_output_shape(self, input_shape: Sequence) -> tuple:
+    def compute_output_shape(self, input_shape: list) -> tuple:  # Keras would find it, 23 times in yolov3, each slowly
         return input_shape[0]
 
 
 @keras.saving.register_keras_serializable("helpers")
 class ChannelGroup(layers.Layer):
-    """One of several equal parts of the channels: (B, H, W, C) -> (B, H, W, C / groups).
-
-    Args:
-        groups: number of parts.
-        group_id: which one, from 0.
-    """
+    """Part number `group_id`, from 0, of `groups` equal parts of the channels: (B, H, W, C) -> (B, H, W, C / groups)."""
 
     def __init__(self, groups: int, group_id: int, **options: Any) -> None:
         super().__init__(**options)
@@ -88,9 +70,6 @@ class ChannelGroup(layers.Layer):
         size = inputs.shape[-1] // self.groups
         return inputs[..., self.group_id * size : (self.group_id + 1) * size]
 
-    def compute_output_shape(self, input_shape: Sequence) -> tuple:
-        return (*input_shape[:-1], input_shape[-1] // self.groups)
-
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "groups": self.groups, "group_id": self.group_id}
 
@@ -99,12 +78,7 @@ class ChannelGroup(layers.Layer):
 class YoloHead(layers.Layer):
     """The end of a head: hands its raw numbers on as float32, and knows what they are for those who read and write weights.
 
-    Args:
-        anchors: boxes predicted per cell.
-        classes: number of classes.
-
-    Call arguments:
-        inputs: (B, h, w, anchors (5 + classes)): per anchor x, y, w, h, objectness, classes.
+    They are (B, h, w, anchors (5 + classes)): for each of the `anchors` of a cell x, y, w, h, objectness, classes.
     """
 
     def __init__(self, anchors: int, classes: int, **options: Any) -> None:
@@ -114,9 +88,6 @@ class YoloHead(layers.Layer):
 
     def call(self, inputs: Tensor) -> Tensor:
         return ops.cast(inputs, self.compute_dtype)
-
-    def compute_output_shape(self, input_shape: Sequence) -> tuple:
-        return input_shape
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "anchors": self.anchors, "classes": self.classes}

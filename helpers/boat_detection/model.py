@@ -20,7 +20,6 @@ def build_yolov3(num_classes: int, *, epsilon: float = 1e-5, momentum: float = 0
     """YOLOv3 with Darknet-53: Redmon and Farhadi, 2018, arXiv 1804.02767.
 
     Args:
-        num_classes: number of classes.
         epsilon, momentum: of the batch normalisations.
         **options: of `networks.yolov3_cfg`: `width`, `anchors`, `size`.
 
@@ -28,18 +27,8 @@ def build_yolov3(num_classes: int, *, epsilon: float = 1e-5, momentum: float = 0
         A model from RGB in [0, 1], (B, H, W, 3), H and W multiples of 32, to three raw heads (B, h, w, 3 (5 + num_classes)) at
         strides 32, 16 and 8; 61 576 342 values in its .weights file for one class.
     """
-    return _build("yolov3", networks.yolov3_cfg(num_classes, **options), epsilon, momentum)
-
-
-def build_yolov3_tiny(
-    num_classes: int, *, epsilon: float = 1e-5, momentum: float = 0.99, **options: Any
-) -> keras.Model:
-    """The tiny YOLOv3: two raw heads at strides 32 and 16. Arguments as `build_yolov3`, options of `yolov3_tiny_cfg`."""
-    return _build("yolov3-tiny", networks.yolov3_tiny_cfg(num_classes, **options), epsilon, momentum)
-
-
-def _build(name: str, text: str, epsilon: float, momentum: float) -> keras.Model:
-    return build_from_cfg(parse_cfg(text, f"{name}.cfg"), epsilon, momentum=momentum)
+    cfg = parse_cfg(networks.yolov3_cfg(num_classes, **options), "yolov3.cfg")
+    return build_from_cfg(cfg, epsilon, momentum=momentum)
 
 
 def build_inference_model(
@@ -50,8 +39,7 @@ def build_inference_model(
     Call its `predict_on_batch`; the first call of each batch size compiles.
 
     Args:
-        network: from `build_from_cfg`; the weights are shared.
-        cfg: the file that it was built from.
+        network, cfg: see `build_from_cfg`; the weights are shared.
         input_size: side of the input in pixels, or (height, width); None is what a parsed file says.
 
     Returns:
@@ -139,7 +127,7 @@ class _Reduce(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("helpers")
 class RegionReport(keras.metrics.Metric):
-    """Keeps the sums of `YoloLoss.sums` of the last step, for `TrainLog`, and of the epoch, for the log of Keras.
+    """Keeps the sums of `YoloLoss.call_with_sums` of the last step, for `TrainLog`, and of the epoch, for the log of Keras.
 
     Args:
         num_heads: of the network.
@@ -169,10 +157,7 @@ class RegionReport(keras.metrics.Metric):
 def build_loss(cfg: Cfg, dialect: str, **options: Any) -> losses.YoloLoss:
     """The loss of the heads of a .cfg file, with its `ignore_thresh`, `scale_x_y` and, if it has one, `iou_normalizer`.
 
-    Args:
-        cfg: parsed.
-        dialect: as of `YoloLoss`.
-        options: of `YoloLoss`; they win over the file.
+    `options` are those of `YoloLoss`; they win over the file.
 
     Raises:
         ValueError: a head has `new_coords`: such networks can be used, not trained.

@@ -24,22 +24,12 @@ from helpers.training import loop
 from helpers.training.remote_log import RemoteLog
 from helpers.workspace import StepResult, disk
 
-NETWORK = (
-    "network",
-    "width",
-    "size",
-    "height",
-    "resize",
-    "anchors",
-    "num_anchors",
-    "start",
-    "freeze",
-    "batch_norm_momentum",
-)
-RULE = ("dialect", "optimizer", "learning_rate", "burn_in", "schedule", "batch_size", "subdivisions", "iterations")
-CHANGES = ("jitter", "hue", "saturation", "exposure", "mosaic", "multi_scale")
+CHANGES = ("jitter", "hue", "saturation", "exposure")  # as `Augmentation` and Darknet call them
 TRAIN = (
-    *(*NETWORK, *RULE, *CHANGES, "ignore_thresh", "coordinates", "box_weight", "ema", "precision", "seed"),
+    *("network", "width", "size", "height", "resize", "batch_norm_momentum"),
+    *("anchors", "num_anchors", "start", "freeze"),
+    *("dialect", "optimizer", "learning_rate", "burn_in", "schedule", "batch_size", "subdivisions", "iterations"),
+    *(*CHANGES, "mosaic", "multi_scale", "ignore_thresh", "coordinates", "box_weight", "ema", "precision", "seed"),
     *("evaluate_every", "watch_images"),
 )
 PUBLISHED, TEXTS = "detector", (finders.CFG,)  # files of the published weights
@@ -69,14 +59,11 @@ def choose_anchors(config: BoatDetectionConfig, pictures: pd.DataFrame, boxes: p
 
 
 def write_cfg(config: BoatDetectionConfig, num_classes: int, found: np.ndarray | None) -> str:
-    """Text of the .cfg file of a training; Darknet itself can train from it too.
-
-    `found` are (N, 2) anchors, widths and heights in pixels; None for Darknet's.
-    """
+    """Text of the .cfg file of a training, for Darknet too; `found` are (N, 2) anchors in pixels, None for Darknet's."""
     if config.network.endswith(".cfg"):
         return own_cfg(config, num_classes)
-    same = ("width", "subdivisions", "learning_rate", "burn_in", "saturation", "exposure", "hue", "jitter")
-    options = {name: getattr(config, name) for name in (*same, "ignore_thresh")}
+    same = ("width", "subdivisions", "learning_rate", "burn_in", *CHANGES, "ignore_thresh")
+    options = {name: getattr(config, name) for name in same}
     options["size"] = config.input_size
     if config.num_anchors == 1:
         options["heads"] = 1
@@ -105,7 +92,8 @@ def own_cfg(config: BoatDetectionConfig, num_classes: int) -> str:
     """
     text = intake.read_text(config.network, expected="a Darknet .cfg file")
     sections = parse_sections(text, Path(config.network).name)
-    for key, side, name in zip(("height", "width"), config.input_size, ("height", "size"), strict=True):
+    height, width = config.input_size
+    for key, side, name in (("height", height, "height"), ("width", width, "size")):
         if sections[0].integer(key, side) != side:
             raise sections[0].error(f"the setting {name} is {side}; make one of them the other", key)
     for section in sections:
@@ -131,10 +119,7 @@ def _lower_at(iterations: int) -> tuple[int, int]:
 
 
 def build_network(config: BoatDetectionConfig, cfg: Cfg, *, downloads: Path | None = None) -> keras.Model:
-    """The network of a .cfg file with the first weights that `config.start` names.
-
-    Weights that are fetched stand in `downloads`, or go there.
-    """
+    """The network of a .cfg file with the first weights that `config.start` names; those that are fetched go to `downloads`."""
     keras.utils.set_random_seed(config.seed)
     network = builder.build_from_cfg(cfg, momentum=config.batch_norm_momentum)
     if config.start in ("backbone", "coco"):
@@ -205,14 +190,9 @@ def build_batches(config: BoatDetectionConfig, pictures: pd.DataFrame, boxes: pd
         batch_size=config.batch_size // config.subdivisions,
         seed=config.seed,
         augmentation=Augmentation(
-            dialect=config.dialect,
-            jitter=config.jitter,
-            hue=config.hue,
-            saturation=config.saturation,
-            exposure=config.exposure,
+            **{name: getattr(config, name) for name in ("dialect", *CHANGES)},
             letterbox=config.resize == "letterbox" and config.dialect == "alexeyab",
         ),
-        resize=config.resize,
         mosaic=MOSAIC_SHARE if config.mosaic else 0.0,
         random=1.4 if config.multi_scale else 0.0,
         max_batches=config.iterations,
@@ -222,20 +202,13 @@ def build_batches(config: BoatDetectionConfig, pictures: pd.DataFrame, boxes: pd
 
 
 class Watch:
-    """Called at each evaluation of a training: AP50 on some validation pictures.
-
-    Args:
-        finder: looks with the network in training.
-        pictures, boxes: of the side validation.
-        count: pictures to look at.
-    """
+    """Called at each evaluation of a training: AP50, as Darknet computes it, on the first `count` validation pictures."""
 
     def __init__(self, finder: finders.Finder, pictures: pd.DataFrame, boxes: pd.DataFrame, count: int) -> None:
         self.finder, self.pictures = finder, pictures.head(count)
         self.truth = in_pixels(boxes[boxes["image"].isin(self.pictures["image"])], self.pictures)
 
     def __call__(self) -> dict[str, float]:
-        """`ap50` as Darknet computes it."""
         found = self.finder.find([Path(path) for path in self.pictures["path"]])
         return {"ap50": metrics.average_precision(in_pixels(found, self.pictures), self.truth)}
 
@@ -253,9 +226,7 @@ def train_one(
 
     Args:
         config: gives everything in `TRAIN`.
-        folder: of the step.
         sides: pictures and boxes of `train` and `validation`, see `data.side_of`.
-        num_classes: number of classes.
         downloads: where published weights stand or go.
         remote: see `training.fit`.
 

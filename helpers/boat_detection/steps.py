@@ -79,7 +79,7 @@ def split(config: BoatDetectionConfig, place: Workspace, folder: Path) -> dict:
     """Put every picture on one side, count what is on two all the same, and write Darknet's lists."""
     ready = preprocess.load(config, place)
     pictures = ready.table("pictures").query("error == ''").reset_index(drop=True)
-    owners = {"authors": pictures.get("author"), "subsets": pictures["subset"]}
+    owners = {"authors": pictures.get("author", ()), "subsets": pictures["subset"]}
     runs_of = {"folds": config.folds, "fold": config.fold}
     sides = splits.assign_sides(pictures["image"], by=config.split_by, seed=config.seed, **owners, **runs_of)
     pictures["split"] = sides.to_numpy()

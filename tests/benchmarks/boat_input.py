@@ -83,24 +83,25 @@ def measure(function: Callable[[], Iterator[int]]) -> float:
 def variants_of(pictures: list, size: int, batch: int) -> dict[str, Callable[[], Iterator[int]]]:
     """What is measured, by name."""
     parts = {
-        "stretch": {"resize": "stretch"},
-        "letterbox": {},
+        "stretch": {"augmentation": changes(jitter=0, flip=False, **GEOMETRY)},
         "alexeyab: jitter, flip": {"augmentation": changes(**GEOMETRY)},
         "alexeyab: jitter, flip, HSV": {"augmentation": changes()},
         "alexeyab: all, half of it mosaics": {"augmentation": changes(), "mosaic": 0.5},
         "pjreddie: jitter, flip": {"augmentation": changes(dialect="pjreddie", **GEOMETRY)},
         "pjreddie: jitter, flip, HSV": {"augmentation": changes(dialect="pjreddie")},
     }
-    options = {"size": size, "batch_size": batch, "resize": "letterbox"}
+    options = {"size": size, "batch_size": batch, "max_batches": 0}
     found = {"decode": lambda: decode(pictures)}
     for name, more in parts.items():
         for cached in (False, True):
-            batches = Batches(pictures, **{**options, **more}, cache_bytes=2**32 if cached else 0)
+            batches = Batches(pictures, **options, **more)
+            batches._room = 2**32 if cached else 0
             found[name + (", cached" if cached else "")] = lambda batches=batches: epoch(batches)
-    usual = Batches(pictures, **options, augmentation=changes(), cache_bytes=0)
+    usual = Batches(pictures, **options, augmentation=changes())
     for threads in (1, 2, 4):
         found[f"alexeyab: all, prefetch by {threads}"] = lambda threads=threads: epoch(usual, threads)
-    inside = Batches(pictures, **options, augmentation=changes(), cache_bytes=0, workers=2)
+    inside = Batches(pictures, **options, augmentation=changes(), workers=2)
+    usual._room = inside._room = 0
     found["alexeyab: all, 2 threads in a batch"] = lambda: epoch(inside)
     return found
 

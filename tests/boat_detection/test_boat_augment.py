@@ -61,6 +61,10 @@ def corners_of(boxes, size):
     return np.concatenate([low * (width, height), high * (width, height)], axis=1)
 
 
+def place_letterbox(shape, size):
+    return resizing.letterbox(np.zeros((*shape, 3), np.uint8), size)[1]
+
+
 # --- resizing ---
 
 
@@ -112,8 +116,8 @@ def test_boxes_go_where_keras_and_the_pixels_say(mode, shape, size):
 @pytest.mark.parametrize(
     "placement",
     [
-        resizing.letterbox_placement((363, 640), 416),
-        resizing.letterbox_placement((640, 441, 3), (96, 128)),
+        place_letterbox((363, 640), 416),
+        place_letterbox((640, 441), (96, 128)),
         resizing.Placement(),
         resizing.Placement(-0.2, 0.1, 1.7, 0.6),
         resizing.Placement(-0.2, 0.1, 1.7, 0.6, True),
@@ -130,10 +134,10 @@ def test_undo_brings_boxes_back_even_from_outside(placement):
 
 
 def test_undo_is_darknets_where_nothing_is_rounded_in_half():
-    placement = resizing.letterbox_placement((300, 640), 416)  # 195 rows; 416 - 195 is odd: 110 above, 111 below
+    placement = place_letterbox((300, 640), 416)  # 195 rows; 416 - 195 is odd: 110 above, 111 below
     found = placement.undo(np.array([0.25, 110 / 416, 0.5, (110 + 195) / 416]))
     assert found == pytest.approx([0.25, 0, 0.5, 1])
-    even = resizing.letterbox_placement((320, 640), 416)  # 208 rows, 104 above and below
+    even = place_letterbox((320, 640), 416)  # 208 rows, 104 above and below
     centre, side = 0.4, 0.2
     y, height = (centre - (416 - 208) / 2.0 / 416) / (208 / 416), side * 416 / 208  # correct_yolo_boxes
     assert even.undo(np.array([0, centre - side / 2, 1, centre + side / 2]))[[1, 3]] == pytest.approx(
@@ -212,7 +216,7 @@ def test_alexeyabs_letter_box_keeps_the_aspect_ratio():
     for shape_image, shape_boxes in ((image, boxes), (image.transpose(1, 0, 2), boxes[:, [0, 2, 1, 4, 3]])):
         options = changes(jitter=0, flip=False, letterbox=True, **OFF)
         _, placed = chance.augment(shape_image, shape_boxes, 64, Fixed(0.5), options)
-        expected = resizing.letterbox_placement(shape_image.shape, 64).place(shape_boxes)
+        expected = place_letterbox(shape_image.shape[:2], 64).place(shape_boxes)
         assert placed == pytest.approx(expected, abs=1e-6)
 
 
@@ -373,44 +377,23 @@ def test_a_mosaic_passes_over_what_was_filled_up_at_the_cross():
     assert find(found[160:, 160:], (0, 200, 0)) is not None
 
 
-@pytest.mark.parametrize(("options", "count"), [({"dialect": "pjreddie"}, 4), ({}, 3)])
-def test_mosaic_says_what_it_needs(options, count):
-    picture = draw((20, 20), (2, 2, 9, 9))
-    with pytest.raises(ValueError, match=r"alexeyab and 4 pictures. Received: (pjreddie, 4|alexeyab, 3)"):
-        chance.mosaic([picture] * count, 32, np.random.default_rng(0), changes(**options))
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"dialect": "darknet"}, ["dialect", "darknet", "alexeyab, pjreddie"]),
-        ({"jitter": 0.5}, ["jitter", "0.5", "0.499"]),
-        ({"jitter": -0.1}, ["jitter", "-0.1"]),
-        ({"hue": 0.6}, ["hue", "0.6", "0.5"]),
-        ({"saturation": 0.9}, ["saturation", "0.9", "1 to"]),
-        ({"exposure": 0}, ["exposure", "received 0"]),
-    ],
-)
-def test_bad_augmentations_are_named(options, words):
-    with pytest.raises(ValueError) as error:
-        changes(**options)
-    assert all(word in str(error.value) for word in words)
-
-
 # --- multi-scale ---
 
 
+size_at = functools.partial(resizing.multi_scale_size, random=1.4, max_batches=10**6)
+
+
 def sizes(blocks, **options):
-    return [resizing.multi_scale_size(10 * block, seed=1, **{"dialect": "alexeyab", **options}) for block in blocks]
+    return [size_at(10 * block, seed=1, **{"dialect": "alexeyab", **options}) for block in blocks]
 
 
 def test_a_size_holds_for_ten_iterations_and_depends_on_the_seed():
     for dialect in ("alexeyab", "pjreddie"):
-        found = [resizing.multi_scale_size(i, seed=1, size=416, dialect=dialect) for i in range(400)]
+        found = [size_at(i, seed=1, size=416, dialect=dialect) for i in range(400)]
         assert all(len(set(found[start : start + 10])) == 1 for start in range(0, 400, 10))
         assert len(set(found)) > 5
-        assert found == [resizing.multi_scale_size(i, seed=1, size=416, dialect=dialect) for i in range(400)]
-        assert found != [resizing.multi_scale_size(i, seed=2, size=416, dialect=dialect) for i in range(400)]
+        assert found == [size_at(i, seed=1, size=416, dialect=dialect) for i in range(400)]
+        assert found != [size_at(i, seed=2, size=416, dialect=dialect) for i in range(400)]
 
 
 def test_alexeyabs_sizes_have_the_frequencies_of_its_rule():
@@ -446,7 +429,7 @@ def test_pjreddies_sizes_are_uniform_whatever_the_cfg():
 )
 def test_sizes_that_are_fixed(iteration, options, expected):
     for seed in range(5):
-        assert resizing.multi_scale_size(iteration, seed=seed, **{"dialect": "alexeyab", **options}) == expected
+        assert size_at(iteration, seed=seed, **{"dialect": "alexeyab", **options}) == expected
 
 
 @pytest.mark.parametrize(
@@ -454,7 +437,7 @@ def test_sizes_that_are_fixed(iteration, options, expected):
 )
 def test_sizes_before_the_end_are_drawn(iteration, dialect):
     options = {"size": 416, "dialect": dialect, "max_batches": 6000}
-    assert len({resizing.multi_scale_size(iteration, seed=seed, **options) for seed in range(20)}) > 3
+    assert len({size_at(iteration, seed=seed, **options) for seed in range(20)}) > 3
 
 
 def test_a_smaller_factor_never_enlarges():

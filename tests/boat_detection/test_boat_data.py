@@ -17,7 +17,7 @@ from helpers import intake, parallel, pictures, runtime
 runtime.quiet_start()
 
 from helpers import training
-from helpers.boat_detection import data
+from helpers.boat_detection import batches, data
 from helpers.boat_detection.augment import resizing
 from helpers.boat_detection.augment.chance import Augmentation
 from helpers.boat_detection.batches import Batches, targets
@@ -26,9 +26,9 @@ from helpers.boat_detection.sources import local
 
 SHARED = runtime.repo_root().parent / "shared" / "data" / "boats"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
-build_batches = functools.partial(Batches, resize="letterbox")
 changes = functools.partial(Augmentation, dialect="alexeyab", jitter=0.3, hue=0.1, saturation=1.5, exposure=1.5)
 OFF = {"hue": 0, "saturation": 1, "exposure": 1}
+build_batches = functools.partial(Batches, augmentation=changes(jitter=0, flip=False, **OFF), max_batches=10**6)
 COUNT = 24
 
 
@@ -300,22 +300,21 @@ def test_targets_put_areas_to_ignore_last_and_lose_them_first():
     "options",
     [
         {},
-        {"resize": "stretch"},
         {"augmentation": changes(**OFF)},
         {"augmentation": changes(dialect="pjreddie", **OFF)},
         {"augmentation": changes(letterbox=True, **OFF), "size": (64, 128)},
-        {"augmentation": changes(**OFF), "random": 1.0, "workers": 3},
+        {"augmentation": changes(**OFF), "random": 1.4, "workers": 3},
     ],
-    ids=["letterbox", "stretch", "alexeyab", "pjreddie", "letter_box", "multi-scale"],
+    ids=["as it is", "alexeyab", "pjreddie", "letter_box", "multi-scale"],
 )
 def test_every_picture_comes_with_its_own_boxes(images, options):
-    batches = build_batches(images, **{"size": 96, "batch_size": 8, "seed": 3, **options})
-    assert batches.steps_per_epoch == 3
+    made = build_batches(images, **{"size": 96, "batch_size": 8, "seed": 3, **options})
+    assert made.steps_per_epoch == 3
     checked = 0
     for step in range(6):
-        pictures, y_true = batches.batch(step)
-        assert pictures.shape == (8, *batches.size(step), 3) and pictures.dtype == np.float32
-        assert y_true.shape == (8, batches.max_boxes, 5) and y_true.dtype == np.float32
+        pictures, y_true = made.batch(step)
+        assert pictures.shape == (8, *made.size(step), 3) and pictures.dtype == np.float32
+        assert y_true.shape == (8, made.max_boxes, 5) and y_true.dtype == np.float32
         assert pictures.min() >= 0 and pictures.max() <= 1
         for picture, rows in zip(pictures, y_true, strict=True):
             if rows[0, 4] == 0 and min(rows[0, 2:4]) > 0.1:
@@ -328,15 +327,15 @@ def test_every_picture_comes_with_its_own_boxes(images, options):
 def test_a_mosaic_brings_the_boxes_of_four_pictures(images):
     shares = []
     for mosaic in (0.0, 0.5, 1.0):
-        batches = build_batches(images, size=128, batch_size=24, augmentation=changes(jitter=0.1), mosaic=mosaic)
-        counts = np.concatenate([(batches.batch(step)[1][..., 4] == 0).sum(axis=1) for step in range(8)])
+        made = build_batches(images, size=128, batch_size=24, augmentation=changes(jitter=0.1), mosaic=mosaic)
+        counts = np.concatenate([(made.batch(step)[1][..., 4] == 0).sum(axis=1) for step in range(8)])
         shares.append((counts > 1).mean())
     assert shares[0] == 0 and shares[2] > 0.5 and counts.max() == 4
     assert shares[1] == pytest.approx(shares[2] / 2, abs=0.1)
     named = [(path, np.concatenate([[[number]], boxes[:, 1:]], axis=1)) for number, (path, boxes) in enumerate(images)]
-    batches = build_batches(named, size=128, batch_size=24, augmentation=changes(**OFF), mosaic=1.0)
+    made = build_batches(named, size=128, batch_size=24, augmentation=changes(**OFF), mosaic=1.0)
     several = 0
-    for picture, rows in zip(*batches.batch(0), strict=True):
+    for picture, rows in zip(*made.batch(0), strict=True):
         classes = rows[rows[:, 4] >= 0, 4]
         several += len(set(classes)) > 1
         for x, y, width, height, number in rows[rows[:, 4] >= 0]:
@@ -347,7 +346,7 @@ def test_a_mosaic_brings_the_boxes_of_four_pictures(images):
 
 
 def test_the_parts_of_an_iteration_have_one_size(images):
-    options = {"size": 64, "random": 1.0, "seed": 7}
+    options = {"size": 64, "random": 1.4, "seed": 7}
     plain = build_batches(images, batch_size=12, **options)
     parts = build_batches(images, batch_size=3, subdivisions=4, **options)
     sizes = [plain.size(iteration) for iteration in range(60)]
@@ -357,9 +356,9 @@ def test_the_parts_of_an_iteration_have_one_size(images):
 
 
 def test_each_epoch_is_another_permutation(images):
-    batches = build_batches(images, size=32, batch_size=7)
-    assert batches.steps_per_epoch == 3
-    epochs = [np.concatenate([batches.rows(3 * epoch + place) for place in range(3)]) for epoch in range(4)]
+    made = build_batches(images, size=32, batch_size=7)
+    assert made.steps_per_epoch == 3
+    epochs = [np.concatenate([made.rows(3 * epoch + place) for place in range(3)]) for epoch in range(4)]
     assert all(len(set(epoch)) == 21 for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     assert len(set(np.concatenate(epochs))) == COUNT  # what one epoch left out comes in another
@@ -368,17 +367,19 @@ def test_each_epoch_is_another_permutation(images):
 VARIANTS = {
     "again": {},
     "threads": {"workers": 4},
-    "no cache": {"cache_bytes": 0},
-    "half a cache": {"cache_bytes": COUNT * 64 * 96 * 3 // 2},
+    "no cache": {"room": 0},
+    "half a cache": {"room": COUNT * 64 * 96 * 3 // 2},
 }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_batch_depends_on_seed_and_step_alone(images, variant):
-    options = {"size": 64, "batch_size": 8, "augmentation": changes(), "mosaic": 0.4, "random": 1.0}
+def test_a_batch_depends_on_seed_and_step_alone(images, monkeypatch, variant):
+    options = {"size": 64, "batch_size": 8, "augmentation": changes(), "mosaic": 0.4, "random": 1.4}
     first = build_batches(images, seed=5, **options)
     expected = {step: first.batch(step) for step in range(12)}
-    other = build_batches(images, seed=5, **options, **VARIANTS[variant])
+    more = dict(VARIANTS[variant])
+    monkeypatch.setattr(batches, "CACHE_BYTES", more.pop("room", batches.CACHE_BYTES))
+    other = build_batches(images, seed=5, **options, **more)
     for step in (11, 3, 0, 7, 3):
         for ours, theirs in zip(other.batch(step), expected[step], strict=True):
             assert np.array_equal(ours, theirs)
@@ -398,14 +399,16 @@ def test_the_cache_holds_what_fits(images, monkeypatch):
     reads = []
     monkeypatch.setattr(data, "read_image", lambda path, read=data.read_image: reads.append(path) or read(path))
     size = 64 * 96 * 3
-    batches = build_batches(images, size=32, batch_size=24, cache_bytes=10 * size)
-    batches.batch(0)
+    with monkeypatch.context() as small:
+        small.setattr(batches, "CACHE_BYTES", 10 * size)
+        some = build_batches(images, size=32, batch_size=24)
+    some.batch(0)
     assert len(reads) == COUNT
-    kept = sum(image.nbytes for image in batches._cache.values())
+    kept = sum(image.nbytes for image in some._cache.values())
     assert 9 * size <= kept <= 10 * size
     reads.clear()
-    batches.batch(1)
-    assert len(reads) == COUNT - len(batches._cache)
+    some.batch(1)
+    assert len(reads) == COUNT - len(some._cache)
     whole = build_batches(images, size=32, batch_size=24)
     whole.batch(0)
     reads.clear()
@@ -413,11 +416,12 @@ def test_the_cache_holds_what_fits(images, monkeypatch):
     assert reads == []
 
 
-def test_boxes_are_shuffled_before_they_are_cut(tmp_path):
+def test_boxes_are_shuffled_before_they_are_cut(tmp_path, monkeypatch):
     cv2.imwrite(str(tmp_path / "a.png"), draw(0)[0])
     boxes = np.array([[number, 0.5, 0.5, 0.5, 0.5] for number in range(6)])
-    batches = build_batches([(tmp_path / "a.png", boxes)], size=32, batch_size=1, max_boxes=4)
-    seen = [tuple(batches.batch(step)[1][0, :, 4]) for step in range(20)]
+    monkeypatch.setitem(batches.MAX_BOXES, "alexeyab", 4)
+    some = build_batches([(tmp_path / "a.png", boxes)], size=32, batch_size=1)
+    seen = [tuple(some.batch(step)[1][0, :, 4]) for step in range(20)]
     assert all(len(set(classes)) == 4 for classes in seen) and len(set(seen)) > 10
     assert set(itertools.chain(*seen)) == set(range(6))
 
@@ -426,40 +430,14 @@ def test_boxes_are_shuffled_before_they_are_cut(tmp_path):
 def test_a_picture_that_breaks_in_training_is_named(images, tmp_path, workers):
     (tmp_path / "broken.jpg").write_bytes(jpeg()[:200])
     broken = [*images[:3], (tmp_path / "broken.jpg", np.empty((0, 5)))]
-    batches = build_batches(broken, size=32, batch_size=4, workers=workers)
+    made = build_batches(broken, size=32, batch_size=4, workers=workers)
     with pytest.raises(ValueError, match=r"broken\.jpg is no picture"):
-        batches.batch(0)
+        made.batch(0)
     with pytest.raises(RuntimeError, match=r"step 0 failed: ValueError: broken.jpg is no picture"):
-        next(training.prefetch(batches.batch))
+        next(training.prefetch(made.batch))
     missing = build_batches([(tmp_path / "gone.jpg", np.empty((0, 5)))], size=32, batch_size=1)
     with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
         missing.batch(0)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"batch_size": 25}, ["batch_size", "25", "1 to 24"]),
-        ({"batch_size": 0}, ["batch_size", "received 0"]),
-        ({"size": 100}, ["size", "(100, 100)", "multiples of 32"]),
-        ({"size": (64, 0)}, ["size", "(64, 0)"]),
-        ({"resize": "crop"}, ["resize", "crop", "letterbox, stretch"]),
-        ({"workers": 0}, ["workers", "at least 1"]),
-        ({"mosaic": 0.5}, ["mosaic", "0.5", "alexeyab"]),
-        ({"mosaic": 1.5, "augmentation": changes()}, ["mosaic", "1.5"]),
-        ({"mosaic": 0.5, "augmentation": changes(dialect="pjreddie")}, ["mosaic", "alexeyab"]),
-        ({"size": 100, "workers": -1}, ["size", "workers"]),
-    ],
-)
-def test_bad_arguments_are_named(images, options, words):
-    with pytest.raises(ValueError) as error:
-        build_batches(images, **{"size": 64, "batch_size": 4, **options})
-    assert all(word in str(error.value) for word in words)
-
-
-def test_boxes_of_another_shape_are_named(tmp_path):
-    with pytest.raises(ValueError, match=r"boxes: received another shape for \['.*a.jpg'\]"):
-        build_batches([(tmp_path / "a.jpg", np.zeros((2, 4)))], size=32, batch_size=1)
 
 
 @pytest.mark.parametrize(
@@ -470,7 +448,6 @@ def test_boxes_of_another_shape_are_named(tmp_path):
         (7, {"mosaic": 0.5, "augmentation": changes()}, 28),
         (250, {}, 200),
         (250, {"augmentation": changes(dialect="pjreddie")}, 90),
-        (250, {"max_boxes": 3}, 3),
     ],
 )
 def test_rows_of_the_targets(images, boxes, options, expected):
@@ -482,11 +459,11 @@ def test_rows_of_the_targets(images, boxes, options, expected):
 
 def test_threads_end_with_their_batches(images):
     before = set(threading.enumerate())
-    batches = build_batches(images, size=32, batch_size=4, workers=3)
-    batches.batch(0)
+    made = build_batches(images, size=32, batch_size=4, workers=3)
+    made.batch(0)
     started = set(threading.enumerate()) - before
     assert 0 < len(started) <= 3
-    del batches
+    del made
     for thread in started:
         thread.join(timeout=10)
     assert not any(thread.is_alive() for thread in started)
@@ -504,8 +481,8 @@ def test_genuine_photos(capfd):
     table = local.read_boxes(SHARED / "harbour", found, classes=9)
     assert table["image"].nunique() == 100 and table[["x1", "y1", "x2", "y2"]].stack().between(0, 1).all()
     pairs = data.with_boxes(found["image"][:30], table, [SHARED / "harbour" / name for name in found["image"][:30]])
-    batches = build_batches(pairs, size=128, batch_size=15, augmentation=changes(), mosaic=0.5, workers=2)
-    pictures, y_true = batches.batch(0)
+    made = build_batches(pairs, size=128, batch_size=15, augmentation=changes(), mosaic=0.5, workers=2)
+    pictures, y_true = made.batch(0)
     assert np.isfinite(pictures).all() and (y_true[..., 4] >= 0).sum() > 15
     valid = y_true[y_true[..., 4] >= 0]
     assert (valid[:, :2] - valid[:, 2:4] / 2 > -1e-6).all() and (valid[:, :2] + valid[:, 2:4] / 2 < 1 + 1e-6).all()

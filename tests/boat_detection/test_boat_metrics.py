@@ -480,7 +480,7 @@ def test_in_pixels():
     result = overlap.in_pixels(relative, pictures)
     np.testing.assert_allclose(result[CORNERS], [[20, 20, 100, 100], [0, 0, 40, 30]])
     assert result["score"].tolist() == [0.5, 0.5] and overlap.in_pixels(found(), pictures.iloc[:0]).empty
-    with pytest.raises(ValueError, match="1 images have no size, the first: 'b'"):
+    with pytest.raises(KeyError, match="'b'"):
         overlap.in_pixels(relative, pictures.iloc[:1])
 
 

@@ -394,17 +394,3 @@ def test_a_clip_is_the_same_again(tmp_path):
     assert first.equals(again) and not first.equals(other)
     frames = [np.stack(list(video.read_frames(tmp_path / f"{k}.avi"))) for k in range(3)]
     assert np.array_equal(frames[0], frames[1]) and not np.array_equal(frames[0], frames[2])
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda path: dataset.make_dataset(path, images=5), "images: received 5; allowed: 16"),
-        (lambda path: dataset.make_dataset(path, size=(32, 192)), r"size: received \(32, 192\)"),
-        (lambda path: dataset.make_clip(path / "clip.avi", seconds=0), "seconds=0"),
-    ],
-)
-def test_wrong_arguments(tmp_path, call, words):
-    with pytest.raises(ValueError, match=words):
-        call(tmp_path / "new")
-    assert not (tmp_path / "new").exists()

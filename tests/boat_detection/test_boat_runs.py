@@ -189,6 +189,7 @@ def test_an_input_that_is_no_square(photos, tmp_path):
             "num_anchors: received 3 for yolov3-tiny; allowed: a multiple of its heads; 1 for yolov3-tiny",
         ),
         ({"network": "yolov3", "num_anchors": 1}, "num_anchors: received 1 for yolov3"),
+        ({"mosaic": True, "dialect": "pjreddie"}, "mosaic: received true with dialect: pjreddie; allowed: false"),
     ],
 )
 def test_settings_that_do_not_fit(values, words):

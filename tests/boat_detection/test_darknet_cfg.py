@@ -254,8 +254,6 @@ def test_written_options():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_classes": 0}, "num_classes=0"),
-        ({"num_classes": 1, "width": 0}, "width=0"),
         ({"num_classes": 1, "learnin_rate": 1}, "learning_rate.*Received.*learnin_rate"),
         ({"num_classes": 1, "anchors": ((1, 2), (3, 4))}, "multiple of 3 pairs. Received: 2"),
     ],

@@ -52,7 +52,7 @@ def test_trains_as_darknet(tmp_path):
     network = builder.build_from_cfg(cfg)
     assert keras_weights.load_weights(network, tmp_path / "first.weights") == (9, 0)
     net = {name: cfg.net[name] for name in ("learning_rate", "burn_in", "momentum", "decay", "subdivisions")}
-    rate = DarknetSchedule(net["learning_rate"], net["burn_in"], 4, recipe.STEPS, recipe.SCALES, net["subdivisions"])
+    rate = DarknetSchedule(net["learning_rate"], net["burn_in"], recipe.STEPS, recipe.SCALES, net["subdivisions"])
     model = Detector(network, build_loss(cfg, "pjreddie"))
     model.compile(
         DarknetSGD(rate, net["momentum"], net["decay"], gradient_accumulation_steps=net["subdivisions"]),
@@ -241,32 +241,3 @@ def test_a_log_that_lost_lines(tmp_path, left, expected):
     iterations, regions = logs.parse_log(path)
     assert iterations["iteration"].tolist() == expected
     assert regions["total_loss"].notna().all() and len(regions) % 2 == (1 if left else 0)
-
-
-@pytest.mark.parametrize(
-    "options, words",
-    [
-        ({"batch_size": 0}, "batch_size and every must be at least 1. Received: 0, 100"),
-        ({"batch_size": 4, "every": 0}, "must be at least 1. Received: 4, 0"),
-    ],
-)
-def test_bad_arguments(tmp_path, options, words):
-    with pytest.raises(ValueError, match=words):
-        log_callback.TrainLog(tmp_path, SMALL, **options)
-
-
-def test_what_does_not_fit_together(tmp_path):
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    callback = log_callback.TrainLog(tmp_path, SMALL, batch_size=4)
-    with pytest.raises(ValueError, match=r"TrainLog needs a Detector.*Received: Sequential"):
-        model.fit(np.ones((2, 2)), np.ones((2, 1)), callbacks=[callback], verbose=0)
-    model = Detector(builder.build_from_cfg(SMALL), build_loss(SMALL, "alexeyab"))
-    model.compile("sgd", run_eagerly=True)
-    with pytest.raises(
-        ValueError, match="batches of 2 images; batch_size=4 with 1 accumulation steps needs batches of 4"
-    ):
-        model.fit(*batch_of(0), callbacks=[callback], verbose=0)
-    model.compile(DarknetSGD(1e-3, gradient_accumulation_steps=3), run_eagerly=True)
-    with pytest.raises(ValueError, match=r"multiple of the optimiser's 3 accumulation steps. Received: batch_size=4"):
-        model.fit(*batch_of(0), callbacks=[callback], verbose=0)

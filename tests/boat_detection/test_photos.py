@@ -200,7 +200,6 @@ def test_no_ids_no_requests(server, tmp_path):
     [
         (["../../etc/passwd"], {}, "passwd"), (["a/b"], {}, "a/b"), (["a.jpg"], {}, "without .jpg"), ([5], {}, "5"),
         ([""], {}, "ids"), (["a"], {"workers": 0}, "workers"),
-        (["a"], {"subset": "val"}, "subset: received 'val'; allowed: train, validation, test"),
     ],
 )  # fmt: skip
 def test_arguments_that_cannot_be(server, tmp_path, ids, options, words):

@@ -18,35 +18,16 @@ MIN_OFFSET = 0.2  # a mosaic's cross keeps this share of the sides away from the
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What changes at random, with the names and values of Darknet's cfg; 0 and, for the factors, 1 switch off.
+    """What changes at random, with the names and values of Darknet's cfg; 0 and, for the factors, 1 switch off."""
 
-    Attributes:
-        dialect: "alexeyab" (each side cut or filled up with the mean colour) or "pjreddie" (another aspect ratio, at a random
-            place on grey).
-        jitter: share of the picture's sides, below 0.5.
-        hue: share of the colour circle, up to 0.5 to either side.
-        saturation, exposure: factors of at least 1; up to so much more or less.
-        flip: mirror every second picture.
-        letterbox: AlexeyAB's letter_box=1, the aspect ratio is kept; pjreddie's needs none.
-
-    Raises:
-        ValueError: a value that is not allowed.
-    """
-
+    # "alexeyab": each side cut or filled up with the mean colour; "pjreddie": another aspect ratio, at a random place on grey
     dialect: str
-    jitter: float
-    hue: float
-    saturation: float
-    exposure: float
-    flip: bool = True
-    letterbox: bool = False
-
-    def __post_init__(self) -> None:
-        resizing.check_dialect(self.dialect)
-        allowed = {"jitter": (0, 0.499), "hue": (0, 0.5), "saturation": (1, 100), "exposure": (1, 100)}
-        for name, (low, high) in allowed.items():
-            if not low <= getattr(self, name) <= high:
-                raise ValueError(f"{name}: received {getattr(self, name)!r}; allowed: {low} to {high}")
+    jitter: float  # share of the picture's sides, below 0.5
+    hue: float  # share of the colour circle, up to 0.5 to either side
+    saturation: float  # a factor of at least 1; up to so much more or less
+    exposure: float  # a factor too
+    flip: bool = True  # mirror every second picture
+    letterbox: bool = False  # AlexeyAB's letter_box=1, the aspect ratio is kept; pjreddie's needs none
 
 
 def augment(
@@ -61,7 +42,6 @@ def augment(
     Args:
         image: (H, W, 3) uint8 RGB.
         boxes: (n, 5).
-        size: of the network's input.
         generator: of the random choices.
         options: what may change.
 
@@ -156,15 +136,9 @@ def mosaic(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Four pictures around a random cross, each changed at random: AlexeyAB's mosaic=1 with mosaic_bound=1.
 
-    Args:
-        pictures: four (image, boxes), as for `augment`: top left, top right, bottom left, bottom right.
-        size, generator, options: see `augment`.
-
-    Returns:
-        As `augment`; each box is cut to its picture's quarter.
+    As `augment`, but `pictures` are four (image, boxes): top left, top right, bottom left, bottom right. Each box is cut to its
+    picture's quarter.
     """
-    if options.dialect != "alexeyab" or len(pictures) != 4:
-        raise ValueError(f"mosaic needs dialect alexeyab and 4 pictures. Received: {options.dialect}, {len(pictures)}")
     height, width = as_pair(size)
     cut_x, cut_y = (
         int(generator.integers(int(side * MIN_OFFSET), int(side * (1 - MIN_OFFSET)), endpoint=True))

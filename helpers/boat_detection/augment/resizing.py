@@ -12,36 +12,26 @@ import numpy as np
 
 from helpers.batches import stream
 
-DIALECTS = ("alexeyab", "pjreddie")
 GREY = 0.5
 
 
 class Placement(NamedTuple):
-    """Where a whole picture lies in the network's input, in fractions of the input; what is outside 0 to 1 is cut off.
-
-    Attributes:
-        left, top, width, height: of the picture.
-        flip: it is mirrored, left to right, at this place.
-    """
+    """Where a whole picture lies in the network's input, in fractions of the input; what is outside 0 to 1 is cut off."""
 
     left: float = 0.0
     top: float = 0.0
     width: float = 1.0
     height: float = 1.0
-    flip: bool = False
+    flip: bool = False  # it is mirrored, left to right, at this place
 
     def place(
         self, boxes: np.ndarray, *, least: tuple[float, float] = (0.0, 0.0), within: Sequence[float] = (0, 0, 1, 1)
     ) -> np.ndarray:
-        """Boxes of the picture as boxes of the input, cut to what is visible.
+        """Boxes (n, 5) of the picture as boxes of the input, (m, 5) float32, cut to what is visible.
 
         Args:
-            boxes: (n, 5).
             least: width and height, relative to the input: smaller ones are dropped, and so are those without an area.
             within: corners x1, y1, x2, y2 of the visible part of the input.
-
-        Returns:
-            (m, 5) float32 with m <= n.
         """
         boxes = np.asarray(boxes, np.float32)
         centres, sides = boxes[:, 1:3], boxes[:, 3:5] * (self.width, self.height)
@@ -71,11 +61,7 @@ def to_float(image: np.ndarray) -> np.ndarray:
 
 
 def stretch(image: np.ndarray, size: int | Sequence[int]) -> tuple[np.ndarray, Placement]:
-    """Resize to the input, aspect ratio not kept: AlexeyAB's way.
-
-    Args:
-        image: (H, W, 3) uint8, or float in [0, 1].
-        size: of the network's input.
+    """Resize (H, W, 3), uint8 or float in [0, 1], to the input, aspect ratio not kept: AlexeyAB's way.
 
     Returns:
         (height, width, 3) float32 in [0, 1], and the placement that `undo`es detections.
@@ -86,32 +72,21 @@ def stretch(image: np.ndarray, size: int | Sequence[int]) -> tuple[np.ndarray, P
 def letterbox(image: np.ndarray, size: int | Sequence[int]) -> tuple[np.ndarray, Placement]:
     """Resize to fit into the input, the rest 0.5 grey: pjreddie's way. Arguments and results as `stretch`.
 
-    The numbers are Darknet's, rounded down. Its own way back takes half an odd rest for half a pixel; ours takes the pixels
-    where the picture truly is.
+    The numbers are Darknet's, rounded down; its own way back takes half an odd rest for half a pixel.
     """
-    canvas = np.full((*as_pair(size), 3), GREY, np.float32)
-    top, left, height, width = _fit(image.shape, canvas.shape)
+    (rows, columns), (high, wide) = as_pair(size), image.shape[:2]
+    height, width = rows, columns
+    if columns * high < rows * wide:
+        height = max(1, high * columns // wide)
+    else:
+        width = max(1, wide * rows // high)
+    top, left = (rows - height) // 2, (columns - width) // 2
+    canvas = np.full((rows, columns, 3), GREY, np.float32)
     canvas[top : top + height, left : left + width] = to_float(resize(image, (height, width)))
-    return canvas, letterbox_placement(image.shape, size)
+    return canvas, Placement(left / columns, top / rows, width / columns, height / rows)
 
 
 RESIZES = {"letterbox": letterbox, "stretch": stretch}
-
-
-def letterbox_placement(shape: Sequence[int], size: int | Sequence[int]) -> Placement:
-    """Where `letterbox` puts a picture of this shape (height, width, ...)."""
-    (rows, columns), (top, left, height, width) = as_pair(size), _fit(shape, as_pair(size))
-    return Placement(left / columns, top / rows, width / columns, height / rows)
-
-
-def _fit(shape: Sequence[int], target: Sequence[int]) -> tuple[int, int, int, int]:
-    """Top, left, height and width in pixels of a picture that fits into `target`."""
-    height, width = target[:2]
-    if width * shape[0] < height * shape[1]:
-        height = max(1, shape[0] * width // shape[1])
-    else:
-        width = max(1, shape[1] * height // shape[0])
-    return (target[0] - height) // 2, (target[1] - width) // 2, height, width
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -120,12 +95,6 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 # --- multi-scale ---
-
-
-def check_dialect(dialect: str) -> None:
-    """Raise a ValueError for a dialect that is none."""
-    if dialect not in DIALECTS:
-        raise ValueError(f"dialect: received {dialect!r}; allowed: {', '.join(DIALECTS)}")
 
 
 def draw_scale(generator: np.random.Generator, most: float) -> float:
@@ -140,8 +109,8 @@ def multi_scale_size(
     seed: int,
     size: int | Sequence[int],
     dialect: str,
-    random: float = 1.0,
-    max_batches: int | None = None,
+    random: float,
+    max_batches: int,
 ) -> tuple[int, int]:
     """The input's size in an iteration: another one every 10 iterations, a multiple of 32.
 
@@ -149,28 +118,23 @@ def multi_scale_size(
     suffices, and ends with it. pjreddie draws from 320, 352, ..., 608, whatever the size, and ends with 608.
 
     Args:
-        iteration: from 0.
-        seed: of the draws; the result depends on it and the iteration alone.
-        size: of the cfg, an int or (height, width).
+        iteration: from 0; the draws depend on it and the seed alone.
+        size: of the cfg.
         dialect: whose rule.
-        random: of the cfg's [yolo] section: 0 keeps the size, 1 stands for AlexeyAB's 1.4, and another number for itself.
-        max_batches: iterations in all; the blocks that begin in the last 100 (alexeyab) or 200 (pjreddie) have the largest
-            size. Without, none has.
+        random: AlexeyAB's factor, 1.4 for random=1 of the cfg's [yolo] section; 0 keeps the size.
+        max_batches: iterations in all; the blocks that begin in the last 100 (alexeyab) or 200 (pjreddie) have the largest size.
 
     Returns:
         (height, width) in pixels.
     """
-    check_dialect(dialect)
     sides = as_pair(size)
     if not random:
         return sides
     block = iteration // 10 * 10
-    left = float("inf") if max_batches is None else max_batches - block
-    generator = stream(seed, "size", block)
+    left, generator = max_batches - block, stream(seed, "size", block)
     if dialect == "pjreddie":
         side = 608 if left < 200 else 32 * int(generator.integers(10, 20))
         return side, side
-    most = 1.4 if random == 1 else random
-    factor = most if block == 0 or left < 100 else draw_scale(generator, most)
+    factor = random if block == 0 or left < 100 else draw_scale(generator, random)
     scaled = tuple(max(32, int(factor * side / 32 + 1.5) * 32) for side in sides)
     return sides if factor < 1 and any(new > old for new, old in zip(scaled, sides, strict=True)) else scaled

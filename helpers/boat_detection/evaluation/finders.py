@@ -26,8 +26,7 @@ class Finder:
     """Network, decoding and non-maximum suppression as one function from pictures to detections.
 
     Args:
-        network: from `builder.build_from_cfg`.
-        cfg: its .cfg.
+        network, cfg: see `builder.build_from_cfg`.
         size: of the input in pixels, (height, width), or the side of a square.
         resize: "letterbox" or "stretch".
         nms: overlap from which the weaker of two boxes goes.
@@ -58,14 +57,9 @@ class Finder:
         found = [resizing.RESIZES[self.resize](frame, self.size) for frame in frames]
         boxes, objectness, classes = self.propose(np.stack([image for image, _ in found]))
         boxes = np.stack([placement.undo(part) for (_, placement), part in zip(found, boxes, strict=True)])
-        table = postprocess.detections_table(
-            range(len(frames)) if names is None else names,
-            boxes,
-            objectness,
-            classes,
-            threshold=threshold,
-            nms_threshold=self.nms,
-        )
+        names = range(len(frames)) if names is None else names
+        options = {"threshold": threshold, "nms_threshold": self.nms}
+        table = postprocess.detections_table(names, boxes, objectness, classes, **options)
         return table.assign(**{edge: table[edge].clip(0.0, 1.0) for edge in CORNERS})
 
 

@@ -14,26 +14,18 @@ from helpers.boat_detection.metrics.overlap import COLUMNS, CORNERS, iou
 BLOCK = 256  # boxes whose overlaps are computed at once: it bounds the memory
 
 
-def nms(
-    boxes: ArrayLike,
-    scores: ArrayLike,
-    *,
-    classes: ArrayLike | None = None,
-    threshold: float,
-) -> np.ndarray:
+def nms(boxes: ArrayLike, scores: ArrayLike, *, classes: ArrayLike, threshold: float) -> np.ndarray:
     """Non-maximum suppression: the best box stays, those of its class that overlap it by more than `threshold` go, and so on.
 
     Args:
         boxes: (N, 4).
-        scores: (N,); of equal ones the first in the list is the better.
-        classes: (N,); None is one class for all.
+        scores, classes: (N,); of equal scores the first in the list is the better.
         threshold: a box goes when its overlap is strictly above (`nms` of the config).
 
     Returns:
         (K,) indices of what stays, best first.
     """
-    boxes, scores = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores)
-    classes = np.zeros(len(boxes), int) if classes is None else np.asarray(classes)
+    boxes, scores, classes = np.asarray(boxes, np.float64).reshape(-1, 4), np.asarray(scores), np.asarray(classes)
     order = np.argsort(-scores, kind="stable")
     gone = np.zeros(len(boxes), bool)
     for label in np.unique(classes):
@@ -65,15 +57,9 @@ def candidates(
         boxes (K, 4), scores (K,), classes (K,) int; a box comes once for each class that it may be.
 
     Raises:
-        ValueError: shapes that do not belong together; NaN or infinity in the scores or in a candidate's box.
+        ValueError: NaN or infinity in the scores or in a candidate's box.
     """
     boxes, objectness, classes = np.asarray(boxes), np.asarray(objectness), np.asarray(classes)
-    count = len(objectness)
-    if boxes.shape != (count, 4) or objectness.ndim != 1 or classes.ndim != 2 or len(classes) != count:
-        raise ValueError(
-            "expected boxes (N, 4), objectness (N,) and classes (N, C) of one image. "
-            f"Received: {boxes.shape}, {objectness.shape} and {classes.shape}"
-        )
     scores = objectness[:, None] * classes
     rows, labels = np.nonzero(scores > threshold)  # so is the objectness, for a probability is at most 1
     if not np.isfinite(scores).all() or not np.isfinite(boxes[rows]).all():
@@ -95,16 +81,12 @@ def detections_table(
     Args:
         images: B names.
         boxes: (B, N, 4), as `decode` gives them, or already taken back from the letterbox; the table keeps their unit.
-        objectness: (B, N).
-        classes: (B, N, C).
+        objectness, classes: (B, N) and (B, N, C).
         threshold, nms_threshold: of `candidates` and `nms`.
 
     Returns:
         Table `image, class, score, x1, y1, x2, y2`: images in the order given, in each the best detection first. Boxes
         reach over the border where the network says so, as in Darknet.
-
-    Raises:
-        ValueError: as `candidates`; another number of names than of images.
     """
     parts = []
     for image, *output in zip(images, boxes, objectness, classes, strict=True):

@@ -24,7 +24,6 @@ def usual_boxes(train: pd.DataFrame, images: Sequence[str], *, count: int = 8, s
         train: boxes of the training pictures, relative.
         images: names of the pictures to "detect" in.
         count: boxes per picture, the centres of k-means over the four corners.
-        seed: of k-means.
 
     Returns:
         A table of detections; the score is the share of training boxes in the cluster.

@@ -92,30 +92,21 @@ class YoloLoss(keras.losses.Loss):
             raise ValueError(
                 f"masks must give each head indices of the {len(self.anchors)} anchors, none twice. Received: masks={self.masks}"
             )
-        for name in ("strides", "scale_x_y"):
-            value = getattr(self, name)
-            if value is not None and len(value) != len(self.masks):
-                raise ValueError(f"{name} must hold one number per mask ({len(self.masks)}). Received: {name}={value}")
-        if self.num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1. Received: num_classes={self.num_classes}")
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Loss of each image, (B,)."""
         return sum(self._image_loss(match) for match in self._matches(y_true, y_pred))
 
-    def sums(self, y_true: Tensor, heads: list) -> Tensor:
-        """What `report` is made of, (heads, 8) in the order of `SUM_COLUMNS`: plain sums, so those of several batches add up."""
-        return self.call_with_sums(y_true, [ops.convert_to_tensor(head) for head in heads])[1]
-
     def call_with_sums(self, y_true: Tensor, heads: list) -> tuple[Tensor, Tensor]:
-        """Loss of each image, (B,), and `sums`, for the price of one."""
+        """Loss of each image, (B,), and what `report` is made of: (heads, 8) in the order of `SUM_COLUMNS`, sums over the batch."""
         matches = self._matches(y_true, heads)
         sums = ops.stack([self._sums(match) for match in matches])
         return sum(self._image_loss(match) for match in matches), ops.stop_gradient(sums)
 
     def report(self, y_true: Tensor, heads: list) -> np.ndarray:
         """The numbers that Darknet prints after a batch, (heads, 7) in the order of `REPORT_COLUMNS`; see `report_rows`."""
-        return report_rows(ops.convert_to_numpy(self.sums(y_true, heads)), dialect=self.dialect)
+        _, sums = self.call_with_sums(y_true, [ops.convert_to_tensor(head) for head in heads])
+        return report_rows(ops.convert_to_numpy(sums), dialect=self.dialect)
 
     def get_config(self) -> dict[str, Any]:
         names = ("anchors", "masks", "num_classes", "dialect", "iou_normalizer", "ignore_thresh", "coordinates")

@@ -66,13 +66,9 @@ def read_truths(y_true: Tensor, num_classes: int) -> Truths:
 
 
 def match(truths: Truths, raw: Tensor, head: HeadSpec, size: Tensor) -> Match:
-    """Set the raw output of a head beside the truths.
+    """Set the raw output of a head, (B, h, w, anchors * (5 + C)), beside the truths.
 
-    Args:
-        truths: of `read_truths`.
-        raw: (B, h, w, anchors * (5 + C)).
-        head: what is fixed about it.
-        size: (2,) width and height of the input in pixels, float32.
+    `size` (2,) is the width and height of the input in pixels, float32.
     """
     height, width = ops.shape(raw)[1:3]
     grid = ops.stack([width, height])

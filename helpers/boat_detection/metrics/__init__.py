@@ -2,8 +2,7 @@
 
 Every function takes two tables: detections with `image, class, score, x1, y1, x2, y2`, ground truth with the same but
 the score, and `ignore` (1: a group of boats, COCO's crowd: neither finding nor missing it counts). Corners in pixels or
-relative; only `summary`, which sorts boats by size, needs pixels: `in_pixels`. All images of the ground truth count, and
-an image without a boat needs no row: its detections are false alarms all the same.
+relative; only `summary` needs pixels: `in_pixels`. An image without a boat needs no row.
 """
 
 from collections.abc import Sequence
@@ -30,9 +29,6 @@ def average_precision(
 
     Classes without a truth that counts are left out, as in COCO (Darknet divides by all classes of its cfg; `map_lines`
     does too). NaN where no class has any. Arguments as there.
-
-    Raises:
-        ValueError: unknown method, iou outside (0, 1], or tables that `pair_boxes` refuses.
     """
     return float(average_precision_by_class(detections, ground_truth, iou, method).mean())
 
@@ -43,7 +39,6 @@ def average_precision_by_class(
     """Average precision of each class.
 
     Args:
-        detections, ground_truth: tables.
         iou: overlap that makes a find.
         method: "area" is the area under the precision envelope (VOC 2010, Darknet's default), "11" the mean at recall
             0, 0.1, ..., 1 (VOC 2007), "101" at 0, 0.01, ..., 1, all three with Darknet's matching (its best truth or
@@ -54,7 +49,7 @@ def average_precision_by_class(
         Class -> average precision, NaN for a class without a truth that counts.
 
     Raises:
-        ValueError: as `average_precision`.
+        ValueError: unknown method, iou outside (0, 1], or tables that `pair_boxes` refuses.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}. Received: method={method!r}")
@@ -97,9 +92,6 @@ def precision_recall(detections: pd.DataFrame, ground_truth: pd.DataFrame, iou: 
     Returns:
         One row for each detection that counts, best first: `class, score, tp, fp, precision, recall, envelope`; `tp` and
         `fp` so far, `envelope` the best precision from this recall on, whose area is the average precision.
-
-    Raises:
-        ValueError: as `average_precision`.
     """
     pairs = pair_boxes(detections, ground_truth, floor=matching.checked_iou(iou))
     match = matching.match_darknet(pairs, iou)
@@ -178,9 +170,6 @@ def counts(
     Returns:
         One row per class that occurs and one `all`: `tp, fp, fn, precision, recall, f1, average_iou`; the average IoU is
         the hits' sum over hits and false alarms. A ratio of nothing to nothing is 0.
-
-    Raises:
-        ValueError: as `average_precision`.
     """
     rows = match_table(detections, ground_truth, iou=iou, confidence=confidence)
     table = pd.crosstab(rows["class"], rows["outcome"]).reindex(columns=["hit", "false alarm", "miss"], fill_value=0)
@@ -201,13 +190,11 @@ def map_lines(
     ground_truth: pd.DataFrame,
     names: Sequence[str],
     *,
-    iou: float = 0.5,
     confidence: float,
-    method: str = "area",
 ) -> list[str]:
     """The lines that `darknet detector map` prints, mAP over all `names` (a class without a truth counts 0, as there)."""
-    each = average_precision_by_class(detections, ground_truth, iou, method)
-    table = counts(detections, ground_truth, iou=iou, confidence=confidence)
+    each = average_precision_by_class(detections, ground_truth)
+    table = counts(detections, ground_truth, confidence=confidence)
     for number in each.index:
         _name(names, number)
     each = each.reindex(range(len(names))).fillna(0.0)
@@ -224,5 +211,5 @@ def map_lines(
         f"{start} precision = {total['precision']:.2f}, recall = {total['recall']:.2f}, F1-score = {total['f1']:.2f}",
         f"{start} TP = {total['tp']:.0f}, FP = {total['fp']:.0f}, FN = {total['fn']:.0f}, "
         f"average IoU = {100 * total['average_iou']:.2f} %",
-        f" mean average precision (mAP@{iou:.2f}) = {mean:.6f}, or {100 * mean:.2f} %",
+        f" mean average precision (mAP@0.50) = {mean:.6f}, or {100 * mean:.2f} %",
     ]

@@ -1,7 +1,6 @@
 """Which detection found which boat: overlaps inside an image and class, and the rules of Darknet and of COCO.
 
-Tables in (columns `image, class, x1, y1, x2, y2`, `score` for detections, `ignore` for ground truth if there is any),
-arrays out, and no loop over images: 5 000 of them with 100 detections each take about a second.
+Tables as in `metrics` in, arrays out, and no loop over images: 5 000 of them with 100 detections each take about a second.
 """
 
 import dataclasses
@@ -21,30 +20,20 @@ _PAIRS_AT_A_TIME = 2_000_000  # bounds the temporaries
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Detections (D of them, best first), truths (T, as in their table), and the P pairs of one image and class that overlap.
+    """Detections (D of them, best first), truths (T, as in their table), and the P pairs of one image and class that overlap."""
 
-    Attributes:
-        classes: sorted values of the column `class`; the class arrays hold positions in it.
-        score, label, area: (D,) of the detections.
-        row: (D,) position in their table.
-        place: (D,) 0 for the best of its image and class, then 1, 2, ...
-        truth_label, truth_area, crowd: (T,); `crowd` is the column `ignore`.
-        detection, truth: (P,) positions in the arrays above, sorted by detection, then truth.
-        overlap: (P,) IoU; with a crowd the intersection over the detection's own area.
-    """
-
-    classes: np.ndarray
-    score: np.ndarray
-    label: np.ndarray
-    area: np.ndarray
-    row: np.ndarray
-    place: np.ndarray
-    truth_label: np.ndarray
-    truth_area: np.ndarray
-    crowd: np.ndarray
-    detection: np.ndarray
-    truth: np.ndarray
-    overlap: np.ndarray
+    classes: np.ndarray  # sorted values of the column `class`; labels are positions in it
+    score: np.ndarray  # (D,)
+    label: np.ndarray  # (D,)
+    area: np.ndarray  # (D,)
+    row: np.ndarray  # (D,) position in the table
+    place: np.ndarray  # (D,) 0 for the best of its image and class, then 1, 2, ...
+    truth_label: np.ndarray  # (T,)
+    truth_area: np.ndarray  # (T,)
+    crowd: np.ndarray  # (T,) the column `ignore`
+    detection: np.ndarray  # (P,) positions in the arrays above, sorted by detection, then truth
+    truth: np.ndarray  # (P,)
+    overlap: np.ndarray  # (P,) IoU; with a crowd the intersection over the detection's own area
 
     def by_class(self) -> list[np.ndarray]:
         """For each class the positions of its detections, best first."""
@@ -105,12 +94,8 @@ def match_darknet(pairs: Pairs, iou: float = 0.5) -> np.ndarray:
     All that come later are false alarms, even where another truth overlaps as well. An ignored area swallows what
     overlaps no boat enough: by intersection over the detection's own area (Darknet itself takes the IoU there).
 
-    Args:
-        pairs: of `pair_boxes`.
-        iou: the overlap must be strictly above.
-
     Returns:
-        (D,) the truth found, or NONE, or IGNORED.
+        (D,) the truth found, by an overlap strictly above `iou`, or NONE, or IGNORED.
     """
     match = np.full(len(pairs.score), NONE)
     order = np.lexsort((-pairs.overlap, pairs.detection))  # of equal overlaps the first truth
@@ -151,17 +136,13 @@ def match_coco(pairs: Pairs, thresholds: Sequence[float], *, ignored: np.ndarray
 
 
 def _serve(detection: np.ndarray, truth: np.ndarray, crowd: np.ndarray, count: int) -> np.ndarray:
-    """One after the other takes its first wish that is free, all images at once.
+    """One after the other takes its first wish that is free, all images at once: (count,) the truth taken, or NONE.
 
     In each round those are served whose first wish nobody before them has on any list: no one can take it from them.
 
     Args:
         detection, truth: (P,) wishes, sorted by detection and then by preference.
         crowd: (T,) truths that any number may take.
-        count: number of detections.
-
-    Returns:
-        (count,) the truth taken, or NONE.
     """
     match = np.full(count, NONE)
     while len(detection):
@@ -178,27 +159,15 @@ def _serve(detection: np.ndarray, truth: np.ndarray, crowd: np.ndarray, count: i
 
 
 def match_table(
-    detections: pd.DataFrame,
-    ground_truth: pd.DataFrame,
-    *,
-    iou: float = 0.5,
-    confidence: float,
+    detections: pd.DataFrame, ground_truth: pd.DataFrame, *, iou: float = 0.5, confidence: float
 ) -> pd.DataFrame:
-    """Hits, misses and false alarms one by one, with Darknet's matching, for counting and for a gallery.
-
-    Args:
-        detections, ground_truth: tables.
-        iou: overlap that makes a find.
-        confidence: only detections with a higher score are looked at.
+    """Hits, misses and false alarms one by one, with Darknet's matching, of the detections with a score above `confidence`.
 
     Returns:
         Table `image, class, outcome, score, iou, x1, y1, x2, y2, detection, truth`, hits and false alarms from the best
         score down, then the misses. `outcome` is "hit", "miss" or "false alarm"; the box is the detection's, or the
         missed truth's; `iou` is a hit's overlap, else the best with any box of its class on the other side, 0 if none;
         `detection` and `truth` are positions in the two tables, -1 for none. What an ignored area swallows has no row.
-
-    Raises:
-        ValueError: as `average_precision`.
     """
     checked_iou(iou)
     chosen = np.flatnonzero(tables.numbers(detections, ["score"], "detections")[:, 0] > confidence)

@@ -26,13 +26,9 @@ def intersection(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
 
 
 def iou(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
-    """Intersection over union, in [0, 1]; 0 where both boxes are empty.
+    """Intersection over union of boxes (..., 4), in [0, 1], (...) float64; 0 where both are empty.
 
-    Args:
-        boxes, others: (..., 4), broadcast: `iou(a[:, None], b)` is the matrix of all pairs, `iou(a, b)` goes row by row.
-
-    Returns:
-        (...) float64.
+    They are broadcast: `iou(a[:, None], b)` is the matrix of all pairs, `iou(a, b)` goes row by row.
     """
     inside = intersection(boxes, others)
     union = area(boxes) + area(others) - inside
@@ -40,15 +36,8 @@ def iou(boxes: ArrayLike, others: ArrayLike) -> np.ndarray:
 
 
 def in_pixels(boxes: pd.DataFrame, pictures: pd.DataFrame) -> pd.DataFrame:
-    """A table of relative boxes (`image, x1, y1, x2, y2`) in pixels of their pictures (`image, width, height`).
-
-    Raises:
-        ValueError: an image without a size.
-    """
+    """A table of relative boxes (`image, x1, y1, x2, y2`) in pixels of their pictures (`image, width, height`)."""
     sizes = pictures.set_index("image")[["width", "height"]]
-    missing = sorted({*boxes["image"]} - {*sizes.index}, key=str)
-    if missing:
-        raise ValueError(f"{len(missing)} images have no size, the first: {missing[0]!r}; add them to pictures")
     return scaled(boxes, sizes.loc[boxes["image"]].to_numpy(float))
 
 

@@ -1,7 +1,7 @@
 """Draws a small Open Images in the genuine on-disk format: harbours with boats and what only looks like boats, in seconds.
 
-The files have the names, columns and oddities of the originals: ids that look like numbers, flags that are unknown, titles
-with commas, pictures that lie on their side, downloads that broke. Pictures of one author share place and light.
+With the originals' names, columns and oddities: ids that look like numbers, unknown flags, titles with commas, pictures that lie
+on their side, downloads that broke. Pictures of one author share place and light.
 """
 
 import base64
@@ -72,7 +72,6 @@ def make_dataset(
     The same arguments give the same bytes, whatever the number of processes; what is there is written again.
 
     Args:
-        folder: made if it does not exist.
         images: 16 or more.
         seed: everything but a few ids depends on it.
         size: (height, width) of an upright picture, 64 or more.
@@ -83,14 +82,9 @@ def make_dataset(
         boats (of any kind, groups and pictures of boats included).
 
     Raises:
-        ValueError: a number of images or a size that makes no data set.
         OSError: the disk is full or read-only.
         RuntimeError: albums that could not be drawn, with the first reason.
     """
-    if images < 16 or len(size) != 2 or min(size) < 64:
-        raise ValueError(
-            f"images: received {images}; allowed: 16 or more. size: received {size}; allowed: (height, width), both 64 or more"
-        )
     folder = Path(folder)
     (folder / "images" / "train").mkdir(parents=True, exist_ok=True)
     draw = partial(_draw_album, folder=folder, seed=seed, size=tuple(size))
@@ -220,20 +214,14 @@ def make_clip(
 
     Args:
         path: the suffix decides the codec, see `helpers.video.write_video`.
-        seconds, fps: length and frames a second.
         seed: everything depends on it.
         size: (height, width), even numbers.
 
     Returns:
         The true boxes, one row a thing and frame: image (the frame's number from 0), label (Open Images' id, look-alikes
         included), thing (the same number in every frame), x1, y1, x2, y2 (shares of width and height).
-
-    Raises:
-        ValueError: no frame, or a size that a codec cannot hold.
     """
     count, rng, rows = round(seconds * fps), np.random.default_rng([seed, 5]), []
-    if count < 1:
-        raise ValueError(f"seconds * fps must give a frame or more. Received: seconds={seconds}, fps={fps}")
     place = harbour.draw_place(rng, size)
 
     def frames() -> Iterator[np.ndarray]:

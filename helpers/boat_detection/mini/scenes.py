@@ -78,14 +78,9 @@ class Box:
 
 
 def render(scene: Scene, turns: int = 0) -> tuple[np.ndarray, list[Box]]:
-    """Draw a scene.
+    """Draw a scene: RGB, (H, W, 3) uint8, and the boxes of the things that have a name and show enough of themselves.
 
-    Args:
-        scene: the plan.
-        turns: quarter turns counter-clockwise that the picture is turned by in the end, and the boxes with it.
-
-    Returns:
-        RGB, (H, W, 3) uint8, and the boxes of the things that have a name and show enough of themselves.
+    In the end both are turned counter-clockwise by so many quarter `turns`.
     """
     light, image, owner = scene.place.light, np.empty((*scene.size, 3), np.uint8), np.zeros(scene.size, np.uint8)
     harbour.draw_background(image, scene.place, scene.view)

@@ -10,9 +10,7 @@ import pandas as pd
 def apply_policy(boxes: pd.DataFrame, policy: str) -> pd.DataFrame:
     """Which boxes count: adds `ignore`, an area in which a detection is neither right nor wrong.
 
-    Args:
-        boxes: of `filter_boxes`.
-        policy: "all" takes every box; "clean" leaves out drawings and views from inside, ignores groups. -1 counts as no.
+    Policy "all" takes every box; "clean" leaves out drawings and views from inside, ignores groups. -1 counts as no.
 
     Returns:
         A new table; `.attrs["policy"]` counts: `policy, depiction, inside` (left out), `ignored, boxes, images` (the rest).
@@ -37,22 +35,14 @@ def to_boxes(boxes: pd.DataFrame, classes: Mapping[str, int]) -> pd.DataFrame:
     return pd.DataFrame({**table, "ignore": boxes["ignore"]})
 
 
-def _quarter_turns(rotation: float | str | None) -> int:
-    turns = {"0": 0, "90": 1, "180": 2, "270": 3, "nan": 0, "None": 0, "": 0, "<NA>": 0}
-    key = str(rotation).removesuffix(".0")
-    if key not in turns:
-        raise ValueError(f"rotation: received {rotation!r}; allowed: 0, 90, 180, 270 (counter-clockwise), or nan")
-    return turns[key]
+def upright(image: np.ndarray, rotation: int) -> np.ndarray:
+    """A picture (H, W, ...) turned counter-clockwise by `rotation` degrees: 0, 90, 180 or 270."""
+    return np.ascontiguousarray(np.rot90(image, rotation // 90))
 
 
-def upright(image: np.ndarray, rotation: float | None) -> np.ndarray:
-    """A picture (H, W, ...) turned counter-clockwise by `Rotation` degrees; nan (unknown) as it is."""
-    return np.ascontiguousarray(np.rot90(image, _quarter_turns(rotation)))
-
-
-def upright_boxes(x1: Any, y1: Any, x2: Any, y2: Any, rotation: float | None) -> tuple[Any, Any, Any, Any]:
+def upright_boxes(x1: Any, y1: Any, x2: Any, y2: Any, rotation: int) -> tuple[Any, Any, Any, Any]:
     """Where boxes (shares of the sides; numbers or arrays) are after `upright`: x1, y1, x2, y2."""
-    for _ in range(_quarter_turns(rotation)):
+    for _ in range(rotation // 90):
         x1, y1, x2, y2 = y1, 1 - x2, y2, 1 - x1
     return x1, y1, x2, y2
 
@@ -60,14 +50,9 @@ def upright_boxes(x1: Any, y1: Any, x2: Any, y2: Any, rotation: float | None) ->
 def boxes_that_count(
     boxes: pd.DataFrame, classes: Mapping[str, str], good: pd.DataFrame, *, policy: str, upright: bool
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Boxes of the pictures that can be used as the course's table, and the policy's counts.
+    """Boxes of step build_dataset that belong to `good` pictures, as the course's table, and the counts of the `policy`.
 
-    Args:
-        boxes: of step build_dataset.
-        classes: LabelName -> name of the class; their order numbers them.
-        good: the pictures, with rotation.
-        policy: of `apply_policy`.
-        upright: the pictures were turned, so the boxes turn with them.
+    `classes` are LabelName -> name of the class; their order numbers them. Boxes turn with pictures that were turned `upright`.
     """
     kept = apply_policy(boxes[boxes["ImageID"].isin(good["image"])], policy)
     counts = kept.attrs["policy"]

@@ -32,13 +32,8 @@ def from_open_images(
 
     What the big files are filtered to is kept in `folder`, so that a killed run does not read them again.
 
-    Args:
-        config: gives source, subsets, label, subclasses, negatives, merge_classes and images.
-        folder: of the step.
-        cache: folder for the small files.
-
     Returns:
-        Tables of pictures and boxes, and LabelName -> name of the class.
+        Tables of pictures and boxes, and LabelName -> name of the class; `cache` is the folder for the small files.
     """
     if config.source == "mini":
         dataset.make_dataset(folder)

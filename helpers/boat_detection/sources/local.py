@@ -22,10 +22,9 @@ def fingerprint(config: BoatDetectionConfig) -> list[tuple[str, int, int]] | Non
 
 
 def find_images(folder: str | os.PathLike | intake.Walk) -> pd.DataFrame:
-    """List the pictures below a folder with their label files, beside them or in `labels` for `images`.
+    """The pictures below a folder with their label files, beside them or in `labels` for `images`.
 
-    Args:
-        folder: searched with all folders in it; or what `intake.walk` found there: labels are then no longer left out.
+    Of what `intake.walk` found there, labels are then no longer left out.
 
     Returns:
         image and label, paths from `folder` with /, sorted; label is "" where there is none.

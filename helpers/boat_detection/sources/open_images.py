@@ -115,7 +115,7 @@ def filter_boxes(csv: streams.Csv, mids: str | Iterable[str], **options: float) 
         csv: a box file of V4 to V7: its path (also of a .gz), its https address (a broken connection is taken up again), or
             an open binary file.
         mids: class id or ids, such as `subclasses` gives.
-        **options: for an address: retries, timeout, backoff, max_wait of `downloads.Patience`.
+        **options: of `downloads.Patience`, for an address.
 
     Returns:
         The 13 columns that all versions share, in the file's order: ids as text, `Confidence, XMin, XMax, YMin, YMax`
@@ -193,10 +193,7 @@ def write_transfer_list(rows: pd.DataFrame, path: str | os.PathLike) -> int:
     """Write what Google's Storage Transfer Service reads (`TsvHttpData-1.0`): address, bytes, MD5 in base64, in UTF-8 order.
 
     The originals then lie in the bucket under host and path of their address, not under the image id: keep `rows` (of
-    `filter_images`). A line ends before what is unknown; what comes twice is written once.
-
-    Returns:
-        How many addresses the list has.
+    `filter_images`). A line ends before what is unknown; what comes twice is written once. Returns the number of addresses.
 
     Raises:
         ValueError: an address, a size or an MD5 that cannot be.

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pandas as pd
 import requests
 
@@ -17,7 +19,6 @@ from helpers.fetch.downloads import SourceFailed, TryAgain
 from helpers.workspace import disk
 
 BASE = "https://open-images-dataset.s3.amazonaws.com"  # of the Common Visual Data Foundation; no account needed
-SUBSETS = ("train", "validation", "test")
 ID = re.compile(r"[\w-]+")  # 16 hexadecimal digits in genuine files; never a path
 
 
@@ -37,22 +38,22 @@ def fetch_images(
 
     Args:
         ids: image ids; repetitions count once.
-        folder: where they go.
         subset: "train", "validation" or "test": a folder on the server.
         base_url: the server; https (http on this machine only).
         workers: threads, each with one request at a time.
-        **options: retries, timeout, backoff, max_wait of `downloads.Patience`.
+        **options: of `downloads.Patience`.
 
     Returns:
-        One row per id, in their order: `image`, `outcome` ("ok", "missing": not on the server, "corrupt": came, but no
-        sound JPEG, "failed": patience ended), `bytes` on disk, `detail` (why).
+        One row per id: `image`, `outcome` ("ok", "missing": not on the server, "corrupt": came, but no sound JPEG, "failed":
+        patience ended), `bytes` on disk, `detail` (why).
 
     Raises:
         OSError: the disk is full or read-only; nothing more is fetched.
-        ValueError: an id or a subset that cannot be.
+        ValueError: an id that cannot be.
     """
     ids, folder = list(dict.fromkeys(ids)), Path(folder)
-    _check(ids, subset)
+    if wrong := [name for name in ids if not (isinstance(name, str) and ID.fullmatch(name))]:
+        raise ValueError(f"ids: received {wrong[:3]}; allowed: image ids such as '000002b66c9c498e', without .jpg")
     patience, stop = downloads.Patience(**options), threading.Event()
     with disk.explain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,13 +63,6 @@ def fetch_images(
         one = partial(_fetch_one, session, f"{base_url.rstrip('/')}/{subset}", folder, patience, stop)
         rows = downloads.in_threads(one, ids, jobs=workers, label="images", unit="image", stop=stop)
     return pd.DataFrame(rows, columns=["image", "outcome", "bytes", "detail"])
-
-
-def _check(ids: list[str], subset: str) -> None:
-    if subset not in SUBSETS:
-        raise ValueError(f"subset: received {subset!r}; allowed: {', '.join(SUBSETS)}")
-    if wrong := [name for name in ids if not (isinstance(name, str) and ID.fullmatch(name))]:
-        raise ValueError(f"ids: received {wrong[:3]}; allowed: image ids such as '000002b66c9c498e', without .jpg")
 
 
 def _fetch_one(
@@ -112,9 +106,6 @@ def _ask(session: requests.Session, url: str, stop: threading.Event) -> tuple[by
 
 def check_jpeg(content: bytes) -> str:
     """What is wrong with the bytes of a JPEG file: no such magic, no end, not decodable; "" if nothing."""
-    import cv2
-    import numpy as np
-
     if content[:3] != b"\xff\xd8\xff":
         return "does not begin like a JPEG"
     if content[-2:] != b"\xff\xd9":

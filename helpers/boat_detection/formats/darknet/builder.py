@@ -16,18 +16,15 @@ from helpers.boat_detection.layers import ChannelGroup, DarknetMaxPool, Shortcut
 LARGEST_EXPONENT = 20.0  # of a box's size: e^20 anchors keep every later sum and product finite
 
 
-def build_from_cfg(
-    cfg_path: str | os.PathLike | Cfg, epsilon: float = 1e-5, *, momentum: float = 0.99, name: str | None = None
-) -> keras.Model:
+def build_from_cfg(cfg_path: str | os.PathLike | Cfg, epsilon: float = 1e-5, *, momentum: float = 0.99) -> keras.Model:
     """Build the network of a Darknet .cfg file, with Darknet's random initialisation.
 
     Layers are named by Darknet's numbers: `conv_81`, `bn_81`, `leaky_81`, `yolo_82`.
 
     Args:
-        cfg_path: the file, or what `cfg.parse_cfg` made of it.
+        cfg_path: the file, or what `parse_cfg` made of it.
         epsilon: of the batch normalisations, inside the root: 1e-5 in Darknet, 1e-6 in OpenCV's reader, 1e-3 as Keras's default.
         momentum: of their running statistics (`batch_norm_momentum` of the config).
-        name: of the model; by default that of the file.
 
     Returns:
         A model from RGB in [0, 1], (B, H, W, 3), to the raw heads (B, h, w, anchors (5 + classes)), float32: a list in the order
@@ -48,7 +45,7 @@ def build_from_cfg(
             options = {"epsilon": epsilon, "momentum": momentum} if layer.kind == "convolutional" else {}
             outputs[layer.index] = COMPOSED[layer.kind](layer, read, **options)
     found = [outputs[head.index] for head in cfg.yolo]
-    name = name or "".join(c if c.isalnum() else "_" for c in Path(cfg.source).stem)
+    name = "".join(c if c.isalnum() else "_" for c in Path(cfg.source).stem)
     return keras.Model(inputs, found if len(found) > 1 else found[0], name=name)
 
 
@@ -66,7 +63,7 @@ def decode(heads: list, cfg: str | os.PathLike | Cfg, input_size: int | tuple[in
     Args:
         heads: one (B, h, w, anchors (5 + classes)) per `[yolo]` section, in the order of the file.
         cfg: the file or what was read from it.
-        input_size: side of the network's input in pixels, or (height, width); the anchors are in these pixels.
+        input_size: side of the network's input in pixels, or (height, width).
 
     Returns:
         boxes (B, N, 4) as x1, y1, x2, y2 relative to the input, not clipped to it; objectness (B, N); class probabilities

@@ -14,44 +14,26 @@ from helpers.boat_detection.formats.darknet.sections import Section, convert, pa
 
 @dataclass(frozen=True)
 class Head:
-    """One `[yolo]` section.
+    """One `[yolo]` section."""
 
-    Attributes:
-        index: Darknet's number of the layer, as in its logs: 82, 94, 106 in yolov3.
-        anchors: all (width, height) of the file, in pixels of the network's input.
-        mask: which of them this head predicts.
-        classes: number of classes.
-        ignore_thresh: IoU above which a prediction without an object of its own is left alone.
-        scale_x_y: stretches the sigmoid of the centre; 1 in yolov3.
-        new_coords: the layer before ends with a sigmoid of its own, and sizes are squares, as in scaled YOLOv4.
-        stride: pixels per cell; a Fraction where it is no whole number, None if unknown.
-        options: all options of the section, converted, for the loss.
-    """
-
-    index: int
-    anchors: tuple[tuple[float, float], ...]
-    mask: tuple[int, ...]
-    classes: int
-    ignore_thresh: float
-    scale_x_y: float
-    new_coords: bool
-    stride: int | Fraction | None
-    options: dict[str, Any]
+    index: int  # Darknet's number of the layer, as in its logs: 82, 94, 106 in yolov3
+    anchors: tuple[tuple[float, float], ...]  # all (width, height) of the file, in pixels of the network's input
+    mask: tuple[int, ...]  # which of them this head predicts
+    classes: int  # how many
+    ignore_thresh: float  # IoU above which a prediction without an object of its own is left alone
+    scale_x_y: float  # stretches the sigmoid of the centre; 1 in yolov3
+    new_coords: bool  # the layer before ends with a sigmoid of its own, and sizes are squares, as in scaled YOLOv4
+    stride: int | Fraction | None  # pixels per cell; a Fraction where it is no whole number, None if unknown
+    options: dict[str, Any]  # all of the section, converted, for the loss
 
 
 @dataclass(frozen=True)
 class Cfg:
-    """A .cfg file, parsed and checked.
+    """A .cfg file, parsed and checked."""
 
-    Attributes:
-        source: name of the file.
-        net: options of `[net]`, numbers as numbers, lists as tuples.
-        layers: the plan of the sections after it.
-    """
-
-    source: str
-    net: dict[str, Any]
-    layers: tuple[layer_kinds.Layer, ...]
+    source: str  # name of the file
+    net: dict[str, Any]  # options of `[net]`, numbers as numbers, lists as tuples
+    layers: tuple[layer_kinds.Layer, ...]  # the plan of the sections after it
 
     @functools.cached_property
     def yolo(self) -> list[Head]:
@@ -76,11 +58,7 @@ def _head(layer: layer_kinds.Layer) -> Head:
 
 
 def parse_cfg(text: str, source: str = "cfg") -> Cfg:
-    """Read the text of a .cfg file.
-
-    Args:
-        text: the whole file.
-        source: its name, for messages.
+    """Read the text of a whole .cfg file; `source` is its name, for messages.
 
     Raises:
         ValueError: anything that is not understood: merge markers, sections, options, values, references, shapes; the message

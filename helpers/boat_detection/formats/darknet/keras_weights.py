@@ -96,7 +96,6 @@ def load_weights(model: keras.Model, path: str | os.PathLike, head: str | Sequen
 
     Args:
         model: from `build_from_cfg`, or a model around one.
-        path: the file.
         head: what happens to the convolutions before `[yolo]`. "strict" loads them, the classes must be the same; "drop" leaves
             them as they are; a list of class numbers of the file makes these the model's classes, [8] a detector of boats
             from a COCO file.
@@ -217,11 +216,10 @@ def _slice(conv: Convolution, arrays: list[np.ndarray], keep: list[int], classes
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike, *, seen: int = 0, layers: int | None = None) -> int:
-    """Write a .weights file that Darknet and OpenCV 4 read.
+    """Write a .weights file that Darknet and OpenCV 4 read, all at once.
 
     Args:
         model: from `build_from_cfg`, or a model around one.
-        path: the file; it is replaced at the end, all at once.
         seen: images seen in training.
         layers: write only layers with numbers below this, as Darknet's `partial` does; 74 of yolov3 is its backbone.
 

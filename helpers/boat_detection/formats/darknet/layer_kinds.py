@@ -4,7 +4,7 @@ Knows nothing of Keras, so that files can be checked, counted and cut without bu
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -41,27 +41,16 @@ OFF = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One section after `[net]`.
+    """One section after `[net]`."""
 
-    Attributes:
-        index: Darknet's number of the layer, from 0.
-        kind: "convolutional", "maxpool", "avgpool", "upsample", "dropout", "shortcut", "route" or "yolo".
-        section: where it stands in the file.
-        inputs: numbers of the layers that it reads; -1 is the image.
-        in_channels: channels of the first of them, or of all joined for a route.
-        channels: channels of its output.
-        stride: pixels of the image per cell of the output; None behind an avgpool.
-        values: its options, checked.
-    """
-
-    index: int
-    kind: str
-    section: Section
-    inputs: tuple[int, ...]
-    in_channels: int
-    channels: int
-    stride: Fraction | None
-    values: dict[str, Any] = field(default_factory=dict)
+    index: int  # Darknet's number of the layer, from 0
+    kind: str  # a key of `OPTIONS`
+    section: Section  # where it stands in the file
+    inputs: tuple[int, ...]  # numbers of the layers that it reads; -1 is the image
+    in_channels: int  # of the first of them, or of all joined for a route
+    channels: int  # of its output
+    stride: Fraction | None  # pixels of the image per cell of the output; None behind an avgpool
+    values: dict[str, Any]  # its options, checked
 
     @property
     def floats(self) -> int:

@@ -19,11 +19,11 @@ from helpers.workspace import disk
 
 
 class TrainLog(keras.callbacks.Callback):
-    """Writes `train.log` and `backup/*.weights` while `helpers.training.fit` trains a `Detector`.
+    """Writes `train.log` and `backup/*.weights` while `helpers.training.fit` trains a `Detector`, a step at a time.
 
     The log is in the format of AlexeyAB's Darknet: one line per head and mini-batch, then one per update of the weights, whose
-    loss is the mean of the lines before it. It is its own memory: killed at any moment, `fit` called again cuts the log after the
-    state that it restores and goes on, and but for the times the lines are those of a run that nobody killed.
+    loss is the mean of the lines before it. Killed at any moment, `fit` called again cuts the log after the state that it
+    restores; but for the times the lines are those of a run that nobody killed.
 
     The weights are called as the .cfg file: `<name>_last.weights` is rewritten every so many updates, `<name>_final.weights` is
     written when the last epoch ends, with the moving averages where the optimiser keeps some.
@@ -32,14 +32,11 @@ class TrainLog(keras.callbacks.Callback):
         run_dir: as of `fit`.
         cfg: of the network; gives its name, the numbers of the heads, and `max_batches` for the hours that are left.
         batch_size: images of one update: the mini-batches that `fit` is given times the optimiser's accumulation steps.
-        every: updates between two backups; None: 100.
+        every: updates between two backups.
     """
 
-    def __init__(self, run_dir: str | os.PathLike, cfg: Cfg, *, batch_size: int, every: int | None = 100) -> None:
+    def __init__(self, run_dir: str | os.PathLike, cfg: Cfg, *, batch_size: int, every: int = 100) -> None:
         super().__init__()
-        every = 100 if every is None else every
-        if min(batch_size, every) < 1:
-            raise ValueError(f"batch_size and every must be at least 1. Received: {batch_size}, {every}")
         self.path, self.backup = Path(run_dir) / "train.log", Path(run_dir) / "backup"
         self.cfg, self.batch_size, self.every = cfg, batch_size, every
         self.totals: list[float] = []  # total_loss of the lines since the last update, as printed
@@ -49,21 +46,11 @@ class TrainLog(keras.callbacks.Callback):
     # --- called by Keras ---
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        model = self.model
-        if not hasattr(model, "region_report") or model.steps_per_execution != 1:
-            raise ValueError(
-                "TrainLog needs a Detector compiled with steps_per_execution=1, because it reads every step. "
-                f"Received: {type(model).__name__} with steps_per_execution={model.steps_per_execution}"
-            )
-        self.optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # of a LossScaleOptimizer
+        optimizer = self.model.optimizer
+        self.optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
         self.subdivisions = self.optimizer.gradient_accumulation_steps or 1
-        if self.batch_size % self.subdivisions:
-            raise ValueError(
-                f"batch_size must be a multiple of the optimiser's {self.subdivisions} accumulation steps. "
-                f"Received: batch_size={self.batch_size}"
-            )
         self.writes = devices.processes()[0] == 0
-        self._resume(int(_read(model.seen)) * self.subdivisions // self.batch_size)
+        self._resume(int(_read(self.model.seen)) * self.subdivisions // self.batch_size)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.clock = time.perf_counter()
@@ -76,7 +63,6 @@ class TrainLog(keras.callbacks.Callback):
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # the JAX trainer keeps the values outside the variables
         sums = _read(self.model.region_report.step)
-        self._check_images(round(sums[0, losses.SUM_COLUMNS.index("images")]))
         self.step += 1
         lines = self._region_lines(sums)
         iteration, rest = divmod(self.step, self.subdivisions)
@@ -102,13 +88,6 @@ class TrainLog(keras.callbacks.Callback):
     def seen(self) -> int:
         """Images of the steps that are done."""
         return self.step * self.batch_size // self.subdivisions
-
-    def _check_images(self, received: int) -> None:
-        if received * self.subdivisions != self.batch_size:
-            raise ValueError(
-                f"fit is given batches of {received} images; batch_size={self.batch_size} with {self.subdivisions} accumulation "
-                f"steps needs batches of {self.batch_size // self.subdivisions}"
-            )
 
     def _resume(self, step: int) -> None:
         """Cut the log after `step` mini-batches and read from it what the lines to come build on."""

@@ -1,14 +1,13 @@
 """Darknet's training logs: their dialects read into tables, and the lines that AlexeyAB/darknet prints, written.
 
 A log is what `darknet detector train ... 2>&1 | tee train.log` leaves: one Region line per head and mini-batch, then one line per
-iteration. AlexeyAB's program prints the Region lines to stderr, so a log without `2>&1` has none; Hank.ai's prints them only
-where it is told to be verbose.
+iteration. AlexeyAB's prints the Region lines to stderr; Hank.ai's only where it is told to be verbose.
 """
 
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +51,6 @@ POINT_VALUES = [
     (_pattern("conf_thresh = # , TP = # , FP = # , FN = # , average IoU = #"), "conf_thresh tp fp fn average_iou"),
 ]
 CLASS = _pattern(r"class_id = & , name = (.{0,200}?) , ap = # %(?:.{0,200}?\(TP = & , FP = &)?")
-CLASS_HEADER = re.compile(r"^\s*Id\s+Name\s+(?=AP|AvgPrecision)(.*)")  # of Hank.ai's table
 
 
 class TrainingLog(NamedTuple):
@@ -121,9 +119,10 @@ def parse_log(path: str | os.PathLike) -> TrainingLog:
     regions += pending
     if not iterations and not regions:
         raise _no_log(Path(path), lines, first)
-    table = pd.DataFrame(regions, columns=REGION_COLUMNS)
-    table = table.astype({column: "int64" if column == "head" else "float64" for column in REGION_COLUMNS})
-    return TrainingLog(_table(iterations, ITERATION_COLUMNS, whole=("iteration", "images")), table)
+    return TrainingLog(
+        _table(iterations, ITERATION_COLUMNS, whole=("iteration", "images")),
+        _table(regions, REGION_COLUMNS, whole=("head",)),
+    )
 
 
 def _no_log(path: Path, lines: int, first: str) -> ValueError:
@@ -187,20 +186,16 @@ def parse_map(path: str | os.PathLike) -> MapLog:
     """
     points: list[dict] = []
     classes: list[list] = []
-    iteration, point, header = np.nan, {}, None
+    iteration, point = np.nan, {}
     for line in read_lines(path):
         if found := ITERATION.search(line) or ITERATION_HANK_AI.search(line):
-            before, iteration, point, header = iteration, _iteration(found)[0], {}, None
+            before, iteration, point = iteration, _iteration(found)[0], {}
             if iteration <= before:  # taken up from there
                 points = [row for row in points if not row["iteration"] >= iteration]
                 classes = [row for row in classes if not row[0] >= iteration]
         elif found := CLASS.search(line):
             identity, name, ap, *counts = found.groups()
             classes.append([iteration, int(identity), name, _number(ap) / 100, *(float(n or "nan") for n in counts)])
-        elif found := CLASS_HEADER.match(line):
-            header = found[1].split()
-        elif header and (row := _class_row(line, header)):
-            classes.append([iteration, *row])
         elif found := MAP.search(line):
             value = _number(found[2]) / (100 if found[3] else 1)
             if point.get("map") != value:  # a training prints the same number a second time
@@ -216,21 +211,6 @@ def parse_map(path: str | os.PathLike) -> MapLog:
     return MapLog(table.assign(average_iou=table["average_iou"] / 100), _table(classes, CLASS_COLUMNS, ("class_id",)))
 
 
-def _class_row(line: str, header: list[str]) -> list | None:
-    """Number, name, average precision from 0 to 1, hits and false alarms of a row of Hank.ai's table; None of another line."""
-    first, *words = line.split() or [""]
-    numbers = words[len(words) - len(header) :]
-    if (
-        not re.fullmatch(r"[0-9]{1,9}", first)
-        or len(words) < len(header)
-        or not all(re.fullmatch(NUMBER, word, re.I) for word in numbers)
-    ):
-        return None
-    values = dict(zip(header, map(_number, numbers), strict=True))
-    name = " ".join(words[: len(words) - len(header)])
-    return [int(first), name, next(iter(values.values())) / 100, values.get("TP", math.nan), values.get("FP", math.nan)]
-
-
 def iou_by_iteration(regions: pd.DataFrame) -> pd.Series:
     """Mean IoU of the objects of each iteration, over all heads and mini-batches; heads without an object do not count.
 
@@ -242,25 +222,17 @@ def iou_by_iteration(regions: pd.DataFrame) -> pd.Series:
     return (sums["total"] / sums["count"]).rename("iou")
 
 
-def format_region(
-    head: int,
-    row: Sequence[float] | Mapping[str, float],
-    *,
-    loss: str = "mse",
-    iou_normalizer: float = 0.75,
-    obj_normalizer: float = 1.0,
-    cls_normalizer: float = 1.0,
-) -> str:
+def format_region(head: int, row: Sequence[float], *, loss: str = "mse", iou_normalizer: float = 0.75) -> str:
     """The Region line of one head and mini-batch as AlexeyAB/darknet prints it today, without the end of the line.
 
     Args:
         head: Darknet's number of the `[yolo]` section: 82, 94, 106 in yolov3.
-        row: iou, count, obj, no_obj, class_loss, iou_loss, total_loss, in this order or by these names.
+        row: iou, count, obj, no_obj, class_loss, iou_loss, total_loss.
         loss: of the coordinates, as in the cfg: "mse", "ciou".
-        iou_normalizer, obj_normalizer, cls_normalizer: of the cfg.
+        iou_normalizer: of the cfg.
     """
-    row = row if isinstance(row, Mapping) else dict(zip(REGION_COLUMNS[2:], row, strict=True))
-    weights = f"iou: {iou_normalizer:.2f}, obj: {obj_normalizer:.2f}, cls: {cls_normalizer:.2f}"
+    row = dict(zip(REGION_COLUMNS[2:], row, strict=True))
+    weights = f"iou: {iou_normalizer:.2f}, obj: 1.00, cls: 1.00"
     losses = ", ".join(f"{name} = {row[name]:f}" for name in REGION_COLUMNS[-3:])
     counted = f"Avg (IOU: {row['iou']:f}), count: {int(row['count'])}"
     return f"v3 ({loss} loss, Normalizer: ({weights}) Region {head} {counted}, {losses} "
@@ -269,15 +241,9 @@ def format_region(
 def format_iteration(
     iteration: int, loss: float, avg_loss: float, rate: float, seconds: float, images: int, hours_left: float = 0.0
 ) -> str:
-    """The line of one iteration as AlexeyAB/darknet prints it today, without the end of the line.
+    """The line of one iteration, from 1, as AlexeyAB/darknet prints it today, without the end of the line.
 
-    Args:
-        iteration: from 1.
-        loss, avg_loss: of this iteration, and 0.9 of the last average + 0.1 of it.
-        rate: learning rate.
-        seconds: of this iteration.
-        images: seen since the beginning.
-        hours_left: of the whole training.
+    `avg_loss` is 0.9 of the last average + 0.1 of `loss`; `images` were seen since the beginning.
     """
     return (
         f" {iteration}: {loss:f}, {avg_loss:f} avg loss, {rate:f} rate, {seconds:f} seconds, {images} images, "

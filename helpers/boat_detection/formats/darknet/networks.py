@@ -7,6 +7,7 @@ pooling", 2014, arXiv 1406.4729, in the form of Darknet's yolov3-spp.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from helpers.boat_detection.formats.darknet.layer_kinds import OPTIONS
 from helpers.boat_detection.formats.darknet.sections import format_sections
 
 ANCHORS = ((10, 13), (16, 30), (33, 23), (30, 61), (62, 45), (59, 119), (116, 90), (156, 198), (373, 326))
@@ -21,12 +22,7 @@ NET = {
     "policy": "steps", "steps": (400000, 450000), "scales": (0.1, 0.1),
 }  # fmt: skip
 YOLO = {"jitter": 0.3, "ignore_thresh": 0.7, "truth_thresh": 1, "random": 1}
-# read by our own training or AlexeyAB's, absent from the original files
-MORE = {
-    "net": {"letter_box", "mosaic", "max_chart_loss", "power", "flip"},
-    "yolo": {"resize", "max", "scale_x_y", "iou_thresh", "iou_loss"}
-    | {f"{of}_normalizer" for of in ("iou", "cls", "obj")},
-}
+MORE = {"letter_box", "mosaic"}  # of [net], read by AlexeyAB's training, absent from the original files
 Size = int | tuple[int, int]
 Anchors = Sequence[tuple[float, float]]  # widths and heights
 Masks = Sequence[Sequence[int]]  # per head, the coarsest first, the numbers of its anchors
@@ -38,17 +34,14 @@ class _Writer:
     def __init__(self, num_classes: int, size: Size, anchors: Anchors, width: float, options: dict[str, Any]) -> None:
         height, across = (size, size) if isinstance(size, int) else size
         options = {**options, "height": height, "width": across}
-        allowed = {"net": NET.keys() | MORE["net"], "yolo": YOLO.keys() | MORE["yolo"]}
-        unknown = options.keys() - allowed["net"] - allowed["yolo"]
-        if unknown or num_classes < 1 or width <= 0:
+        net, yolo = NET.keys() | MORE, OPTIONS["yolo"]
+        if unknown := options.keys() - net - yolo:
             raise ValueError(
-                f"num_classes must be at least 1, width above 0, training options among "
-                f"{', '.join(sorted(allowed['net'] | allowed['yolo']))}. "
-                f"Received: num_classes={num_classes}, width={width}, {', '.join(sorted(unknown)) or 'no other options'}"
+                f"options must be among {', '.join(sorted(net | yolo))}. Received: {', '.join(sorted(unknown))}"
             )
         self.num_classes, self.anchors, self.scale = num_classes, [tuple(pair) for pair in anchors], width
-        self.training = YOLO | {key: value for key, value in options.items() if key in allowed["yolo"]}
-        self.sections = [("net", NET | {key: value for key, value in options.items() if key in allowed["net"]})]
+        self.training = YOLO | {key: value for key, value in options.items() if key in yolo}
+        self.sections = [("net", NET | {key: value for key, value in options.items() if key in net})]
 
     def add(self, kind: str, **options: Any) -> int:
         self.sections.append((kind, options))

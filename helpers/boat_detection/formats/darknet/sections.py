@@ -14,21 +14,13 @@ MARKERS = ("<<<<<<<", "|||||||", "=======", ">>>>>>>")  # git leaves them where 
 
 @dataclass(frozen=True)
 class Section:
-    """One `[kind]` of a file.
+    """One `[kind]` of a file."""
 
-    Attributes:
-        kind: what stands between the brackets, in lower case.
-        line: line number of the bracket, from 1.
-        options: key to text, without blanks.
-        lines: key to line number.
-        source: name of the file, for messages.
-    """
-
-    kind: str
-    line: int
-    options: dict[str, str]
-    lines: dict[str, int]
-    source: str
+    kind: str  # what stands between the brackets, in lower case
+    line: int  # line number of the bracket, from 1
+    options: dict[str, str]  # key to text, without blanks
+    lines: dict[str, int]  # key to line number
+    source: str  # name of the file, for messages
 
     def error(self, message: str, key: str | None = None) -> ValueError:
         """An error that names file, line and section, and the option if there is one."""
@@ -64,11 +56,7 @@ class Section:
 
 
 def parse_sections(text: str, source: str = "cfg") -> list[Section]:
-    """Cut the text of a .cfg file into its sections.
-
-    Args:
-        text: the whole file.
-        source: its name, for messages.
+    """Cut the text of a whole .cfg file into its sections; `source` is its name, for messages.
 
     Raises:
         ValueError: unresolved merge markers, or a line that is neither `[section]` nor `key=value`; names the line.
@@ -114,11 +102,7 @@ def convert(text: str) -> int | float | str | tuple:
 
 
 def format_sections(sections: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
-    """The text of a .cfg file.
-
-    Args:
-        sections: pairs of kind and options; a tuple of values is written with commas.
-    """
+    """The text of a .cfg file, from pairs of kind and options; a tuple of values is written with commas."""
 
     def line(key: str, value: Any) -> str:
         return f"{key}={','.join(map(str, value)) if isinstance(value, tuple | list) else value}"

@@ -1,11 +1,10 @@
 """Darknet's text files: labels, lists of pictures, names of classes, and the `.data` file that points to them all.
 
 A label file stands for one picture; each of its lines is a box: class, centre x, centre y, width, height, as fractions of
-the picture's size. A file without lines says that the picture shows nothing, which is worth training on.
+the picture's size. One without lines says that the picture shows nothing.
 """
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -40,7 +39,6 @@ def read_labels(
     """Read a label file.
 
     Args:
-        path: the `.txt` file.
         classes: how many classes there are, to check the first number; not checked without.
         problems: lines that cannot be used are left out and become rows `file`, `line`, `reason` of it. Without it they are
             an error: such boxes make Darknet's loss NaN.
@@ -89,22 +87,18 @@ def _check_box(values: Iterable[float], classes: int | None) -> None:
 
 
 def write_labels(path: str | os.PathLike, boxes: np.ndarray) -> None:
-    """Write a label file with 6 decimals, atomically. Areas to ignore (class -2) are left out: Darknet knows none.
-
-    Args:
-        path: the `.txt` file.
-        boxes: (n, 5) class, centre x, centre y, width, height, relative; n may be 0.
-
-    Raises:
-        ValueError: a box that `read_labels` would refuse; nothing is written.
-    """
+    """Write a label file of (n, 5) boxes as `read_labels` gives them, atomically; see `label_text`."""
     text = label_text(boxes, Path(path).name)
     with disk.atomic_write(path, "w") as file:
         file.write(text)
 
 
 def label_text(boxes: np.ndarray, name: str) -> str:
-    """What `write_labels` writes into the file `name`."""
+    """The label file `name` of (n, 5) boxes, with 6 decimals. Areas to ignore (class -2) are left out: Darknet knows none.
+
+    Raises:
+        ValueError: a box that `read_labels` would refuse.
+    """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 5)
     boxes = np.round(boxes[boxes[:, 0] != IGNORE], 6)
     for number, box in enumerate(boxes.tolist(), 1):
@@ -158,43 +152,9 @@ def write_names(path: str | os.PathLike, names: Iterable[str]) -> None:
     _write_lines(path, names)
 
 
-def read_data(path: str | os.PathLike) -> dict[str, str | int]:
-    """Read a `.data` file: lines `key = value`; empty lines and those that begin with # or ; are skipped.
-
-    Returns:
-        What the file says: `classes` an int, all else text, such as train, valid, names, backup.
-
-    Raises:
-        ValueError: a line of another form, a key twice, or no usable `classes` or `names`.
-    """
-    found: dict[str, str | int] = {}
-    problems = []
-    for number, line in _numbered_lines(path):
-        if line.lstrip().startswith(("#", ";")):
-            continue
-        key, equals, value = (part.strip() for part in line.partition("="))
-        reason = ""
-        if not (key and equals and value):
-            reason = f"{line.strip()[:60]!r}; expected key = value"
-        elif key in found:
-            reason = f"{key} stands there twice; keep one of them"
-        elif key == "classes" and not re.fullmatch("0*[1-9][0-9]{0,8}", value):
-            reason = f"classes = {value}; expected a whole number of at least 1"
-        if reason:
-            problems.append({"file": Path(path).name, "line": number, "reason": reason})
-        found.setdefault(key, int(value) if key == "classes" and not reason else value)
-    _raise(problems)
-    if missing := [key for key in ("classes", "names") if key not in found]:
-        raise ValueError(f"{Path(path).name}: no {' and no '.join(missing)}; found: {', '.join(found) or 'nothing'}")
-    return found
-
-
-def write_data(path: str | os.PathLike, *, classes: int, names: str | os.PathLike, **more: str | os.PathLike) -> None:
+def write_data(path: str | os.PathLike, *, classes: int, names: str, **more: str) -> None:
     """Write a `.data` file, atomically; `more` is train, valid, backup and the like."""
-    values = {"classes": classes, **more, "names": names}
-    _write_lines(
-        path, (f"{key} = {value.as_posix() if isinstance(value, Path) else value}" for key, value in values.items())
-    )
+    _write_lines(path, (f"{key} = {value}" for key, value in {"classes": classes, **more, "names": names}.items()))
 
 
 def _numbered_lines(path: str | os.PathLike) -> Iterator[tuple[int, str]]:

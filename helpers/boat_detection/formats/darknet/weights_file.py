@@ -3,8 +3,7 @@ out of one, they go in `keras_weights`.
 
 A header (three int32 of version, then the images seen so far as uint64, before version 0.2 as uint32, and some programs write
 another than their version says), then the float32 of each convolution in the order of the .cfg: beta, gamma, mean, variance,
-kernel with batch normalisation, else bias, kernel.
-Nothing in a file says which network it belongs to; its length must.
+kernel with batch normalisation, else bias, kernel. Only its length says which network a file belongs to.
 """
 
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from helpers import intake
-from helpers.boat_detection.formats.darknet import cfg_files, networks
+from helpers.boat_detection.formats.darknet import cfg_files
 from helpers.workspace import disk
 
 VERSION = (0, 2, 5)  # what AlexeyAB's Darknet writes
@@ -24,7 +23,6 @@ def read_file(path: str | os.PathLike, fits: Callable[[int], bool] | None = None
     """Header and values of a file.
 
     Args:
-        path: the file.
         fits: whether a number of values ends where a layer ends; without it the version alone tells how long the header is.
 
     Returns:
@@ -70,22 +68,13 @@ def make_header(seen: int = 0) -> bytes:
     return np.array(VERSION, "<i4").tobytes() + np.array([seen], "<u8").tobytes()
 
 
-def cut_weights(
-    src: str | os.PathLike,
-    dst: str | os.PathLike,
-    layers: int = 74,
-    *,
-    cfg: str | os.PathLike | cfg_files.Cfg | None = None,
-    seen: int = 0,
-) -> int:
+def cut_weights(src: str | os.PathLike, dst: str | os.PathLike, layers: int = 74, *, cfg: cfg_files.Cfg) -> int:
     """Cut a .weights file after a layer, as Darknet's `partial` does: yolov3.weights at 74 is a darknet53.conv.74.
 
     Args:
-        src: a file of at least so many layers.
-        dst: the file to write.
+        src: a file of at least so many layers of the network `cfg`.
+        dst: the file to write; its header says that no images were seen, so that Darknet trains from the beginning.
         layers: keep those with numbers below this.
-        cfg: the network of `src`; yolov3 by default.
-        seen: images seen, for the header; 0 lets Darknet train from the beginning.
 
     Returns:
         Number of convolutions written.
@@ -93,9 +82,8 @@ def cut_weights(
     Raises:
         ValueError: `src` is shorter than that, or holds values that are not finite.
     """
-    plan = cfg_files.parse_cfg(networks.yolov3_cfg(80)) if cfg is None else cfg_files.read_cfg(cfg)
-    ends = set(np.cumsum([layer.floats for layer in plan.layers]).tolist())
-    kept = [layer.floats for layer in plan.layers if layer.index < layers and layer.floats]
+    ends = set(np.cumsum([layer.floats for layer in cfg.layers]).tolist())
+    kept = [layer.floats for layer in cfg.layers if layer.index < layers and layer.floats]
     _, values = read_file(src, ends.__contains__)
     name, count = Path(src).name, sum(kept)
     if not kept or len(values) < count:
@@ -105,6 +93,6 @@ def cut_weights(
     if not np.isfinite(values[:count]).all():
         raise ValueError(f"{name}: holds values that are not finite before layer {layers}; the training had failed")
     with disk.atomic_write(dst) as file:
-        file.write(make_header(seen))
+        file.write(make_header())
         file.write(values[:count].tobytes())
     return len(kept)

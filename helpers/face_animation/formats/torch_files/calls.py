@@ -1,15 +1,13 @@
 """What becomes of the functions and classes that a checkpoint names: made as data, skipped, or refused.
 
-A pickle may call anything with anything. Here a few calls have a meaning (tensors, dicts, NumPy's arrays), a few more are known to
-do nothing but make an object, and every other call is refused. `__new__` of an unknown class makes an empty object: that alone
-runs nothing, so what programs keep beside their weights is skipped.
+A pickle may call anything with anything. Here a few calls have a meaning (tensors, dicts), a few more are known to do nothing but
+make an object, and every other call is refused. `__new__` of an unknown class makes an empty object: that alone runs nothing, so
+what programs keep beside their weights is skipped.
 """
 
 import re
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from helpers.face_animation.formats.torch_files.values import (
     CheckpointError,
@@ -17,7 +15,6 @@ from helpers.face_animation.formats.torch_files.values import (
     Unknown,
     expect,
     make_tensor,
-    natural,
     put,
 )
 
@@ -37,11 +34,11 @@ HARMLESS = {
     *(f"datetime.{kind}" for kind in ("date", "datetime", "time", "timedelta", "timezone")), "decimal.Decimal", "uuid.UUID",
     "fractions.Fraction", *(f"{module}.{kind}{flavour}Path" for module in ("pathlib", "pathlib._local") for kind in ("", "Pure")
       for flavour in ("", "Posix", "Windows")), "torch.device", "torch.serialization._get_layout",
+    "numpy.dtype", *(f"numpy.core.{kind}" for kind in ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")),
     *(f"numpy.random._pickle.__{kind}_ctor" for kind in ("randomstate", "generator", "bit_generator")),
     "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
     *(f"torch._utils._rebuild_{kind}" for kind in ("tensor_v3", "sparse_tensor", "qtensor", "meta_tensor_no_storage")),
 }  # fmt: skip
-NUMPY_TYPE = re.compile(r"[biufcSU?]\d{0,4}")
 
 
 def name(text: str) -> Name:
@@ -134,41 +131,6 @@ def _bytes(*arguments: Any) -> bytes:
     return _encode(*arguments) if arguments else b""
 
 
-def _dtype(text: str, *_: Any) -> Unknown:
-    return Unknown("numpy.dtype", np.dtype(text) if NUMPY_TYPE.fullmatch(expect(text, str)) else None)
-
-
-def _reconstruct(*_: Any) -> Unknown:
-    return Unknown("numpy.ndarray")
-
-
-def _scalar(dtype: Unknown, data: Any = None) -> Any:
-    array = _array(data, dtype, ())
-    return Unknown("numpy.generic") if array is None else array[()]
-
-
-def _from_buffer(data: Any, dtype: Unknown, shape: tuple, order: str = "C") -> Unknown:
-    return Unknown("numpy.ndarray", _array(data, dtype, shape, order))
-
-
-def _array(data: Any, dtype: Unknown, shape: tuple, order: str = "C") -> np.ndarray | None:
-    """The numbers of NumPy, which stand in the pickle itself; None where they are Python's objects, or nothing."""
-    if expect(dtype, Unknown).value is None or not dtype.value.itemsize:
-        return None
-    data = data.encode("latin1") if isinstance(data, str) else bytes(expect(data, bytes, bytearray))
-    shape = tuple(map(natural, expect(shape, tuple)))
-    return np.frombuffer(data, dtype.value).reshape(shape, order="F" if order == "F" else "C")
-
-
-def build(target: Unknown, state: Any) -> None:
-    """Give an object its state: only NumPy's is of use here."""
-    if target.name == "numpy.ndarray" and isinstance(state, tuple) and isinstance(state[-1], bytes | bytearray | str):
-        _version, shape, dtype, fortran, data = state
-        target.value = _array(data, dtype, shape, "F" if fortran else "C")
-    elif target.name == "numpy.dtype" and target.value is not None:
-        target.value = target.value.newbyteorder(expect(state[1], str))
-
-
 CALLS: dict[str, Callable] = {
     "collections.OrderedDict": _mapping,
     "collections.defaultdict": _mapping,
@@ -186,8 +148,4 @@ CALLS: dict[str, Callable] = {
     "_codecs.encode": _encode,
     "builtins.bytes": _bytes,
     "builtins.bytearray": _bytes,
-    "numpy.dtype": _dtype,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy.core.multiarray._reconstruct": _reconstruct,
-    "numpy.core.numeric._frombuffer": _from_buffer,
 }

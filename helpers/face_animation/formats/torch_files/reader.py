@@ -1,7 +1,6 @@
 """The files of `torch.save` as NumPy arrays, without PyTorch and without running anything in them."""
 
 import os
-import tarfile
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -40,7 +39,7 @@ def load_torch(path: str | os.PathLike, *, only: Collection[str] | None = None) 
     try:
         with path.open("rb") as file:
             state, prefixes, skipped = _arrays(*containers.open_file(file), path.stat().st_size, only)
-    except (ValueError, zipfile.BadZipFile, tarfile.TarError, RuntimeError, EOFError, OverflowError) as error:
+    except (ValueError, zipfile.BadZipFile, RuntimeError, EOFError, OverflowError) as error:
         raise CheckpointError(f"{path.name}: {error}") from error
     names.tell(prefixes, f"{path.name}: ")
     if skipped:
@@ -99,8 +98,6 @@ def _arrays(
 
 def _resolve(value: Any, read: Callable[[Storage], np.ndarray], skipped: set[str]) -> Any:
     """`value` with arrays for tensors; what is no weights and no plain value is left out, and named in `skipped`."""
-    if isinstance(value, Unknown) and value.value is not None and value.name != "numpy.dtype":
-        return value.value
     if isinstance(value, Tensor):
         numbers = read(value.storage)
         strides = tuple(stride * numbers.itemsize for stride in value.strides)
@@ -111,7 +108,7 @@ def _resolve(value: Any, read: Callable[[Storage], np.ndarray], skipped: set[str
     if isinstance(value, list | tuple):
         parts = (_resolve(part, read, skipped) for part in value)
         return type(value)(None if part is SKIPPED else part for part in parts)
-    if isinstance(value, str | int | float | bool | np.generic | None):
+    if isinstance(value, str | int | float | bool | None):
         return value
     skipped.add(f"{getattr(value, 'name', getattr(value, 'text', type(value).__name__)):.60}")
     return SKIPPED

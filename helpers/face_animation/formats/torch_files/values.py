@@ -1,6 +1,7 @@
 """What the pickles of PyTorch's files are made of, once they are read as data."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,16 @@ class Name:
 
 
 class Unknown(dict):
-    """An object that is no weights: its class's name, the items that were set on it, and the NumPy value if it is one."""
+    """An object that is no weights: its class's name, and the items that were set on it."""
 
-    def __init__(self, name: str, value: Any = None) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.name, self.value = name, value
+        self.name = name
+
+    def append(self, item: Any) -> None:
+        """Nothing is kept of a list or set of the program's own."""
+
+    add = append
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +88,7 @@ def make_tensor(storage: Storage | Window, offset: int, shape: tuple, strides: t
     else:
         count = expect(storage, Storage).count
     shape, strides = tuple(map(natural, shape)), tuple(map(natural, strides))
-    elements = 1
-    for size in shape:
-        elements *= size
+    elements = math.prod(shape)
     last = start + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if len(shape) > 8 or elements > count or (last >= count if elements else max(shape) > 1 << 30):
         raise CheckpointError(

@@ -234,7 +234,9 @@ def _read_strip(path: Path) -> np.ndarray:
     image = read_picture(path)
     height, width, _ = image.shape
     if width % height:
-        raise ValueError(f"{path.name}: {width}x{height} pixels are no row of square frames: make it a folder of pictures")
+        raise ValueError(
+            f"{path.name}: {width}x{height} pixels are no row of square frames: make it a folder of pictures"
+        )
     return image.reshape(height, -1, height, 3).swapaxes(0, 1)
 
 

@@ -193,7 +193,9 @@ def read_pairs(
 def choose_pairs(names: Sequence[str], count: int, *, seed: int) -> pd.DataFrame:
     """Up to `count` of all ordered pairs of test clips, source and driving; only those of two persons, where there are two."""
     total, persons = len(names), [person_of(name) for name in names]
-    drawn = np.random.RandomState(seed).permutation(total**2)  # as the original draws; numbers, for as text they fill memory
+    drawn = np.random.RandomState(seed).permutation(
+        total**2
+    )  # as the original draws; numbers, for as text they fill memory
     if len(set(persons)) > 1:
         drawn = (index for index in drawn if persons[index % total] != persons[index // total])
     pairs = [(names[index % total], names[index // total]) for index in itertools.islice(drawn, count)]

@@ -223,16 +223,6 @@ def test_files_of_python_2(tmp_path):
     assert load_torch(tmp_path / "x")["w"].tolist() == [3, 4]
 
 
-def test_a_part_of_a_storage_that_old_versions_saved_as_a_storage(tmp_path):
-    value = {"w": FakeTensor(np.arange(10, dtype="<f4"), 1, 1, (2,), (2,))}
-    legacy_file(tmp_path / "x", value)
-    content = (tmp_path / "x").read_bytes()
-    view = pickle.dumps(("2", 4, 5), protocol=2)[2:-1]
-    assert content.count(b"K\nNtq") == 1  # count 10, no view
-    (tmp_path / "x").write_bytes(content.replace(b"K\nN", b"K\n" + view.replace(b"q\0", b"").replace(b"q\1", b"")))
-    assert load_torch(tmp_path / "x")["w"].tolist() == [5, 7]
-
-
 def test_safetensors(tmp_path):
     numbers = np.arange(6, dtype="<f4")
     header = {

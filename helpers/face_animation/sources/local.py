@@ -36,16 +36,13 @@ def _resized(frames: Iterable[np.ndarray], path: Path, size: tuple[int, int], cu
     count = 0
     for frame in frames:
         count += 1
-        yield data.resize(_part(frame, cut, path) if cut else frame, size)
+        try:
+            frame = cut(frame) if cut else frame  # noqa: PLW2901
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from error
+        yield data.resize(frame, size)
     if count < 2:
         raise ValueError(f"{path.name}: {count} frame; expected a clip of 2 or more")
-
-
-def _part(frame: np.ndarray, cut: Cut, path: Path) -> np.ndarray:
-    try:
-        return cut(frame)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
 
 
 def prepare_clip(

@@ -9,8 +9,6 @@ import sys
 import types
 import zipfile
 
-import numpy as np
-
 from helpers.face_animation.formats.torch_files import containers
 
 KINDS = {

@@ -18,7 +18,7 @@ BATCH = 256
 
 def count_parameters(network: keras.Model) -> int:
     """All variables of the weights, moving averages included, states of random generators left out."""
-    return int(sum(np.prod(variable.shape) for variable in network.weights))
+    return network.count_params()
 
 
 def _parts(rows: np.ndarray) -> list[np.ndarray]:

@@ -19,17 +19,10 @@ class Batches(batches.Batches):
 
     Args:
         clips: table with clip, path, frames (of `data.find_clips`, without those that cannot be read).
-        root: folder of the paths.
-        batch_size: pairs in a batch.
         size: (height, width) of the frames.
         repeats: how often a clip (or person) comes in an epoch.
         by_person: an epoch goes over persons, and each time one of their clips is drawn (the original's id_sampling).
-        augmentation: see `augment.augment`.
         keep: clips held in memory, whole and resized; sensible for videos, which decode up to the frame that is needed.
-        seed: of everything that is drawn.
-
-    Attributes:
-        steps_per_epoch: whole batches.
 
     Raises:
         ValueError: a batch larger than an epoch.

@@ -55,14 +55,9 @@ def split_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def sample_groups(
-    names: Iterable[str],
-    group_size: int | None = None,
-    n_groups: int | None = None,
-    seed: int = Defaults.seed,
-    *,
-    by_person: bool = False,
-    drop_remainder: bool = False,
-) -> list[list[str]]:
+    names: Iterable[str], group_size: int | None = None, n_groups: int | None = None, seed: int = Defaults.seed, *,
+    by_person: bool = False, drop_remainder: bool = False,
+) -> list[list[str]]:  # fmt: skip
     """Draw exclusive groups of clips; the same for every order of `names`, on every machine.
 
     Args:
@@ -114,8 +109,9 @@ def _by_person(names: list[str], n_groups: int, generator: np.random.Generator) 
     for name in names:
         clips[person_of(name)].append(name)
     if n_groups > len(clips):
-        there = f"{n_groups} groups need as many persons, there are {len(clips)}"
-        raise ValueError(f"by_person: {there}: ask for fewer groups")
+        raise ValueError(
+            f"by_person: {n_groups} groups need as many persons, there are {len(clips)}: ask for fewer groups"
+        )
     persons = sorted(clips)
     groups: list[list[str]] = [[] for _ in range(n_groups)]
     for index in generator.permutation(len(persons)):

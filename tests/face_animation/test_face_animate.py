@@ -279,10 +279,9 @@ def test_bad_input(animator, call, words):
 
 
 def test_bad_networks(networks):
-    detector, generator = networks
     other = model.build_keypoint_detector(**{**DETECTOR, "num_keypoints": 4})
     with pytest.raises(ValueError, match=r"one size and number of keypoints. Received: \(64, 64\) with 4"):
-        animate.Animator(other, generator)
+        animate.Animator(other, networks[1])
 
 
 def test_bad_files(animator, tmp_path):

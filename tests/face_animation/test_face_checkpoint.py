@@ -321,16 +321,17 @@ def test_damaged_zip_files(tmp_path):
         load_torch(path)
 
 
-def test_a_storage_is_read_once_and_overlapping_members_are_no_bomb(tmp_path):
-    zip_file(tmp_path / "x", {"a": FakeTensor(np.ones(9, "<f4"), 1), "b": FakeTensor(np.ones(9, "<f4"), 2)})
+def test_a_storage_is_read_once_and_overlapping_members_are_no_bomb():
+    tensors = {
+        name: values.Tensor(values.Storage("<f4", key, 9), 0, (9,), (1,))
+        for name, key in zip("abc", "112", strict=True)
+    }
     reads = []
-    storages = [values.Storage("<f4", key, 9) for key in "1123"]
-    once = reader._bounded(lambda storage: reads.append(storage.key) or bytes(36), 80)
-    for storage in storages[:3]:
-        once(storage)
-    assert reads == ["1", "2"]
-    with pytest.raises(CheckpointError, match="claim more than the 80 bytes"):
-        once(storages[3])
+    read = lambda storage: reads.append(storage.key) or bytes(36)  # noqa: E731
+    found, _, _ = reader._arrays(tensors, read, 72, None)
+    assert reads == ["1", "2"] and list(found) == list("abc")
+    with pytest.raises(CheckpointError, match="claim more than the 71 bytes"):
+        reader._arrays(tensors, read, 71, None)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +352,9 @@ def test_damaged_legacy_files(tmp_path, options, cut, message):
     ("content", "words"),
     [
         (b"", "an empty file"), (b"<html>", "a web page"), (b"\x80\x02K\x01.", "a pickle"), (b"PK\3\4nothing", "not a zip file"),
-        (b"\x1f\x8b\x08\0" + bytes(600), "a gzip file"), (b"a" + bytes(256) + b"ustar", r"a tar archive \(unpack it first"), (b"version https://git-lfs.github.com/spec/v1\n", "a git-LFS pointer"),
+        (b"\x1f\x8b\x08\0" + bytes(600), "a gzip file"),
+        (b"a" + bytes(256) + b"ustar", r"a tar archive \(unpack it first"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a git-LFS pointer"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"), (b"\xfe" * 600, "begins with"),
     ],
 )  # fmt: skip

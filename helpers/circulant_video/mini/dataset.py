@@ -39,13 +39,7 @@ DAMAGES = ("checksum", "length", "width", "label", "empty", "cut")
 def draw_video(
     rng: np.random.Generator, prototypes: Mapping[str, np.ndarray], frames: tuple[int, int] = (20, 40)
 ) -> tuple[list[int], dict[str, np.ndarray]]:
-    """One video: its labels, and its dequantised features (T, size) by name.
-
-    Args:
-        rng: source of chance.
-        prototypes: name -> (classes, pictures or sounds per class, size).
-        frames: least and most T.
-    """
+    """One video of `draw_prototypes`: its labels, and its dequantised features (T, size) by name; `frames`: least and most T."""
     classes = len(next(iter(prototypes.values())))
     prior = np.arange(1, classes + 1) ** -0.7  # Zipf's law, softened
     labels = rng.choice(classes, rng.integers(1, 4), replace=False, p=prior / prior.sum())
@@ -78,23 +72,14 @@ def make_dataset(
     """Write `frame/<shard>.tfrecord`, `video/<shard>.tfrecord` and `vocabulary.csv`; a file that is there stays.
 
     Args:
-        folder: made if it does not exist.
-        seed: everything depends on it and on the other arguments alone.
-        classes: at most 24.
+        classes: 3 to 24.
         features: name -> bytes of a frame.
         frames: least and most length of a video, in seconds.
         shards: file names without suffix -> number of videos.
 
     Returns:
         One row a shard: shard, videos.
-
-    Raises:
-        ValueError: a number of classes, or a range of frames, that cannot be.
     """
-    if not 3 <= classes <= len(ENTITIES) or not 1 <= frames[0] <= frames[1]:
-        raise ValueError(
-            f"classes: received {classes}; allowed: 3 to {len(ENTITIES)}. frames: received {frames}; allowed: (least, most)"
-        )
     prototypes = draw_prototypes(seed, classes=classes, features=features)
     first = 0
     for place, (shard, count) in enumerate(shards.items()):

@@ -37,7 +37,7 @@ def _resized(frames: Iterable[np.ndarray], path: Path, size: tuple[int, int], cu
     for frame in frames:
         count += 1
         try:
-            frame = cut(frame) if cut else frame  # noqa: PLW2901
+            frame = cut(frame) if cut else frame
         except ValueError as error:
             raise ValueError(f"{path.name}: {error}") from error
         yield data.resize(frame, size)
@@ -77,9 +77,7 @@ def prepare_all(
 
     Args:
         clips: rows of `data.find_clips`, below `root`.
-        folder: gets the prepared clips.
         size: (height, width) in pixels, aspect ratio not kept, as in the original.
-        form: "png" or "mp4".
         cut: from a frame to the part of it that is kept, before it is resized; None: all of it.
 
     Returns:

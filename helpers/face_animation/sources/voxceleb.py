@@ -236,7 +236,6 @@ def crop_all(
 def _crop_item(item: tuple[str, list[dict]], folder: str, size: tuple[int, int], form: str) -> dict:
     outcomes = {}
     for clip in crop_video(*item, folder, size=size, form=form):
-        there = clip["state"] in ("made", "there")
-        count = data.count_frames(Path(folder) / clip["partition"] / clip["clip"]) if there else 0
-        outcomes[clip["clip"]] = (count, "" if there else clip["state"])
+        path = Path(folder) / clip["partition"] / clip["clip"]
+        outcomes[clip["clip"]] = (data.count_frames(path), "") if path.exists() else (0, clip["state"])
     return {"outcomes": outcomes}

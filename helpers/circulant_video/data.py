@@ -79,8 +79,6 @@ def read_frame_level(
         ValueError: names and sizes do not fit together.
     """
     layout = _check_layout(feature_names, feature_sizes, classes)
-    if max_frames < 1:
-        raise ValueError(f"max_frames: received {max_frames}; allowed: 1 or more")
     decode = partial(examples.decode_frame_level, layout=layout, classes=classes, max_frames=max_frames)
     return _read(list_files(files), decode, problems)
 

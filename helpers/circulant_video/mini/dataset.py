@@ -5,7 +5,7 @@ four seconds, each of which shows one of its labels or nothing in particular, un
 told from its frames together, hardly from one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -84,18 +84,11 @@ def make_dataset(
     first = 0
     for place, (shard, count) in enumerate(shards.items()):
         rng = np.random.default_rng([seed, 1, place])
-        _write_shard(Path(folder), shard, list(_draw_shard(rng, first, count, prototypes, frames)))
+        drawn = [(_name(number), *draw_video(rng, prototypes, frames)) for number in range(first, first + count)]
+        _write_shard(Path(folder), shard, drawn)
         first += count
     write_vocabulary(Path(folder) / "vocabulary.csv", classes=classes)
     return pd.DataFrame({"shard": list(shards), "videos": list(shards.values())})
-
-
-def _draw_shard(
-    rng: np.random.Generator, first: int, count: int, prototypes: Mapping, frames: tuple[int, int]
-) -> Iterator:
-    for number in range(first, first + count):
-        labels, values = draw_video(rng, prototypes, frames)
-        yield _name(number), labels, {name: data.quantize(value) for name, value in values.items()}
 
 
 def _name(number: int) -> str:
@@ -111,7 +104,8 @@ def _write_shard(folder: Path, shard: str, videos: list[tuple]) -> None:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         payloads = []
-        for name, labels, codes in videos:
+        for name, labels, features in videos:
+            codes = {key: data.quantize(value) for key, value in features.items()}
             labels = None if shard.startswith("test") else labels
             means = {key: data.dequantize(value).mean(axis=0) for key, value in codes.items()}
             encode = examples.encode_frame_level if kind == "frame" else examples.encode_video_level

@@ -55,10 +55,7 @@ def to_letters(name: str | os.PathLike) -> str:
 def select_shards(names: Iterable[str], part: int, of: int) -> list[str]:
     """The names that the official script takes with `shard=part,of`: md5(name) modulo `of` is part - 1.
 
-    Args:
-        names: names on the server, with two characters.
-        part: from 1 to `of`.
-        of: number of parts; 1000 takes about 4 files of a partition.
+    `names` are the server's, `part` is 1 to `of`; 1000 parts are about 4 files of a partition each.
     """
     return sorted(name for name in names if int(hashlib.md5(name.encode()).hexdigest(), 16) % of == part - 1)
 

@@ -21,9 +21,7 @@ class LossWeights:
     Attributes:
         perceptual: of every level of the features at every scale.
         warped: the same for the source as the motion alone moves it; of a generator with `skip`, not in the paper.
-        equivariance_value, equivariance_jacobian, generator_gan: of these terms.
         feature_matching: of every block of the discriminator.
-        discriminator_gan: of the discriminator's own term.
     """
 
     perceptual: float = Defaults.perceptual_weight

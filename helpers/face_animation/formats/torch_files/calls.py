@@ -29,7 +29,7 @@ REFUSED = re.compile(
     rf"torch\.hub|builtins(?!\.({'|'.join(sorted(TYPES))})$))(\.|$)"
 )
 HARMLESS = {
-    *(f"builtins.{kind}" for kind in TYPES), "collections.deque", "argparse.Namespace", "optparse.Values",
+    *(f"builtins.{kind}" for kind in TYPES), "_codecs.encode", "collections.deque", "argparse.Namespace", "optparse.Values",
     "types.SimpleNamespace", "functools.partial",
     *(f"datetime.{kind}" for kind in ("date", "datetime", "time", "timedelta", "timezone")), "decimal.Decimal", "uuid.UUID",
     "fractions.Fraction", *(f"{module}.{kind}{flavour}Path" for module in ("pathlib", "pathlib._local") for kind in ("", "Pure")
@@ -38,6 +38,7 @@ HARMLESS = {
     *(f"numpy.random._pickle.__{kind}_ctor" for kind in ("randomstate", "generator", "bit_generator")),
     "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
     *(f"torch._utils._rebuild_{kind}" for kind in ("tensor_v3", "sparse_tensor", "qtensor", "meta_tensor_no_storage")),
+    "torch._utils._rebuild_device_tensor_from_numpy",
 }  # fmt: skip
 
 
@@ -122,15 +123,6 @@ def _reconstructor(kind: Name, base: Name, _state: Any) -> Unknown:
     return Unknown(_modern(expect(kind, Name)))
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    return expect(text, str).encode("latin1" if encoding in ("latin1", "latin-1") else "utf-8", "replace")
-
-
-def _bytes(*arguments: Any) -> bytes:
-    """As protocols before 3 save empty bytes, and bytearrays."""
-    return _encode(*arguments) if arguments else b""
-
-
 CALLS: dict[str, Callable] = {
     "collections.OrderedDict": _mapping,
     "collections.defaultdict": _mapping,
@@ -140,12 +132,8 @@ CALLS: dict[str, Callable] = {
     "torch._utils._rebuild_tensor_v2": make_tensor,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
-    "torch._utils._rebuild_device_tensor_from_numpy": _first,
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _first,
     "torch.nn.parameter.Parameter": _first,
     "torch._tensor._rebuild_from_type_v2": _typed,
     "copyreg._reconstructor": _reconstructor,
-    "_codecs.encode": _encode,
-    "builtins.bytes": _bytes,
-    "builtins.bytearray": _bytes,
 }

@@ -48,7 +48,7 @@ class _Machine(pickle._Unpickler):  # Python's own in Python: the one in C reser
         self.dispatch = _Operations(OPERATIONS)
 
     def find_class(self, module: str, name: str) -> Name:
-        return calls.name(f"{module}.{name}".replace(" ", "."))
+        return calls.name(f"{module}.{name}")
 
     def persistent_load(self, identity: Any) -> Any:
         if self.refer is None:

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import io
-import json
 import pickle
 import sys
 import types
@@ -95,8 +94,3 @@ def legacy_file(path, value, *, data=None, claim=0, tail=b"", little=True, keys=
     for array in storages.values():
         content += (array.size + claim).to_bytes(8, "little") + array.tobytes()
     path.write_bytes(content + tail)
-
-
-def safetensors_file(path, header, data):
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)

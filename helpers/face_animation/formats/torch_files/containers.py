@@ -1,13 +1,11 @@
-"""The three containers that PyTorch's weights come in: each gives the object that was saved and the bytes of its storages.
+"""The two containers that PyTorch's weights come in: each gives the object that was saved and the bytes of its storages.
 
-The zip of 1.6 and later (`<name>/data.pkl` and one member a storage), the older row of pickles (magic, protocol, system, object,
-keys) with the storages behind, and safetensors. In spite of names such as `.pth.tar` none is a tar archive.
+The zip of 1.6 and later (`<name>/data.pkl` and one member a storage), and the older row of pickles (magic, protocol, system,
+object, keys) with the storages behind. In spite of names such as `.pth.tar` none is a tar archive.
 """
 
 import functools
 import io
-import json
-import math
 import mmap
 import zipfile
 from collections.abc import Callable
@@ -16,14 +14,10 @@ from typing import Any, BinaryIO
 from helpers import intake
 from helpers.face_animation.formats.torch_files import values
 from helpers.face_animation.formats.torch_files.unpickle import read_pickle
-from helpers.face_animation.formats.torch_files.values import CheckpointError, Storage, natural
+from helpers.face_animation.formats.torch_files.values import CheckpointError, Storage
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
-SAFETENSORS = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": values.BFLOAT16, "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U8": "u1", "BOOL": "?",
-}  # fmt: skip
 
 Read = Callable[[Storage], bytes]
 Opened = tuple[Any, Read]  # the object that was saved, with `Tensor` for tensors, and what reads a storage's bytes
@@ -33,7 +27,7 @@ def open_file(file: BinaryIO) -> Opened:
     """The container that the first bytes of `file` tell.
 
     Raises:
-        CheckpointError: none of them, cut off or damaged; also zipfile's and json's own errors.
+        CheckpointError: none of them, cut off or damaged; also zipfile's own errors.
     """
     try:
         return _open(file)
@@ -48,8 +42,6 @@ def _open(file: BinaryIO) -> Opened:
     file.seek(0)
     if start[:4] == b"PK\3\4":
         return _open_zip(file, size)
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
-        return _open_safetensors(file, size)
     return _open_legacy(file, start, size)
 
 
@@ -147,23 +139,3 @@ def _places(file: BinaryIO, position: int, size: int, storages: list[Storage]) -
     if position != size:
         raise CheckpointError(f"{size - position} bytes follow the last storage, where the file should end")
     return places
-
-
-def _open_safetensors(file: BinaryIO, size: int) -> Opened:
-    begin = 8 + int.from_bytes(file.read(8), "little")
-    root, places = {}, {}
-    for name, entry in json.loads(file.read(begin - 8)).items():
-        if name == "__metadata__":
-            continue
-        if entry["dtype"] not in SAFETENSORS:
-            raise CheckpointError(
-                f"tensor {name:.60} is of the type {entry['dtype']!s:.20}, allowed: {', '.join(SAFETENSORS)}"
-            )
-        shape = tuple(map(natural, entry["shape"]))
-        storage = Storage(SAFETENSORS[entry["dtype"]], name, math.prod(shape))
-        first, last = map(natural, entry["data_offsets"])
-        if last - first != storage.bytes or begin + last > size:
-            raise CheckpointError(f"tensor {name:.60} does not fit the file: cut off or damaged")
-        strides = tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
-        root[name], places[name] = values.make_tensor(storage, 0, shape, strides), begin + first
-    return root, _reader(file, places)

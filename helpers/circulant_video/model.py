@@ -86,14 +86,9 @@ def build_classifier(
             options |= {"compact": "embedding" in compact, "factors": factors, "initializer": initializer}
         pooled = EMBEDDINGS[embedding](clusters if k == 0 else clusters // 2, **options)(part)
         vector = ops.mean(ops.reshape(pooled, (-1, bags, pooled.shape[-1])), axis=1)  # over the bags of each video
-        options = {
-            "factors": factors,
-            "diagonal": diagonal,
-            "initializer": initializer,
-            "rank": rank,
-            "momentum": momentum,
-        }
-        vectors.append(fully_connected(vector, hidden, compact="fc" in compact, name=f"fc_{k}", **options))
+        options = {"factors": factors, "diagonal": diagonal, "initializer": initializer, "rank": rank}
+        options |= {"compact": "fc" in compact, "momentum": momentum, "name": f"fc_{k}"}
+        vectors.append(fully_connected(vector, hidden, **options))
     x = keras.layers.Concatenate(name="features")(vectors) if len(vectors) > 1 else vectors[0]
     options = {"compact": "moe" in compact, "gating": "moe" not in compact if gating is None else gating}
     p = layers.MixtureOfExperts(classes, mixtures, momentum=momentum, name="experts", **options)(x)

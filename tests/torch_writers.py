@@ -3,14 +3,10 @@
 import collections
 import contextlib
 import io
-import json
 import pickle
 import sys
-import tarfile
 import types
 import zipfile
-
-import numpy as np
 
 from helpers.face_animation.formats.torch_files import containers
 
@@ -98,30 +94,3 @@ def legacy_file(path, value, *, data=None, claim=0, tail=b"", little=True, keys=
     for array in storages.values():
         content += (array.size + claim).to_bytes(8, "little") + array.tobytes()
     path.write_bytes(content + tail)
-
-
-def tar_file(path, *, without=()):
-    """The layout that torch/serialization.py's legacy_load reads."""
-    kind = sys.modules["torch"].FloatStorage
-    dump = lambda value: pickle.dumps(value, protocol=2)  # noqa: E731
-    numbers = np.arange(6, dtype="<f4")
-    storages = (
-        dump(1) + dump((77, "cpu", kind)) + (6).to_bytes(8, "little") + numbers.tobytes() + dump([(78, 77, 2, 4)])
-    )
-    tensors = dump(2)
-    for key, storage, shape, strides, offset in ((5, 77, (2, 3), (1, 2), 0), (6, 78, (3,), (1,), 1)):
-        tensors += dump((key, storage, kind)) + np.array([len(shape), 0], "<i4").tobytes()
-        tensors += np.array([*shape, *strides, offset], "<i8").tobytes()
-    stream = b"\x80\x02}(U\x01aU\x015QU\x01bU\x016Qu."
-    parts = {"sys_info": dump({}), "pickle": stream, "tensors": tensors, "storages": storages}
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
-        for name, content in parts.items():
-            if name not in without:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-
-
-def safetensors_file(path, header, data):
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)

@@ -55,7 +55,10 @@ def answer(
     with tempfile.TemporaryDirectory() as folder:
         videos, notes = read_videos(path, config, Path(folder))
         rows = np.arange(min(VIDEOS, len(videos)))
-        found = {name: predict(one, videos, rows, config) for name, one in networks.items()}
+        parts = {
+            name: evaluation.predict(one, videos, rows, length=config.max_frames) for name, one in networks.items()
+        }
+        found = {name: np.concatenate([found for found, _ in part]) for name, part in parts.items()}
         labels = videos.labels(rows)
     names = find_names(Path(path), config)
     notes = [
@@ -114,11 +117,6 @@ def _convert_means(path: str | Path, folder: Path, layout: dict) -> dict | None:
     tfrecord.write_records(folder / "means.tfrecord", payloads)
     row = data.convert_shard(folder / "means.tfrecord", folder, shard="asked", **layout)
     return row | {"problems": problems}
-
-
-def predict(network: keras.Model, videos: batches.Videos, rows: np.ndarray, config: CirculantVideoConfig) -> np.ndarray:
-    """Probabilities of some videos, (B, classes), as step evaluate computes them."""
-    return np.concatenate([part for part, _ in evaluation.predict(network, videos, rows, length=config.max_frames)])
 
 
 def find_names(path: Path, config: CirculantVideoConfig) -> list[str]:

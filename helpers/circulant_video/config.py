@@ -98,12 +98,8 @@ class CirculantVideoConfig(BaseConfig):
 def network_of(config: CirculantVideoConfig, name: str) -> Network:
     """What a network costs a video, computed from its matrices; a compact layer works as a dense one, which it never exceeds."""
     options = arguments(name, config)
-    kind, hidden, rank, parts = (
-        options.get("embedding", "dbof"),
-        options["hidden"],
-        options.get("rank"),
-        widths(**options),
-    )
+    kind, hidden, rank = options.get("embedding", "dbof"), options["hidden"], options.get("rank")
+    parts = widths(**options)
     embedding, wide = sum(size * clusters for size, clusters, _ in parts), sum(vector for *_, vector in parts)
     frames = config.bags * config.iterations if kind == "dbof" else config.max_frames // 2
     connected = rank * (wide + hidden * len(parts)) if rank else wide * hidden
@@ -111,7 +107,5 @@ def network_of(config: CirculantVideoConfig, name: str) -> Network:
     last = connected + hidden * len(parts) * config.classes * (2 * config.mixtures + 1) + gating
     copies = 2 if config.halves else 1  # of a video, each an example
     made = 34 * frames * wide + 2e6 if kind == "dbof" else 480 * wide  # bytes, as tests/test_settings.py counts them
-    flops = 2 * (
-        TENSORS[kind] * frames * embedding + last
-    )  # an embedding's products: assignment, sums, sums of squares
+    flops = 2 * (TENSORS[kind] * frames * embedding + last)  # products of assignment, sums, sums of squares
     return Network(flops=copies * flops, parameters=count_weights(**options), made=copies * made)

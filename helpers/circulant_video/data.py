@@ -54,8 +54,7 @@ def list_files(files: Files) -> list[Path]:
 def read_frame_level(
     files: Files, *, feature_names: tuple[str, ...] = Defaults.feature_names,
     feature_sizes: tuple[int, ...] = Defaults.feature_sizes, classes: int = Defaults.classes,
-    max_frames: int = Defaults.max_frames, choose: Callable[[int], np.ndarray] | None = None, check: bool = True,
-    problems: list[dict] | None = None,
+    max_frames: int = Defaults.max_frames, problems: list[dict] | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Read videos from frame-level TFRecord files, one after another.
 
@@ -68,8 +67,6 @@ def read_frame_level(
         feature_sizes: bytes of one frame, per name.
         classes: labels are 0 to classes - 1.
         max_frames: a longer video is cropped to so many frames.
-        choose: the number of frames -> indices of those to decode; all without. Far faster than decoding all first.
-        check: compare the checksums of whole records; leave out only for files that were checked before.
         problems: gets a row (dict of file, record, reason) for each record skipped. Without it a warning counts them.
 
     Yields:
@@ -82,15 +79,13 @@ def read_frame_level(
         ValueError: names and sizes do not fit together.
     """
     layout = _check_layout(feature_names, feature_sizes, classes)
-    if max_frames < 1:
-        raise ValueError(f"max_frames: received {max_frames}; allowed: 1 or more")
-    decode = partial(examples.decode_frame_level, layout=layout, classes=classes, max_frames=max_frames, choose=choose)
-    return _read(list_files(files), decode, check, problems)
+    decode = partial(examples.decode_frame_level, layout=layout, classes=classes, max_frames=max_frames)
+    return _read(list_files(files), decode, problems)
 
 
 def read_video_level(
     files: Files, *, feature_names: tuple[str, ...] = Defaults.feature_names,
-    feature_sizes: tuple[int, ...] = Defaults.feature_sizes, classes: int = Defaults.classes, check: bool = True,
+    feature_sizes: tuple[int, ...] = Defaults.feature_sizes, classes: int = Defaults.classes,
     problems: list[dict] | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Read videos from video-level TFRecord files, which hold the mean of the dequantised frames.
@@ -102,7 +97,7 @@ def read_video_level(
     """
     layout = _check_layout(feature_names, feature_sizes, classes)
     decode = partial(examples.decode_video_level, layout=layout, classes=classes)
-    return _read(list_files(files), decode, check, problems)
+    return _read(list_files(files), decode, problems)
 
 
 def _check_layout(names: tuple[str, ...], sizes: tuple[int, ...], classes: int) -> dict[str, int]:
@@ -115,12 +110,10 @@ def _check_layout(names: tuple[str, ...], sizes: tuple[int, ...], classes: int) 
     return dict(zip(names, sizes, strict=True))
 
 
-def _read(
-    files: list[Path], decode: Callable[[bytes], dict], check: bool, problems: list[dict] | None
-) -> Iterator[dict[str, Any]]:
+def _read(files: list[Path], decode: Callable[[bytes], dict], problems: list[dict] | None) -> Iterator[dict[str, Any]]:
     found = [] if problems is None else problems
     for path in files:
-        for index, payload in tfrecord.read_records(path, found, check=check):
+        for index, payload in tfrecord.read_records(path, found):
             try:
                 video = decode(payload)
             except examples.BadRecord as error:

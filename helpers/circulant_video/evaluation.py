@@ -16,11 +16,6 @@ from helpers.workspace import StepResult, disk
 BATCH = 256
 
 
-def count_parameters(network: keras.Model) -> int:
-    """All variables of the weights, moving averages included, states of random generators left out."""
-    return int(sum(np.prod(variable.shape) for variable in network.weights))
-
-
 def _parts(rows: np.ndarray) -> list[np.ndarray]:
     """Rows in batches of nearly one size."""
     return np.array_split(rows, max(1, -(-len(rows) // BATCH)))
@@ -55,7 +50,7 @@ def score_seeds(
     def row(seed: int) -> dict:
         network.load_weights(trained / run_folder(name, seed) / "final.weights.h5")
         scores = score(network, videos, np.arange(len(videos)), length=length)
-        return {"network": name, "seed": seed, "parameters": count_parameters(network)} | scores
+        return {"network": name, "seed": seed, "parameters": network.count_params()} | scores
 
     return [disk.remember(folder / "scores" / f"{run_folder(name, seed)}.json", row, seed) for seed in seeds]
 

@@ -43,16 +43,8 @@ EXPERIMENTS = {
     "together": ("dbof", "dbof fc", "dbof embedding", "dbof all"),
 }
 PUBLISHED = ("dbof", "dbof fc")  # whose weights come with the course: dense, and compact
-SHARED = (
-    "feature_sizes",
-    "classes",
-    "hidden",
-    "mixtures",
-    "bags",
-    "iterations",
-    "momentum",
-    "initializer",
-)  # of the config
+# Of the config.
+SHARED = ("feature_sizes", "classes", "hidden", "mixtures", "bags", "iterations", "momentum", "initializer")
 KNOWN = frozenset(RUNS)
 TENSORS = {"dbof": 1, "netvlad": 2, "netfv": 3}  # as large as the matrix of an embedding: with centres, with widths
 

@@ -11,21 +11,16 @@ from helpers.circulant_video.config import CirculantVideoConfig as Defaults
 
 EMBEDDINGS = {"dbof": layers.DBoF, "netvlad": layers.NetVLAD, "netfv": layers.NetFV}
 PARTS = ("embedding", "fc", "moe")
-FRAME_TYPES = ("uint8", "float32")
 
 
 @keras.saving.register_keras_serializable("helpers")
 class FrameClassifier(keras.Model):
-    """A functional model that refuses frames of the wrong type, which Keras would cast in silence."""
+    """A functional model that refuses dequantised frames, which Keras would cast in silence."""
 
     def call(self, inputs, training=None, mask=None):
-        expected = keras.backend.standardize_dtype(self.input["frames"].dtype)
         found = keras.backend.standardize_dtype(inputs["frames"].dtype)
-        if (found == "uint8") != (expected == "uint8"):
-            raise TypeError(
-                f"this model reads {expected} frames. Received: frames of type {found}; "
-                f"dequantise them, or build the model with frame_type={'uint8' if found == 'uint8' else 'float32'!r}"
-            )
+        if found != "uint8":
+            raise TypeError(f"this model reads uint8 frames. Received: frames of type {found}; see data.quantize")
         return super().call(inputs, training=training, mask=mask)
 
 
@@ -47,7 +42,7 @@ def build_classifier(
     feature_sizes=Defaults.feature_sizes, classes=Defaults.classes, embedding="dbof", clusters=Defaults.clusters,
     hidden=Defaults.hidden, mixtures=Defaults.mixtures, compact=(), *, factors=1, diagonal="learned",
     initializer="original", rank=None, gating=None, branches=None, bags=1, iterations=Defaults.iterations,
-    sampling="even", frame_type="uint8", momentum=layers.MOMENTUM, seed=None,
+    momentum=layers.MOMENTUM, seed=None,
 ) -> keras.Model:  # fmt: skip
     """The classifier of Araujo et al., "Training compact deep learning models for video classification using circulant matrices".
 
@@ -70,8 +65,6 @@ def build_classifier(
         branches: how many features, from the first, are used; the length of a frame counts all. 1 is the original's `no_audio`.
         bags: sets of frames per video, whose embeddings are averaged; 10 in the original.
         iterations: frames per bag.
-        sampling: frames of inference, "even" or "random"; see `layers.SampleFrames`.
-        frame_type: "uint8" for frames as stored, "float32" for dequantised ones.
         momentum: of all batch normalisations; trainings of a few hundred steps need 0.9 to 0.99.
         seed: of the frame sampling.
 
@@ -81,10 +74,10 @@ def build_classifier(
     Raises:
         ValueError: an unknown name, or a compact part that does not exist.
     """
-    _check(embedding=embedding, compact=compact, frame_type=frame_type)
-    frames = keras.Input((None, sum(feature_sizes)), dtype=frame_type, name="frames")
+    _check(embedding=embedding, compact=compact)
+    frames = keras.Input((None, sum(feature_sizes)), dtype="uint8", name="frames")
     num_frames = keras.Input((), dtype="int32", name="num_frames")
-    x = layers.SampleFrames(bags, iterations, sampling, seed, name="sample_frames")(frames, num_frames)
+    x = layers.SampleFrames(bags, iterations, seed, name="sample_frames")(frames, num_frames)
     parts = ops.split(x, np.cumsum(feature_sizes)[:-1].tolist(), axis=-1) if len(feature_sizes) > 1 else [x]
     vectors = []
     for k, part in enumerate(parts[:branches]):
@@ -93,14 +86,9 @@ def build_classifier(
             options |= {"compact": "embedding" in compact, "factors": factors, "initializer": initializer}
         pooled = EMBEDDINGS[embedding](clusters if k == 0 else clusters // 2, **options)(part)
         vector = ops.mean(ops.reshape(pooled, (-1, bags, pooled.shape[-1])), axis=1)  # over the bags of each video
-        options = {
-            "factors": factors,
-            "diagonal": diagonal,
-            "initializer": initializer,
-            "rank": rank,
-            "momentum": momentum,
-        }
-        vectors.append(fully_connected(vector, hidden, compact="fc" in compact, name=f"fc_{k}", **options))
+        options = {"factors": factors, "diagonal": diagonal, "initializer": initializer, "rank": rank}
+        options |= {"compact": "fc" in compact, "momentum": momentum, "name": f"fc_{k}"}
+        vectors.append(fully_connected(vector, hidden, **options))
     x = keras.layers.Concatenate(name="features")(vectors) if len(vectors) > 1 else vectors[0]
     options = {"compact": "moe" in compact, "gating": "moe" not in compact if gating is None else gating}
     p = layers.MixtureOfExperts(classes, mixtures, momentum=momentum, name="experts", **options)(x)
@@ -108,11 +96,9 @@ def build_classifier(
     return FrameClassifier(inputs, p, name=f"{embedding}_classifier")
 
 
-def _check(*, embedding, compact, frame_type):
+def _check(*, embedding, compact):
     if embedding not in EMBEDDINGS:
         raise ValueError(f"embedding must be one of {', '.join(EMBEDDINGS)}. Received: embedding={embedding!r}")
-    if frame_type not in FRAME_TYPES:
-        raise ValueError(f"frame_type must be one of {', '.join(FRAME_TYPES)}. Received: frame_type={frame_type!r}")
     if isinstance(compact, str) or not set(compact) <= set(PARTS):
         raise ValueError(f"compact must be a tuple of some of {', '.join(PARTS)}. Received: compact={compact!r}")
     if "embedding" in compact and embedding != "dbof":

@@ -114,7 +114,7 @@ def train_one(
             config={"network": name} | values(config, TRAIN),
         )
     print(f"{name}, seed {seed}: GAP {log['gap'].iloc[-1]:.3f}", flush=True)
-    return log.assign(network=name, seed=seed, parameters=evaluation.count_parameters(network))
+    return log.assign(network=name, seed=seed, parameters=network.count_params())
 
 
 def load_trained(config: CirculantVideoConfig, trained: StepResult) -> dict[str, keras.Model]:

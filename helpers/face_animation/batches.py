@@ -18,32 +18,20 @@ class Batches(batches.Batches):
     Two frames are drawn with replacement; the earlier is the source, the later the one that drives.
 
     Args:
-        clips: table with clip, path, frames (of `data.find_clips`).
-        root: folder of the paths.
-        batch_size: pairs in a batch.
+        clips: table with clip, path, frames (of `data.find_clips`, without those that cannot be read).
         size: (height, width) of the frames.
         repeats: how often a clip (or person) comes in an epoch.
         by_person: an epoch goes over persons, and each time one of their clips is drawn (the original's id_sampling).
-        augmentation: see `augment.augment`.
         keep: clips held in memory, whole and resized; sensible for videos, which decode up to the frame that is needed.
-        seed: of everything that is drawn.
-
-    Attributes:
-        steps_per_epoch: whole batches.
 
     Raises:
-        ValueError: a clip without frames, or a batch larger than an epoch.
+        ValueError: a batch larger than an epoch.
     """
 
     def __init__(
         self, clips: pd.DataFrame, root: str | os.PathLike, *, batch_size: int, size: tuple[int, int],
         repeats: int = 1, by_person: bool = False, augmentation: bool = True, keep: int = 0, seed: int = 0,
     ) -> None:  # fmt: skip
-        if (clips["frames"] < 1).any():
-            worst = clips.loc[clips["frames"] < 1, "clip"].iloc[0]
-            raise ValueError(
-                f"clips: {worst!r} has no frames counted: leave out what cannot be read, and count the rest"
-            )
         units = defaultdict(list)
         for path, name, frames in zip(clips["path"], clips["clip"], clips["frames"], strict=True):
             units[splits.person_of(name) if by_person else path].append((path, int(frames)))

@@ -7,7 +7,7 @@ often called `....mp4` too: what a clip is, is looked up, never guessed from its
 import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower().removeprefix(".") in PICTURES and not path.name.startswith(".")
 
 
-def find_clips(root: str | os.PathLike | intake.Walk, *, jobs: int = 1, seed: int = 0) -> pd.DataFrame:
+def find_clips(root: str | os.PathLike | intake.Walk, *, jobs: int = 1) -> pd.DataFrame:
     """List the clips below `root/train` and `root/test`, or below `root` itself, of which a fifth then becomes the test.
 
     A deeper folder with pictures is a clip, and one with clips gives them its name: id1/holiday/a.mp4 is "id1#holiday#a.mp4".
@@ -68,7 +68,6 @@ def find_clips(root: str | os.PathLike | intake.Walk, *, jobs: int = 1, seed: in
     Args:
         root: folder, or what `intake.walk` found in it, which gets the clips beside the two folders as left out.
         jobs: processes that count the frames, by decoding.
-        seed: of the split where there are no two folders; persons stay together if there are two or more.
 
     Returns:
         One row a clip, sorted by partition and name: clip, person, video, start, end, partition ("train", "test"), path (from
@@ -99,7 +98,7 @@ def find_clips(root: str | os.PathLike | intake.Walk, *, jobs: int = 1, seed: in
     table = pd.DataFrame([_row(found.root, path, place, sides) for path, place in rows.items()], columns=COLUMNS)
     table = table.sort_values(["partition", "path"], ascending=[False, True], ignore_index=True)
     if not sides:
-        test = set(split_names(table["clip"], seed=seed)[1])
+        test = set(split_names(table["clip"])[1])
         table["partition"] = ["test" if name in test else "train" for name in table["clip"]]
     return count_all(table, found.root, jobs=jobs)
 
@@ -138,33 +137,15 @@ def count_frames(path: str | os.PathLike) -> int:
 def read_timing(path: str | os.PathLike) -> video.Timing:
     """When a clip's frames are shown; folders and strips have 25 a second, as VoxCeleb, and videos are decoded."""
     path = Path(path)
-    form = form_of(path)
-    if form not in ("folder", "strip"):
+    if form_of(path) not in ("folder", "strip"):
         return video.read_timing(path)
-    count = len(_pictures(path) if form == "folder" else _read_strip(path, None))
+    count = sum(1 for _ in _scan(path, lambda _: False))
     return video.Timing(np.arange(count) / video.USUAL_FPS, video.USUAL_FPS)
 
 
 def _count(path: str, root: Path) -> dict:
     timing = read_timing(root / path)
     return {"frames": len(timing.times), "note": timing.note}
-
-
-def read_clip(path: str | os.PathLike, *, frame_shape: tuple[int, int] | None = None) -> np.ndarray:
-    """All frames of a clip, in order.
-
-    Args:
-        path: a clip of any of the four forms.
-        frame_shape: (height, width) of a strip's frames; None takes squares.
-
-    Returns:
-        (T, H, W, 3) uint8 RGB; alpha is dropped, grey becomes three equal channels.
-
-    Raises:
-        FileNotFoundError: there is nothing.
-        ValueError: no clip, nothing decodes, or frames of different sizes.
-    """
-    return _read(Path(path), None, frame_shape)
 
 
 def stream(path: str | os.PathLike) -> Iterator[np.ndarray]:
@@ -174,16 +155,20 @@ def stream(path: str | os.PathLike) -> Iterator[np.ndarray]:
         path: a clip of any of the four forms, or another video that FFmpeg reads.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_clip`, when the frame comes.
+        FileNotFoundError, ValueError: as `read_frames`, when the frame comes.
     """
-    path = Path(path)
+    return (frame for _, frame in _scan(Path(path), lambda _: True))
+
+
+def _scan(path: Path, wanted: Callable[[int], bool]) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Numbers and frames of a clip; a folder's pictures that are not wanted are not opened, a video's frames not converted."""
     form = form_of(path)
     if form == "folder":
-        yield from map(read_picture, _pictures(path))
+        yield from ((n, read_picture(file) if wanted(n) else None) for n, file in enumerate(_pictures(path)))
     elif form == "strip":
-        yield from _read_strip(path, None)
+        yield from enumerate(_read_strip(path))
     else:
-        yield from video.read_frames(path)
+        yield from video.scan_frames(path, wanted)
 
 
 def stream_steadily(path: str | os.PathLike, timing: video.Timing) -> Iterator[np.ndarray]:
@@ -202,55 +187,41 @@ def stream_steadily(path: str | os.PathLike, timing: video.Timing) -> Iterator[n
         yield from itertools.repeat(frame, times)
 
 
-def read_frames(
-    path: str | os.PathLike, numbers: Sequence[int], *, frame_shape: tuple[int, int] | None = None
-) -> np.ndarray:
+def read_clip(path: str | os.PathLike) -> np.ndarray:
+    """All frames of a clip, in order; (T, H, W, 3) and errors as `read_frames`."""
+    return read_frames(path)
+
+
+def read_frames(path: str | os.PathLike, numbers: Sequence[int] | None = None) -> np.ndarray:
     """Some frames of a clip, in the order asked for: a folder's others are not opened, a video's not converted.
 
     Args:
-        path, frame_shape: as in `read_clip`.
-        numbers: of frames, from 0; one may come twice.
+        path: a clip of any of the four forms.
+        numbers: of frames, from 0; one may come twice. None: all.
 
     Returns:
-        (len(numbers), H, W, 3) uint8 RGB.
+        (len(numbers), H, W, 3) uint8 RGB; alpha is dropped, grey becomes three equal channels.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_clip`.
+        FileNotFoundError: there is nothing.
+        ValueError: no clip, nothing decodes, or frames of different sizes.
         IndexError: the clip has no such frame.
     """
-    return _read(Path(path), [int(number) for number in numbers], frame_shape)
-
-
-def _read(path: Path, numbers: list[int] | None, frame_shape: tuple[int, int] | None) -> np.ndarray:
-    form = form_of(path)
-    if form is None:
+    path = Path(path)
+    if form_of(path) is None:
         kind = FileNotFoundError if not path.exists() else ValueError
         raise kind(f"no clip at {str(path)!r}: expected a folder of pictures, a film, or a picture")
-    if form == "folder":
-        pictures = _pictures(path)
-        wanted = range(len(pictures)) if numbers is None else {n for n in numbers if 0 <= n < len(pictures)}
-        frames = {number: read_picture(pictures[number]) for number in wanted}
-    elif form == "strip":
-        frames = dict(enumerate(_read_strip(path, frame_shape)))
-    else:
-        frames = _scan(path, numbers)
-    wanted = list(frames) if numbers is None else numbers
-    if missing := [number for number in wanted if number not in frames]:
-        raise IndexError(f"{path.name}: no frame {missing[0]}; allowed: numbers from 0 below the clip's length")
-    if len({frames[number].shape for number in wanted}) > 1:
-        raise ValueError(f"{path.name}: its frames have different sizes; expected one size: make the clip again")
-    return np.stack([frames[number] for number in wanted])
-
-
-def _scan(path: Path, numbers: list[int] | None) -> dict[int, np.ndarray]:
-    wanted = None if numbers is None else set(numbers)
-    frames = {}
-    for number, frame in video.scan_frames(path, lambda number: wanted is None or number in wanted):
-        if frame is not None:
-            frames[number] = frame
-        if wanted is not None and len(frames) == len(wanted):
+    wanted, frames = None if numbers is None else set(numbers), {}
+    for number, frame in _scan(path, lambda number: wanted is None or number in wanted):
+        frames |= {} if frame is None else {number: frame}
+        if wanted is not None and wanted <= frames.keys():
             break
-    return frames
+    numbers = list(frames) if numbers is None else numbers
+    if missing := [number for number in numbers if number not in frames]:
+        raise IndexError(f"{path.name}: no frame {missing[0]}; allowed: numbers from 0 below the clip's length")
+    if len({frames[number].shape for number in numbers}) > 1:
+        raise ValueError(f"{path.name}: its frames have different sizes; expected one size: make the clip again")
+    return np.stack([frames[number] for number in numbers])
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -259,14 +230,14 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(files, key=lambda file: ([int(part) for part in re.findall(r"\d+", file.stem)], file.name))
 
 
-def _read_strip(path: Path, frame_shape: tuple[int, int] | None) -> np.ndarray:
+def _read_strip(path: Path) -> np.ndarray:
     image = read_picture(path)
-    height, width = frame_shape or (len(image), len(image))
-    if height != image.shape[0] or image.shape[1] % width:
+    height, width, _ = image.shape
+    if width % height:
         raise ValueError(
-            f"{path.name}: {image.shape[1]}x{image.shape[0]} pixels are no row of frames of {width}x{height}: give frame_shape"
+            f"{path.name}: {width}x{height} pixels are no row of square frames: make it a folder of pictures"
         )
-    return image.reshape(height, -1, width, 3).swapaxes(0, 1)
+    return image.reshape(height, -1, height, 3).swapaxes(0, 1)
 
 
 def resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -23,30 +23,22 @@ def image_pyramid(images, scales: Sequence[float] = SCALES) -> list:
     return [layers.AntiAlias(scale, name=f"pyramid_{scale:g}".replace(".", "-"))(images) for scale in scales]
 
 
-def perceptual(
-    features: Callable, prediction, driving, scales: Sequence[float] = SCALES, weights: Sequence[float] | None = None
-):
+def perceptual(features: Callable, prediction, driving, scales: Sequence[float] = SCALES):
     """Sum over scales and levels of the mean absolute difference of features; none of it moves the driving image.
 
     Args:
         features: from images to a list of feature maps, such as `build_vgg19()` or `build_stand_in()`.
         prediction, driving: (B, H, W, 3) in [0, 1].
         scales: of the pyramid.
-        weights: of the levels; None: 1 each.
 
     Returns:
         A scalar, float32.
     """
     total = 0.0
     for drawn, true in zip(image_pyramid(prediction, scales), image_pyramid(driving, scales), strict=True):
-        levels = _levels(features(drawn)), _levels(features(ops.stop_gradient(true)))
-        for weight, *pair in zip(weights or [1.0] * len(levels[0]), *levels, strict=True):
-            total = total + weight * mean_absolute(pair[0], ops.stop_gradient(pair[1]))
+        for one, two in zip(features(drawn), features(ops.stop_gradient(true)), strict=True):
+            total = total + mean_absolute(one, ops.stop_gradient(two))
     return total
-
-
-def _levels(features):
-    return list(features) if isinstance(features, list | tuple) else [features]
 
 
 def pixels(images):
@@ -126,23 +118,19 @@ def build_vgg19(weights: str | os.PathLike | None = "imagenet", *, blocks: int =
     return keras.Model(images, features, name="vgg19_features", trainable=False)
 
 
-def build_stand_in(seed: int = 0, *, filters: Sequence[int] = (16, 32)) -> keras.Model:
+def build_stand_in(seed: int = 0) -> keras.Model:
     """A small frozen network in place of VGG19 that needs no download: pixels, their slopes, and random filters over them.
 
-    Args:
-        seed: of the filters.
-        filters: of each level after pixels and slopes; every one is half as large as the one before.
-
     Returns:
-        A model from images (B, H, W, 3) in [0, 1] to a list of 3 + len(filters) features.
+        A model from images (B, H, W, 3) in [0, 1] to a list of 5 features, the last of half the size; `seed` is of the filters.
     """
     images = keras.Input((None, None, 3), name="images")
     x = keras.layers.Rescaling(4.0, -2.0, name="pixels")(images)  # mean about 0 and deviation about 1, like VGG's input
     features = [x, x[:, 1:] - x[:, :-1], x[:, :, 1:] - x[:, :, :-1]]  # slopes ask for edges
-    for i, count in enumerate(filters):
+    for i, count in enumerate((16, 32)):
         kernel = keras.initializers.Orthogonal(gain=2.0**0.5, seed=seed + i)
         options = {"padding": "same", "activation": "relu", "kernel_initializer": kernel}
         x = keras.layers.Conv2D(count, 3, **options, name=f"level{i}")(x)
         features.append(x)
-        x = keras.layers.AveragePooling2D(2, name=f"half{i}")(x) if i + 1 < len(filters) else x
+        x = keras.layers.AveragePooling2D(2, name=f"half{i}")(x) if i == 0 else x
     return keras.Model(images, features, name="stand_in_features", trainable=False)

@@ -1,6 +1,7 @@
 """How near an animation comes to the truth: pictures (L1, PSNR, SSIM) and points (average keypoint distance).
 
 Frames are (T, H, W, 3) uint8, or floats in [0, 1]; all results are per frame, so that clips can be weighed by their length.
+Shapes that do not fit are a ValueError.
 """
 
 from collections.abc import Callable
@@ -25,21 +26,13 @@ def _frames(frames, truth) -> tuple[np.ndarray, np.ndarray]:
 
 
 def l1(frames, truth) -> np.ndarray:
-    """Mean absolute difference of each frame, (T,) float64, 0 to 1; its mean is the paper's L1.
-
-    Raises:
-        ValueError: other shapes.
-    """
+    """Mean absolute difference of each frame, (T,) float64, 0 to 1; its mean is the paper's L1."""
     frames, truth = _frames(frames, truth)
     return np.abs(frames - truth).mean(axis=(1, 2, 3), dtype=np.float64)
 
 
 def psnr(frames, truth) -> np.ndarray:
-    """Peak signal-to-noise ratio of each frame in dB, (T,) float64; infinite for a frame without any difference.
-
-    Raises:
-        ValueError: other shapes.
-    """
+    """Peak signal-to-noise ratio of each frame in dB, (T,) float64; infinite for a frame without any difference."""
     frames, truth = _frames(frames, truth)
     error = np.square(frames - truth).mean(axis=(1, 2, 3), dtype=np.float64)
     with np.errstate(divide="ignore"):
@@ -53,8 +46,7 @@ def ssim(frames, truth) -> np.ndarray:
     and sigma 1.5, places where it fits only, K1 = 0.01, K2 = 0.03.
 
     Raises:
-        ValueError: other shapes, or frames smaller than the window.
-    """
+        ValueError: other shapes, or frames smaller than the window."""
     frames, truth = _frames(frames, truth)
     if min(frames.shape[1:3]) < WINDOW:
         raise ValueError(f"SSIM needs frames of {WINDOW} x {WINDOW} pixels or more. Received: {frames.shape[1:3]}")

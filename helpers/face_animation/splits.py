@@ -34,35 +34,30 @@ def drop_copies(names: Iterable[str]) -> tuple[list[str], list[str]]:
         The names kept, the names dropped.
     """
     kept: dict[str, str] = {}
-    unique = sorted(set(names), key=lambda name: (COPY.sub("", name), name != COPY.sub("", name), name))
-    for name in unique:
+    unique = set(names)
+    for name in sorted(unique, key=lambda name: (name != COPY.sub("", name), name)):
         kept.setdefault(COPY.sub("", name), name)
-    return sorted(kept.values()), sorted(set(unique) - set(kept.values()))
+    return sorted(kept.values()), sorted(unique - set(kept.values()))
 
 
-def split_names(names: Sequence[str], *, share: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Train and test names; whole persons until the test has its share, or single clips where there is one person only."""
+def split_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Train and test names; whole persons until the test has a fifth, or single clips where there is one person only."""
     names = sorted(names)
     units = sorted({person_of(name) for name in names})
     key = person_of if len(units) > 1 else str
     units = units if len(units) > 1 else names
     test: list[str] = []
-    for index in stream(seed, "choice").permutation(len(units))[:-1]:
-        if len(test) >= share * len(names):
+    for index in stream(0, "choice").permutation(len(units))[:-1]:
+        if len(test) >= 0.2 * len(names):
             break
         test += [name for name in names if key(name) == units[index]]
     return sorted(set(names) - set(test)), sorted(test)
 
 
 def sample_groups(
-    names: Iterable[str],
-    group_size: int | None = None,
-    n_groups: int | None = None,
-    seed: int = Defaults.seed,
-    *,
-    by_person: bool = False,
-    drop_remainder: bool = False,
-) -> list[list[str]]:
+    names: Iterable[str], group_size: int | None = None, n_groups: int | None = None, seed: int = Defaults.seed, *,
+    by_person: bool = False, drop_remainder: bool = False,
+) -> list[list[str]]:  # fmt: skip
     """Draw exclusive groups of clips; the same for every order of `names`, on every machine.
 
     Args:
@@ -114,8 +109,9 @@ def _by_person(names: list[str], n_groups: int, generator: np.random.Generator) 
     for name in names:
         clips[person_of(name)].append(name)
     if n_groups > len(clips):
-        there = f"{n_groups} groups need as many persons, there are {len(clips)}"
-        raise ValueError(f"by_person: {there}: ask for fewer groups")
+        raise ValueError(
+            f"by_person: {n_groups} groups need as many persons, there are {len(clips)}: ask for fewer groups"
+        )
     persons = sorted(clips)
     groups: list[list[str]] = [[] for _ in range(n_groups)]
     for index in generator.permutation(len(persons)):
@@ -190,38 +186,16 @@ def read_pairs(
     return table[["source", "driving"]].head(len(table) if limit is None else limit).reset_index(drop=True)
 
 
-def draw_pairs(names: Sequence[str], limit: int, *, seed: int = 0) -> pd.DataFrame:
-    """Pairs without a list, the original's draw: among the first `limit` clips, `limit` of all ordered pairs or fewer.
-
-    Args:
-        names: of clips, in order.
-        seed: 0 gives the original's own.
-
-    Returns:
-        source, driving.
-    """
-    count = min(limit, len(names))
-    return _pairs(names[:count], _draw(count, limit, seed))
-
-
-def _draw(count: int, limit: int, seed: int) -> np.ndarray:
-    """So many of all ordered pairs of `count` clips as numbers, see `_pairs`; without Python objects, for they are count^2."""
-    every = count * count
-    return np.random.RandomState(seed).choice(every, min(limit, every), replace=False) if every else np.zeros(0, int)
-
-
-def _pairs(names: Sequence[str], drawn: Iterable[int]) -> pd.DataFrame:
-    pairs = [(names[index % len(names)], names[index // len(names)]) for index in drawn]
-    return pd.DataFrame(pairs, columns=["source", "driving"])
-
-
 def choose_pairs(names: Sequence[str], count: int, *, seed: int) -> pd.DataFrame:
-    """Up to `count` of all ordered pairs of test clips, as `draw_pairs`; only those of two persons, where there are two."""
+    """Up to `count` of all ordered pairs of test clips, source and driving; only those of two persons, where there are two."""
     total, persons = len(names), [person_of(name) for name in names]
-    drawn = _draw(total, total**2, seed)
+    drawn = np.random.RandomState(seed).permutation(
+        total**2
+    )  # as the original draws; numbers, for as text they fill memory
     if len(set(persons)) > 1:
         drawn = (index for index in drawn if persons[index % total] != persons[index // total])
-    return _pairs(names, itertools.islice(drawn, count))
+    pairs = [(names[index % total], names[index // total]) for index in itertools.islice(drawn, count)]
+    return pd.DataFrame(pairs, columns=["source", "driving"])
 
 
 def assign_sides(clips: pd.DataFrame, groups: Sequence[Sequence[str]], *, chosen: int) -> pd.DataFrame:

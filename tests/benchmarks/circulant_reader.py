@@ -96,12 +96,10 @@ def read_tensorflow(paths: list[Path], parse: Callable) -> Iterator:
 # --- the course's readers ---
 
 
-def stream(paths: list[Path], *, check: bool, sampled: bool) -> Iterator:
+def stream(paths: list[Path]) -> Iterator:
     """`data.read_frame_level`, in one thread."""
-    rng = np.random.default_rng(0)
-    choose = (lambda count: rng.integers(0, count, DRAWN)) if sampled else None
     batch = []
-    for video in data.read_frame_level(paths, choose=choose, check=check, problems=[]):
+    for video in data.read_frame_level(paths, problems=[]):
         batch.append(np.concatenate([video["rgb"], video["audio"]], axis=1))
         if len(batch) == BATCH:
             yield batch, len(batch)
@@ -166,9 +164,7 @@ def main() -> None:
         variants = {
             "tf.data: parse, dequantise, pad to 300": lambda: read_tensorflow(paths, _pad),
             "tf.data: sample 15, then decode": lambda: read_tensorflow(paths, _sample),
-            "read_frame_level, all frames, checked": lambda: stream(paths, check=True, sampled=False),
-            "read_frame_level, 15 frames, checked": lambda: stream(paths, check=True, sampled=True),
-            "read_frame_level, 15 frames": lambda: stream(paths, check=False, sampled=True),
+            "read_frame_level": lambda: stream(paths),
             "convert_shard (once)": lambda: convert(paths, folder / "cache"),
             "cache: 15 frames": lambda: cached_samples(videos),
             "cache: Batches, halves of 150 as bytes": lambda: cached_batches(videos),

@@ -114,8 +114,6 @@ def test_the_vocabulary_is_as_awkward_as_the_genuine_one(folder):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda path: dataset.make_dataset(path, classes=25), "allowed: 3 to 24"),
-        (lambda path: dataset.make_dataset(path, frames=(5, 4)), r"\(least, most\)"),
         (
             lambda path: dataset.damage_records(path / "frame" / "train0000.tfrecord", path / "x", {0: "tooth"}),
             "checksum, length",

@@ -92,14 +92,13 @@ def videos(num_frames=(40, 20, 1, 7, 33, 0), length=40, seed=0):
     return {"frames": frames, "num_frames": np.array(num_frames, "int32")}
 
 
-@pytest.mark.parametrize("sampling", sampling.SAMPLINGS)
 @pytest.mark.parametrize("training", [False, True])
-def test_padded_frames_never_matter(sampling, training):
+def test_padded_frames_never_matter(training):
     inputs = videos()
     changed = {**inputs, "frames": inputs["frames"].copy()}
     for frames, n in zip(changed["frames"], inputs["num_frames"], strict=True):
         frames[n:] = 255 - frames[n:]
-    network = model.build_classifier(**SMALL, sampling=sampling)
+    network = model.build_classifier(**SMALL)
     state = [np.array(v) for v in network.variables]  # with the seed of the draws
 
     def answer(x):
@@ -131,9 +130,8 @@ def test_even_sampling_by_hand():
     np.testing.assert_array_equal(sampled([12]), sampled([12]))
 
 
-@pytest.mark.parametrize("training, sampling", [(True, "even"), (False, "random"), (True, "random")])
-def test_random_sampling_is_uniform_over_the_genuine_frames(training, sampling):
-    index = sampled([7, 50, 1], bags=10, iterations=300, training=training, sampling=sampling, seed=1)
+def test_random_sampling_is_uniform_over_the_genuine_frames():
+    index = sampled([7, 50, 1], bags=10, iterations=300, training=True, seed=1)
     counts = np.bincount(index[0].astype(int).ravel(), minlength=50)
     assert counts[7:].sum() == 0 and np.abs(counts[:7] / 3000 - 1 / 7).max() < 0.03
     assert set(np.unique(index[1])) == set(range(50)) and set(np.unique(index[2])) == {0}
@@ -146,14 +144,14 @@ def test_a_draw_next_to_one_is_still_a_genuine_frame(monkeypatch):
 
 
 def test_draws_are_a_state_of_the_model():
-    network = model.build_classifier(**SMALL, sampling="random")
-    states = [v for v in network.variables if "seed_generator" in v.path]
+    layer = sampling.SampleFrames(2, 3)
+    states = [v for v in layer.variables if "seed_generator" in v.path]
     assert len(states) == 1
     start = np.array(states[0])
-    first, second = (np.asarray(network(videos())) for _ in range(2))
+    first, second = (np.asarray(layer(**videos(), training=True)) for _ in range(2))
     assert np.any(first != second)
     states[0].assign(start)
-    np.testing.assert_array_equal(network(videos()), first)
+    np.testing.assert_array_equal(layer(**videos(), training=True), first)
 
 
 def test_features_of_sampled_frames():
@@ -233,20 +231,10 @@ def test_mixed_precision_answers_in_float32(policy):
     assert all(np.all(np.isfinite(v)) for v in half.get_weights())
 
 
-@pytest.mark.parametrize("frame_type, given", [("uint8", "float32"), ("float32", "uint8")])
-def test_frames_of_the_wrong_type_are_refused(frame_type, given):
-    network = model.build_classifier(**SMALL, frame_type=frame_type)
+def test_frames_of_the_wrong_type_are_refused():
     inputs = videos()
-    with pytest.raises(TypeError, match=f"reads {frame_type} frames. Received: frames of type {given}"):
-        network({**inputs, "frames": inputs["frames"].astype(given)})
-
-
-def test_bytes_and_dequantised_frames_give_the_same():
-    of_bytes, of_floats = (model.build_classifier(**SMALL, frame_type=kind) for kind in model.FRAME_TYPES)
-    of_floats.set_weights(of_bytes.get_weights())
-    inputs = videos()
-    floats = {**inputs, "frames": (inputs["frames"] * (4 / 255) + (4 / 512 - 2)).astype("float32")}
-    np.testing.assert_allclose(of_floats(floats), of_bytes(inputs), rtol=1e-4, atol=1e-5)
+    with pytest.raises(TypeError, match=r"reads uint8 frames\. Received: frames of type float32"):
+        model.build_classifier(**SMALL)({**inputs, "frames": inputs["frames"].astype("float32")})
 
 
 @pytest.mark.parametrize(
@@ -256,8 +244,6 @@ def test_bytes_and_dequantised_frames_give_the_same():
         ({"compact": ("fc", "dbof")}, "compact must be a tuple of some of embedding, fc, moe"),
         ({"compact": "fc"}, "compact must be a tuple"),
         ({"compact": ("embedding",), "embedding": "netfv"}, "only the embedding 'dbof' has a circulant form"),
-        ({"frame_type": "int8"}, "frame_type must be one of"),
-        ({"sampling": "first"}, "sampling must be one of even, random"),
     ],
 )
 def test_bad_arguments(options, words):
@@ -266,7 +252,7 @@ def test_bad_arguments(options, words):
 
 
 def test_config_of_the_small_layers():
-    options = {"bags": 3, "iterations": 7, "sampling": "random", "seed": 5, "name": "own"}
+    options = {"bags": 3, "iterations": 7, "seed": 5, "name": "own"}
     layer = sampling.SampleFrames(**options)
     assert {key: layer.get_config()[key] for key in options} == options
     assert sampling.SampleFrames.from_config(layer.get_config()).get_config() == layer.get_config()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from helpers import parallel
-from helpers.circulant_video import evaluation, experiments, metrics, model, runs, steps
+from helpers.circulant_video import experiments, metrics, model, runs, steps
 from helpers.circulant_video.config import CirculantVideoConfig
 from helpers.circulant_video.formats import examples
 from helpers.circulant_video.mini import dataset
@@ -206,7 +206,7 @@ def test_shared_networks_are_trained_once(features):
         assert ("fc" in value.get("compact", ())) == (name.split()[-1] in ("fc", "all"))
         assert value.get("branches") == (1 if name.startswith("video") else None)
         network = model.build_classifier(**value)
-        assert experiments.count_weights(**value) == network.count_params() == evaluation.count_parameters(network)
+        assert experiments.count_weights(**value) == network.count_params()
 
 
 def test_a_narrow_rival_is_as_wide_as_its_twins_weights_allow():
@@ -224,7 +224,7 @@ def test_a_narrow_rival_is_as_wide_as_its_twins_weights_allow():
 
 def test_parameters_are_counted_without_random_states():
     network = model.build_classifier((64, 16), 24, "dbof", 256, 64, 2, bags=4, iterations=6, seed=0)
-    assert evaluation.count_parameters(network) == 61_136
+    assert network.count_params() == 61_136
     assert sum(v.name.startswith("seed_generator") for v in network.variables) == 1
 
 

@@ -13,7 +13,7 @@ import zlib
 
 import numpy as np
 import pytest
-from torch_writers import FakeTensor, legacy_file, safetensors_file, tar_file, torch_names, zip_file
+from torch_writers import FakeTensor, legacy_file, torch_names, zip_file
 
 from helpers import runtime
 
@@ -149,10 +149,8 @@ class Config:
 def beside_weights():
     """What programs keep beside their weights, and what of it has a value without the program."""
     plain = {
-        "epoch": np.int64(3), "loss": np.float64(0.1), "name": np.str_("vox"), "ok": np.bool_(True), "none": None, "text": "é",
-        "history": np.arange(6, dtype=">i4").reshape(2, 3), "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        "empty": np.zeros((0, 4), "f4"), "random": ("MT19937", np.arange(624, dtype="u4"), 624, 0, 0.0), "big": 10**40,
-        "stats": collections.defaultdict(list, a=[1, 2.5]), "counts": collections.Counter(b=2), "betas": (0.5, -0.999),
+        "none": None, "text": "é", "big": 10**40, "betas": (0.5, -0.999),
+        "stats": collections.defaultdict(list, a=[1, 2.5]), "counts": collections.Counter(b=2),
     }  # fmt: skip
     skipped = {
         "args": argparse.Namespace(lr=2e-4, config=Config(a=1)), "config": Config(depth=2), "folder": pathlib.PurePosixPath("/a"),
@@ -160,6 +158,9 @@ def beside_weights():
         "objects": np.array([None, {}], object), "generator": np.random.default_rng(0), "raw": b"\xff",
         "queue": collections.deque(),
         "optimizer": functools.partial(Config, lr=1),
+        "loss": np.float64(0.1),
+        "history": np.arange(6, dtype=">i4").reshape(2, 3),
+        "columns": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
         "records": np.zeros(2, "i4,f8"),
         "day": np.datetime64("2020-01-02"),
         "nothing": np.str_(""),
@@ -179,9 +180,7 @@ def test_weights_are_read_whatever_stands_beside_them(tmp_path, write, protocol,
     assert found.pop("mixed") == [1, None]
     assert list(found) == list(plain)
     for name, value in plain.items():
-        np.testing.assert_equal(found[name], value)
-        assert type(found[name]) is type(value) or isinstance(value, dict)
-        assert not isinstance(value, np.ndarray) or found[name].dtype == value.dtype
+        assert found[name] == value and (type(found[name]) is type(value) or isinstance(value, dict))
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and "x.pth: skipped, no weights: " in said and "Namespace" in said
 
@@ -222,55 +221,6 @@ def test_files_of_python_2(tmp_path):
     content = b"".join(pickle.dumps(part, protocol=2) for part in parts) + stream + pickle.dumps(["11"], protocol=2)
     (tmp_path / "x").write_bytes(content + (2).to_bytes(8, "little") + np.array([3, 4], "<f4").tobytes())
     assert load_torch(tmp_path / "x")["w"].tolist() == [3, 4]
-
-
-def test_a_part_of_a_storage_that_old_versions_saved_as_a_storage(tmp_path):
-    value = {"w": FakeTensor(np.arange(10, dtype="<f4"), 1, 1, (2,), (2,))}
-    legacy_file(tmp_path / "x", value)
-    content = (tmp_path / "x").read_bytes()
-    view = pickle.dumps(("2", 4, 5), protocol=2)[2:-1]
-    assert content.count(b"K\nNtq") == 1  # count 10, no view
-    (tmp_path / "x").write_bytes(content.replace(b"K\nN", b"K\n" + view.replace(b"q\0", b"").replace(b"q\1", b"")))
-    assert load_torch(tmp_path / "x")["w"].tolist() == [5, 7]
-
-
-def test_tar_files_of_the_first_versions(tmp_path):
-    tar_file(tmp_path / "x.pth.tar")
-    found = load_torch(tmp_path / "x.pth.tar")
-    assert found["a"].tolist() == [[0, 2, 4], [1, 3, 5]] and found["b"].tolist() == [3, 4, 5]
-    tar_file(tmp_path / "x.pth.tar", without=("tensors",))
-    with pytest.raises(CheckpointError, match=r"x\.pth\.tar: a tar archive without tensors"):
-        load_torch(tmp_path / "x.pth.tar")
-    tar_file(tmp_path / "x.pth.tar")
-    content = (tmp_path / "x.pth.tar").read_bytes()
-    (tmp_path / "x.pth.tar").write_bytes(content.replace(b"FloatStorage", b"FloutStorage"))
-    with pytest.raises(CheckpointError, match=r"x\.pth\.tar: damaged .*FloutStorage"):
-        load_torch(tmp_path / "x.pth.tar")
-
-
-def test_safetensors(tmp_path):
-    numbers = np.arange(6, dtype="<f4")
-    header = {
-        "__metadata__": {"format": "pt"},
-        "generator.a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
-        "kp_detector.b": {"dtype": "BF16", "shape": [], "data_offsets": [24, 26]},
-    }
-    safetensors_file(tmp_path / "x", header, numbers.tobytes() + b"\xc0\x3f")
-    assert load_torch(tmp_path / "x")["generator.a"].tolist() == numbers.reshape(2, 3).tolist()
-    found = load_torch(tmp_path / "x", only=["generator", "kp_detector"])
-    assert found["kp_detector"]["b"] == 1.5 and found["generator"]["a"][1, 2] == 5
-    for change in (
-        {"dtype": "F64"},
-        {"shape": [2, 4]},
-        {"data_offsets": [8, 32]},
-        {"dtype": "Q3"},
-        {"shape": [-1]},
-        {"shape": "x"},
-        {"shape": None},
-    ):
-        safetensors_file(tmp_path / "x", header | {"generator.a": header["generator.a"] | change}, numbers.tobytes())
-        with pytest.raises(CheckpointError, match=r"^x: "):
-            load_torch(tmp_path / "x")
 
 
 def test_what_is_no_weights_alone_is_refused_without_alarm(tmp_path):
@@ -346,16 +296,17 @@ def test_damaged_zip_files(tmp_path):
         load_torch(path)
 
 
-def test_a_storage_is_read_once_and_overlapping_members_are_no_bomb(tmp_path):
-    zip_file(tmp_path / "x", {"a": FakeTensor(np.ones(9, "<f4"), 1), "b": FakeTensor(np.ones(9, "<f4"), 2)})
+def test_a_storage_is_read_once_and_overlapping_members_are_no_bomb():
+    tensors = {
+        name: values.Tensor(values.Storage("<f4", key, 9), 0, (9,), (1,))
+        for name, key in zip("abc", "112", strict=True)
+    }
     reads = []
-    storages = [values.Storage("<f4", key, 9) for key in "1123"]
-    once = reader._bounded(lambda storage: reads.append(storage.key) or bytes(36), 80)
-    for storage in storages[:3]:
-        once(storage)
-    assert reads == ["1", "2"]
-    with pytest.raises(CheckpointError, match="claim more than the 80 bytes"):
-        once(storages[3])
+    read = lambda storage: reads.append(storage.key) or bytes(36)  # noqa: E731
+    found, _, _ = reader._arrays(tensors, read, 72, None)
+    assert reads == ["1", "2"] and list(found) == list("abc")
+    with pytest.raises(CheckpointError, match="claim more than the 71 bytes"):
+        reader._arrays(tensors, read, 71, None)
 
 
 @pytest.mark.parametrize(
@@ -376,7 +327,9 @@ def test_damaged_legacy_files(tmp_path, options, cut, message):
     ("content", "words"),
     [
         (b"", "an empty file"), (b"<html>", "a web page"), (b"\x80\x02K\x01.", "a pickle"), (b"PK\3\4nothing", "not a zip file"),
-        (b"\x1f\x8b\x08\0" + bytes(600), "a gzip file"), (b"version https://git-lfs.github.com/spec/v1\n", "a git-LFS pointer"),
+        (b"\x1f\x8b\x08\0" + bytes(600), "a gzip file"),
+        (b"a" + bytes(256) + b"ustar", r"a tar archive \(unpack it first"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a git-LFS pointer"),
         (b"\x89HDF\r\n\x1a\n", "an HDF5 file"), (b"\xfe" * 600, "begins with"),
     ],
 )  # fmt: skip

@@ -110,7 +110,6 @@ FRAMES = np.zeros((2, 16, 16, 3), "uint8")
             lambda: metrics.regress_points(np.zeros((3, 2, 2)), np.zeros((3, 2, 2)))(np.zeros((1, 3, 2))),
             r"\(T, 2, 2\). Received: shape \(1, 3, 2\)",
         ),
-        (lambda: transfer.hull_area([[0, np.nan]]), "finite"),
     ],
 )
 def test_bad_input(call, words):

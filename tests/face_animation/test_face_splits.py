@@ -91,11 +91,6 @@ def test_pairs(tmp_path):
     path.write_text("source,target\n")
     with pytest.raises(ValueError, match="no column driving; it has: source, target"):
         splits.read_pairs(path)
-    drawn = splits.draw_pairs(list("abcd"), 3)
-    # the original's way: 3 of 9 pairs of the first 3, (driving, source)
-    np.random.seed(0)  # noqa: NPY002
-    pairs = np.mgrid[:3, :3].reshape(2, -1).T.take(np.random.choice(9, 3, replace=False), axis=0)  # noqa: NPY002
-    assert drawn[["driving", "source"]].to_numpy().tolist() == [["abc"[d], "abc"[s]] for d, s in pairs]
 
 
 @pytest.mark.parametrize(("people", "clips"), [(1, 4), (2, 1), (5, 3), (40, 10)])

@@ -56,7 +56,7 @@ def test_colours_go_around_the_rainbow():
 
 def test_columns_of_a_batch():
     source, driving = ramps(), ramps()[:, ::-1]
-    found = visualiser.columns(source, driving, outputs(), size=1)
+    found = visualiser.columns(source, driving, outputs())
     names = ["source", "driving", "deformed", "prediction", "occlusion"]
     names += [f"{part} {k}" for k in range(COUNT + 1) for part in ("motion", "mask")] + ["masks"]
     assert list(found) == names
@@ -85,10 +85,10 @@ def test_deformation_moves_the_source():
 def test_one_picture_of_all_columns():
     images = {name: np.full((2, 6, 5, 3), value, "uint8") for name, value in (("a", 10), ("b", 20), ("c", 30))}
     images["a"][1] = 99
-    found = visualiser.draw_columns(images, border=1)
-    assert found.shape == (2 * 8, 3 * 7, 3)
-    assert found[4, [3, 10, 17], 0].tolist() == [10, 20, 30] and found[12, 3, 0] == 99
-    assert (found[[0, 7, 8, 15]] == 255).all() and (found[:, [0, 6, 7, 20]] == 255).all()
+    found = visualiser.draw_columns(images)
+    assert found.shape == (2 * 10, 3 * 9, 3)
+    assert found[4, [4, 13, 22], 0].tolist() == [10, 20, 30] and found[14, 4, 0] == 99
+    assert (found[[0, 1, 8, 9, 10, 19]] == 255).all() and (found[:, [0, 1, 7, 8, 9, 26]] == 255).all()
 
 
 def test_clips_beside_each_other():

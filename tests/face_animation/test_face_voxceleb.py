@@ -185,8 +185,3 @@ def test_crops_as_videos_in_parallel_and_lists_what_is_gone(tmp_path, read):
     assert broken.startswith("ValueError")  # the video of b ends early, and that is no error
     path = tmp_path / "out" / "train" / "id10001#a#000010#000020.mp4"
     assert (video.count_frames(path), video.header_info(path)["fps"]) == (12, 30)
-
-
-def test_form_must_be_known(tmp_path):
-    with pytest.raises(ValueError, match="form: received 'gif'; allowed: png, mp4"):
-        voxceleb.crop_video(tmp_path / "x.mp4", [], tmp_path, size=(16, 24), form="gif")

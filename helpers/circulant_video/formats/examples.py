@@ -5,7 +5,7 @@ Frames are uint8 codes here; a code stands for `code * CODE_STEP + LOWEST_VALUE`
 Made by protobuf alone, in a pool of their own: a worker that converts records need not import TensorFlow for seconds.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -89,13 +89,11 @@ def encode_frame_level(
     return example.SerializeToString(deterministic=True)
 
 
-def encode_video_level(
-    name: str, labels: Sequence[int] | None, means: Mapping[str, np.ndarray], *, id_key: str = "id"
-) -> bytes:
+def encode_video_level(name: str, labels: Sequence[int] | None, means: Mapping[str, np.ndarray]) -> bytes:
     """One video as the `tf.train.Example` of YouTube-8M: `mean_<feature>` -> (size,) float for each of `means`."""
     example = messages().Example()
     values = {f"mean_{key}": np.asarray(mean, np.float32) for key, mean in means.items()}
-    _fill(example.features, {id_key: [name.encode()], "labels": labels} | values)
+    _fill(example.features, {"id": [name.encode()], "labels": labels} | values)
     return example.SerializeToString(deterministic=True)
 
 
@@ -123,9 +121,7 @@ def _decode(message: type, payload: bytes) -> Any:
         raise BadRecord(f"no {message.__name__}: {error}") from error
 
 
-def decode_frame_level(
-    payload: bytes, *, layout: Mapping[str, int], classes: int, max_frames: int, choose: Callable | None = None
-) -> dict[str, Any]:
+def decode_frame_level(payload: bytes, *, layout: Mapping[str, int], classes: int, max_frames: int) -> dict[str, Any]:
     """One video of `data.read_frame_level`, where the arguments are explained; `layout` is feature name -> size.
 
     Raises:
@@ -141,8 +137,7 @@ def decode_frame_level(
     num_frames = min(max_frames, *counts.values())
     if not num_frames:
         raise BadRecord("the video has no frame")
-    chosen = range(num_frames) if choose is None else np.asarray(choose(num_frames)).tolist()
-    frames = {name: _join_frames(name, lists[name].feature, chosen, size) for name, size in layout.items()}
+    frames = {name: _join_frames(name, lists[name].feature[:num_frames], size) for name, size in layout.items()}
     segments = {
         name: np.array(_values(context[name], "float" if dtype is np.float32 else "int64"), dtype)
         for name, dtype in SEGMENTS.items()
@@ -151,13 +146,13 @@ def decode_frame_level(
     return {**_decode_context(context, classes), "num_frames": num_frames, **frames, **segments}
 
 
-def _join_frames(name: str, features: Any, chosen: Iterable[int], size: int) -> np.ndarray:
-    """(frames, size) uint8 of the chosen frames of one list."""
+def _join_frames(name: str, features: Any, size: int) -> np.ndarray:
+    """(frames, size) uint8 of one list."""
     try:
-        rows = [features[index].bytes_list.value[0] for index in chosen]
+        rows = [feature.bytes_list.value[0] for feature in features]
     except IndexError:
         raise BadRecord(f"{name}: a frame without bytes") from None
-    for index, row in zip(chosen, rows, strict=True):
+    for index, row in enumerate(rows):
         if len(row) != size:
             raise BadRecord(f"{name}: frame {index} has {len(row)} bytes, expected {size}")
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, size)

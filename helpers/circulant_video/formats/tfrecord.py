@@ -31,7 +31,7 @@ def note(problems: list[dict], path: str | os.PathLike, record: int, reason: str
     problems.append({"file": Path(path).name, "record": record, "reason": reason})
 
 
-def read_records(path: str | os.PathLike, problems: list[dict], *, check: bool = True) -> Iterator[tuple[int, bytes]]:
+def read_records(path: str | os.PathLike, problems: list[dict]) -> Iterator[tuple[int, bytes]]:
     """Yield (index, payload) of each sound record; what is damaged becomes a row of `problems`.
 
     A wrong payload costs that record. A wrong length costs what lies before the next record that can be found: the
@@ -40,7 +40,6 @@ def read_records(path: str | os.PathLike, problems: list[dict], *, check: bool =
     Args:
         path: TFRecord file, not compressed.
         problems: rows `file`, `record`, `reason` are added to it.
-        check: compare the payloads' checksums; lengths are checked without it, too.
     """
     size = Path(path).stat().st_size
     if not size:
@@ -62,7 +61,7 @@ def read_records(path: str | os.PathLike, problems: list[dict], *, check: bool =
                 note(problems, path, index, f"cut off: {size - start} of {end - start} bytes are there")
             else:
                 payload = data[start + HEADER : end - FOOTER]
-                if check and not _is_sound(data, payload, end):
+                if not _is_sound(data, payload, end):
                     note(problems, path, index, "the payload's checksum is wrong")
                 else:
                     yield index, payload

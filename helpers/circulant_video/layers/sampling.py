@@ -7,20 +7,17 @@ from keras import ops
 from helpers.circulant_video.formats.examples import CODE_STEP, LOWEST_VALUE
 from helpers.circulant_video.layers.pooling import l2_normalize
 
-SAMPLINGS = ("even", "random")
-
 
 @keras.saving.register_keras_serializable("helpers")
 class SampleFrames(keras.layers.Layer):
     """Draw bags of frames, dequantise bytes, and scale every frame to length 1 over all its features together.
 
-    Only the first `num_frames` of a video are ever drawn. A video without frames gives zeros.
+    Only the first `num_frames` of a video are ever drawn. A video without frames gives zeros. Training draws at random, with
+    replacement; inference takes the same frames every time, spread over the video, where the original drew at random, too.
 
     Args:
         bags: sets of frames per video; of the config.
         iterations: frames per bag; of the config.
-        sampling: what inference draws: "even", the same frames spread over the video every time, or "random", as the
-            original did in its evaluation too. Training always draws at random, with replacement.
         seed: of the draws.
 
     Call arguments:
@@ -31,20 +28,17 @@ class SampleFrames(keras.layers.Layer):
         (B bags, iterations, F) float32; the bags of one video are neighbours.
     """
 
-    def __init__(self, bags, iterations, sampling="even", seed=None, **options):
+    def __init__(self, bags, iterations, seed=None, **options):
         super().__init__(**{"dtype": "float32", **options})  # no rounding of features before they have length 1
-        if sampling not in SAMPLINGS:
-            raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}. Received: sampling={sampling!r}")
         self.bags = bags
         self.iterations = iterations
-        self.sampling = sampling
         self.seed = seed
         self.generator = keras.random.SeedGenerator(seed)
 
     def draw(self, num_frames, training=False):
         """Indices (B, bags iterations) below `num_frames` (B, 1)."""
         size = self.bags * self.iterations
-        if training or self.sampling == "random":
+        if training:
             uniform = keras.random.uniform((ops.shape(num_frames)[0], size), seed=self.generator)
             index = ops.cast(ops.floor(uniform * ops.cast(num_frames, "float32")), "int32")
         else:  # bag b takes places b, b + bags, ...: each spans the whole video
@@ -66,7 +60,7 @@ class SampleFrames(keras.layers.Layer):
         return (None, self.iterations, frames_shape[2])
 
     def get_config(self):
-        own = {key: getattr(self, key) for key in ("bags", "iterations", "sampling", "seed")}
+        own = {key: getattr(self, key) for key in ("bags", "iterations", "seed")}
         return {**super().get_config(), **own}
 
 

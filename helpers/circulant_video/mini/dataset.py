@@ -5,7 +5,7 @@ four seconds, each of which shows one of its labels or nothing in particular, un
 told from its frames together, hardly from one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +39,7 @@ DAMAGES = ("checksum", "length", "width", "label", "empty", "cut")
 def draw_video(
     rng: np.random.Generator, prototypes: Mapping[str, np.ndarray], frames: tuple[int, int] = (20, 40)
 ) -> tuple[list[int], dict[str, np.ndarray]]:
-    """One video: its labels, and its dequantised features (T, size) by name.
-
-    Args:
-        rng: source of chance.
-        prototypes: name -> (classes, pictures or sounds per class, size).
-        frames: least and most T.
-    """
+    """One video of `draw_prototypes`: its labels, and its dequantised features (T, size) by name; `frames`: least and most T."""
     classes = len(next(iter(prototypes.values())))
     prior = np.arange(1, classes + 1) ** -0.7  # Zipf's law, softened
     labels = rng.choice(classes, rng.integers(1, 4), replace=False, p=prior / prior.sum())
@@ -78,39 +72,23 @@ def make_dataset(
     """Write `frame/<shard>.tfrecord`, `video/<shard>.tfrecord` and `vocabulary.csv`; a file that is there stays.
 
     Args:
-        folder: made if it does not exist.
-        seed: everything depends on it and on the other arguments alone.
-        classes: at most 24.
+        classes: 3 to 24.
         features: name -> bytes of a frame.
         frames: least and most length of a video, in seconds.
         shards: file names without suffix -> number of videos.
 
     Returns:
         One row a shard: shard, videos.
-
-    Raises:
-        ValueError: a number of classes, or a range of frames, that cannot be.
     """
-    if not 3 <= classes <= len(ENTITIES) or not 1 <= frames[0] <= frames[1]:
-        raise ValueError(
-            f"classes: received {classes}; allowed: 3 to {len(ENTITIES)}. frames: received {frames}; allowed: (least, most)"
-        )
     prototypes = draw_prototypes(seed, classes=classes, features=features)
     first = 0
     for place, (shard, count) in enumerate(shards.items()):
         rng = np.random.default_rng([seed, 1, place])
-        _write_shard(Path(folder), shard, list(_draw_shard(rng, first, count, prototypes, frames)))
+        drawn = [(_name(number), *draw_video(rng, prototypes, frames)) for number in range(first, first + count)]
+        _write_shard(Path(folder), shard, drawn)
         first += count
     write_vocabulary(Path(folder) / "vocabulary.csv", classes=classes)
     return pd.DataFrame({"shard": list(shards), "videos": list(shards.values())})
-
-
-def _draw_shard(
-    rng: np.random.Generator, first: int, count: int, prototypes: Mapping, frames: tuple[int, int]
-) -> Iterator:
-    for number in range(first, first + count):
-        labels, values = draw_video(rng, prototypes, frames)
-        yield _name(number), labels, {name: data.quantize(value) for name, value in values.items()}
 
 
 def _name(number: int) -> str:
@@ -126,7 +104,8 @@ def _write_shard(folder: Path, shard: str, videos: list[tuple]) -> None:
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         payloads = []
-        for name, labels, codes in videos:
+        for name, labels, features in videos:
+            codes = {key: data.quantize(value) for key, value in features.items()}
             labels = None if shard.startswith("test") else labels
             means = {key: data.dequantize(value).mean(axis=0) for key, value in codes.items()}
             encode = examples.encode_frame_level if kind == "frame" else examples.encode_video_level

@@ -16,12 +16,6 @@ from helpers.workspace import disk
 LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
 NAME = re.compile(r"(train|validate|test)(\d{4}|[a-zA-Z0-9]{2})\.tfrecord")
 SHARDS = len(LETTERS) ** 2  # of each partition
-PARTITIONS = (
-    *(f"2/{kind}/{split}" for kind in ("frame", "video") for split in ("train", "validate", "test")),
-    "3/frame/validate",
-    "3/frame/test",
-)
-MIRRORS = ("us", "eu", "asia")
 # data.yt8m.org and its mirrors are names of storage buckets; this address of theirs has a certificate.
 BASE = "https://storage.googleapis.com"
 VOCABULARY = "https://research.google.com/youtube8m/csv/2/vocabulary.csv"
@@ -61,13 +55,8 @@ def to_letters(name: str | os.PathLike) -> str:
 def select_shards(names: Iterable[str], part: int, of: int) -> list[str]:
     """The names that the official script takes with `shard=part,of`: md5(name) modulo `of` is part - 1.
 
-    Args:
-        names: names on the server, with two characters.
-        part: from 1 to `of`.
-        of: number of parts; 1000 takes about 4 files of a partition.
+    `names` are the server's, `part` is 1 to `of`; 1000 parts are about 4 files of a partition each.
     """
-    if not 1 <= part <= of:
-        raise ValueError(f"shard: received {part},{of}; allowed: 1,{of} to {of},{of}")
     return sorted(name for name in names if int(hashlib.md5(name.encode()).hexdigest(), 16) % of == part - 1)
 
 
@@ -105,12 +94,8 @@ def list_files(
         **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
 
     Raises:
-        ValueError: an unknown partition or mirror, or a part that does not exist.
         manifests.DownloadError: the list could not be had.
     """
-    for key, value, allowed in (("partition", partition, PARTITIONS), ("mirror", mirror, MIRRORS)):
-        if value not in allowed:
-            raise ValueError(f"{key}: received {value!r}; allowed: {', '.join(allowed)}")
     plan = _fetch_plan(partition, Path(folder) / ".fetching", base, options)
     place = f"{base}/{mirror}.data.yt8m.org/{partition}"
     return [make_entry(to_digits(name), f"{place}/{name}", plan[name]) for name in select_shards(plan, *shard)]

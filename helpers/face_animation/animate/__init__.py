@@ -49,7 +49,7 @@ class Animator:
         kp_detector, generator, batch_size: as given.
 
     Raises:
-        ValueError: the two do not fit together, or bad `batch_size`.
+        ValueError: the two do not fit together.
     """
 
     def __init__(
@@ -62,13 +62,14 @@ class Animator:
                 "kp_detector and generator must have one size and number of keypoints. Received: "
                 f"{tuple(kp_detector.input.shape[1:3])} with {found}, and {self.size} with {wanted}"
             )
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be 1 or more. Received: batch_size={batch_size}")
         self.kp_detector, self.generator, self.batch_size = kp_detector, generator, batch_size
         driver = playing.build_driver(generator)
         self._driver = keras.Model(driver.input, {"prediction": driver.output["prediction"]}, name="driver")
         self._encoder = playing.build_source_encoder(generator)
         self._detector = keras.Model(kp_detector.input, kp_detector.output, name="detector")
+        logging.getLogger("tensorflow").setLevel(
+            "ERROR"
+        )  # it takes the first traces of many networks for one traced again
         for network in (self._driver, self._detector):
             network.compile(jit_compile=jit_compile)
 
@@ -81,7 +82,7 @@ class Animator:
         parts = []
         while some := list(itertools.islice(resized, self.batch_size)):
             batch = ops.convert_to_tensor(_padded(np.stack(some), self.batch_size) / np.float32(255))
-            found = predict(self._detector, batch)
+            found = self._detector.predict_on_batch(batch)
             parts.append({name: part[: len(some)] for name, part in found.items()})
         if not parts:
             raise ValueError("keypoints need at least one frame. Received: none")
@@ -105,7 +106,7 @@ class Animator:
             some = {name: part[start : start + self.batch_size] for name, part in driving_points.items()}
             some = {name: ops.convert_to_tensor(_padded(part, self.batch_size)) for name, part in some.items()}
             moving = {f"kp_driving_{name}": part for name, part in some.items()}
-            prediction = predict(self._driver, {**fixed, **moving})["prediction"]
+            prediction = self._driver.predict_on_batch({**fixed, **moving})["prediction"]
             if not np.isfinite(prediction).all():
                 raise ValueError("the generator gives NaN or infinity: load other weights, this training diverged")
             yield from np.round(prediction[: total - start] * 255).astype(np.uint8)
@@ -150,17 +151,6 @@ def _padded(batch: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
 
 
-def predict(network: keras.Model, inputs):
-    """`predict_on_batch` without TensorFlow's warning that several networks are traced, which is meant."""
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        return network.predict_on_batch(inputs)
-    finally:
-        logger.setLevel(level)
-
-
 def _check_clip(frames) -> None:
     one = isinstance(frames, np.ndarray) and (frames.ndim < 3 or (frames.ndim == 3 and frames.shape[2] <= 4))
     if isinstance(frames, str | os.PathLike) or one:
@@ -173,7 +163,7 @@ def _check_clip(frames) -> None:
 
 def animate(
     source: np.ndarray, driving: Iterable[np.ndarray], kp_detector: keras.Model, generator: keras.Model,
-    relative: bool = True, adapt_scale: bool = True, *, start: str | int = "first", batch_size: int = 4, progress: bool = False,
+    relative: bool = True, adapt_scale: bool = True, *, start: str | int = "first", progress: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """Let a picture move like a clip; for several clips make one `Animator`, for its first one takes seconds.
 
@@ -186,7 +176,6 @@ def animate(
         adapt_scale: see `transfer.relative_motion`.
         start: the frame that counts as the source's pose, from which relative motion is told: "first", "best" (see
             `transfer.best_frame`) or a number. Forwards and backwards from it come the same frames, in the clip's order.
-        batch_size: see `Animator`.
         progress: show bars.
 
     Returns:
@@ -195,7 +184,7 @@ def animate(
     Raises:
         ValueError: what is no picture or clip, no frames, a bad `start`, networks that do not fit or that give NaN.
     """
-    animator = Animator(kp_detector, generator, batch_size=batch_size)
+    animator = Animator(kp_detector, generator)
     return animator.animate(source, driving, relative, adapt_scale, start=start, progress=progress)
 
 
@@ -210,18 +199,16 @@ def read_source(path: str | os.PathLike) -> np.ndarray:
 
 def animate_file(
     source: str | os.PathLike, driving: str | os.PathLike, out: str | os.PathLike, animator: Animator, *,
-    relative: bool = True, adapt_scale: bool = True, start: str | int = "first", fps: float | None = None,
-    beside: bool = False, progress: bool = True,
+    relative: bool = True, adapt_scale: bool = True, start: str | int = "first", beside: bool = False, progress: bool = True,
 ) -> int:  # fmt: skip
     """Animate files: frames are read, drawn and written one after the other, so a clip may be long.
 
     Args:
         source: a picture, or a folder or video whose first frame is taken.
         driving: a clip in any form of `data`, or another video that FFmpeg reads.
-        out: video to write, see `video.write_video`.
+        out: video to write, at the driving clip's rate (25 for a folder or strip, the usual one in time where it varies).
         animator: of the networks.
         relative, adapt_scale, start, progress: as in `animate`.
-        fps: None keeps those of the driving video, 25 for a folder or strip; where its rate varies, the usual one, in time.
         beside: write source, driving clip and animation side by side.
 
     Returns:
@@ -236,4 +223,4 @@ def animate_file(
     frames = animator.frames(picture, data.stream_steadily(driving, timing), **options)
     if beside:
         frames = visualiser.side_by_side(picture, data.stream_steadily(driving, timing), frames)
-    return video.write_video(out, frames, fps or timing.fps)
+    return video.write_video(out, frames, timing.fps)

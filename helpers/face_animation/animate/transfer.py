@@ -64,8 +64,6 @@ def _normalised(values: np.ndarray) -> np.ndarray:
 
 
 def hull_area(values) -> float:
-    """Area of the convex hull of points (K, 2); 0 where they lie on a line."""
+    """Area of the convex hull of finite points (K, 2); 0 where they lie on a line."""
     values = np.asarray(values, np.float32)
-    if values.ndim != 2 or values.shape[1] != 2 or not np.isfinite(values).all():
-        raise ValueError(f"values must be finite, (K, 2). Received: shape {values.shape}, {values.tolist()}")
     return float(cv2.contourArea(cv2.convexHull(values)))

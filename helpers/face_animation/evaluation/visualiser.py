@@ -44,15 +44,13 @@ def draw_keypoints(image, values, *, size: float | None = None) -> np.ndarray:
     return canvas
 
 
-def columns(
-    source, driving, outputs: Mapping, *, align_corners: bool = True, size: float | None = None
-) -> dict[str, np.ndarray]:
+def columns(source, driving, outputs: Mapping, *, align_corners: bool = True) -> dict[str, np.ndarray]:
     """The original's overview of a batch, by name: each (B, H, W, 3) uint8.
 
     Args:
         source, driving: (B, H, W, 3), uint8 or float in [0, 1].
         outputs: of a generator, with the kp_source_value and kp_driving_value (B, K, 2) that went in.
-        align_corners, size: of the generator, and see `draw_keypoints`.
+        align_corners: of the generator.
 
     Returns:
         dict with source and driving, both with their keypoints; deformed, the source fetched from where
@@ -63,7 +61,9 @@ def columns(
     parts = {name: _numbers(part) for name, part in outputs.items()}
     source, driving = _bytes(source), _bytes(driving)
     marked = {"source": source, "driving": driving}
-    found = {who: _marked(images, parts[f"kp_{who}_value"], size) for who, images in marked.items()}
+    found = {
+        who: np.stack(list(map(draw_keypoints, images, parts[f"kp_{who}_value"]))) for who, images in marked.items()
+    }
     grid = layers.resize(ops.convert_to_tensor(parts["deformation"]), *source.shape[1:3])
     images = ops.convert_to_tensor(source / np.float32(255))
     found["deformed"] = _bytes(layers.grid_sample(images, grid, align_corners=align_corners))
@@ -76,9 +76,9 @@ def columns(
     return found
 
 
-def draw_columns(columns: Mapping[str, np.ndarray], *, border: int = 2) -> np.ndarray:
+def draw_columns(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """`columns` as one picture, a row per item, white lines between: (rows, columns, 3) uint8."""
-    edges = [(0, 0), (border, border), (border, border), (0, 0)]
+    edges = [(0, 0), (2, 2), (2, 2), (0, 0)]
     framed = [np.concatenate(np.pad(images, edges, constant_values=255)) for images in columns.values()]
     return np.concatenate(framed, axis=1)
 
@@ -109,10 +109,6 @@ def _bytes(images) -> np.ndarray:
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
     return np.round(np.clip(np.nan_to_num(images), 0, 1) * 255).astype(np.uint8)
-
-
-def _marked(images: np.ndarray, values: np.ndarray, size: float | None) -> np.ndarray:
-    return np.stack([draw_keypoints(*pair, size=size) for pair in zip(images, values, strict=True)])
 
 
 def _enlarged(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

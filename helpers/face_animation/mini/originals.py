@@ -19,13 +19,7 @@ CURTAIN = (150, 30, 44)
 
 
 def clip_box(identity: str, start: int, *, seed: int = 0) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a clip in its video of 1280x720, taller than wide as most of VoxCeleb's.
-
-    Args:
-        identity: of the video.
-        start: first frame of the clip.
-        seed: of the dataset.
-    """
+    """Left, top, right and bottom of the clip that begins at frame `start` of a video of 1280x720, taller than wide."""
     rng = generator(seed, identity, start, "box")
     width, height = 4 * rng.integers((65, 80), (85, 110))
     left, top = 4 * rng.integers((0, 0), ((SCREEN[1] - width) // 4, (SCREEN[0] - height) // 4))
@@ -39,9 +33,7 @@ def make_originals(folder: str | Path, table: pd.DataFrame, *, seed: int = 0, jo
     opening of the stage; before, between and after the clips its curtain is closed.
 
     Args:
-        folder: made if it is not there.
         table: rows of `make_dataset` of the same seed; all clips of a video that shall be in it.
-        jobs: processes, see `helpers.parallel`.
 
     Returns:
         The files, one a video, in the order of the table.

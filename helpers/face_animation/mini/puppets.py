@@ -117,13 +117,7 @@ def make_puppet(number: int, seed: int = 0) -> Puppet:
 
 
 def plan_motion(rng: np.random.Generator, frames: int, tempo: float = 1.0) -> list[Pose]:
-    """Draw how a puppet moves: slow waves for the head, a chattering mouth, blinks, and eyes that look ahead of the head.
-
-    Args:
-        rng: where chance comes from.
-        frames: number of poses, 25 a second.
-        tempo: 1 is average, more is faster.
-    """
+    """Draw how a puppet moves, 25 poses a second: slow waves for the head, a chattering mouth, blinks, eyes that look ahead."""
     time = np.arange(frames) / FPS
     slow = 2 * np.pi * tempo * rng.uniform(0.28, 0.5, 5)  # radians per second
     fast = slow * rng.uniform(1.6, 2.3, 5)

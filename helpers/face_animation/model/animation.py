@@ -21,9 +21,7 @@ class LossWeights:
     Attributes:
         perceptual: of every level of the features at every scale.
         warped: the same for the source as the motion alone moves it; of a generator with `skip`, not in the paper.
-        equivariance_value, equivariance_jacobian, generator_gan: of these terms.
         feature_matching: of every block of the discriminator.
-        discriminator_gan: of the discriminator's own term.
     """
 
     perceptual: float = Defaults.perceptual_weight
@@ -51,9 +49,9 @@ class AnimationModel(keras.Model):
     Args:
         kp_detector: of `build_keypoint_detector`.
         generator: of `build_generator`, with the same number of keypoints.
-        discriminator: of `build_discriminator`; None trains without one.
+        discriminator: of `build_discriminator`; None trains without one. All networks have one size and number of keypoints.
         compare: the distance of two batches of pictures in [0, 1], (prediction, driving) -> a scalar; None: of their pixels at
-            several scales. A network in it is never trained or saved with this model.
+            several scales. A function, such as a partial, whose network Keras neither trains nor saves with this model.
         weights: of the terms of the loss.
         bend: options of the random transform, see `transform.draw`.
         seed: of the random transforms.
@@ -64,21 +62,17 @@ class AnimationModel(keras.Model):
     Returns:
         dict with the generator's outputs, kp_source_value, kp_source_jacobian, kp_driving_value, kp_driving_jacobian; in training
         also the parameters of a random `transform` and kp_transformed_... of the driving frames that it has bent.
-
-    Raises:
-        ValueError: networks that do not fit each other, or a discriminator whose judgement counts nothing.
     """
 
     def __init__(
         self, kp_detector: keras.Model, generator: keras.Model, discriminator: keras.Model | None = None, *,
         compare: Callable | None = None, weights: LossWeights | None = None, bend: Mapping[str, float] | None = None,
-        seed: int = 0, name: str = "animation_model", **options,
+        seed: int = 0, **options,
     ) -> None:  # fmt: skip
-        super().__init__(name=name, **options)
+        super().__init__(name="animation_model", **options)
         self.loss_weights = weights or LossWeights()
-        _check(kp_detector, generator, discriminator, self.loss_weights)
         self.kp_detector, self.generator, self.discriminator = kp_detector, generator, discriminator
-        self.compare = _Untracked(compare or functools.partial(losses.perceptual, losses.pixels))
+        self.compare = compare or functools.partial(losses.perceptual, losses.pixels)
         self.bend = dict(bend or {})
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_means = [keras.metrics.Mean(name) for name in self.term_names()]
@@ -171,16 +165,6 @@ class AnimationModel(keras.Model):
         return self.discriminator({name: inputs[name] for name in self.discriminator.input}, training=training)
 
 
-class _Untracked:
-    """Holds a callable so that Keras does not see it as a part of the model: not trained, not saved, not counted."""
-
-    def __init__(self, function: Callable) -> None:
-        self.function = function
-
-    def __call__(self, *arguments):
-        return self.function(*arguments)
-
-
 class _Total(keras.losses.Loss):
     """Passes a scalar on, scaled as Keras scales a loss when several replicas add up their gradients."""
 
@@ -192,23 +176,3 @@ def _parts(outputs, count: int) -> list:
     """Outputs for several batches in one, taken apart."""
     parts = keras.tree.map_structure(lambda x: ops.split(x, count), outputs)
     return [keras.tree.map_structure_up_to(outputs, lambda part, i=i: part[i], parts) for i in range(count)]
-
-
-def _check(kp_detector, generator, discriminator, loss_weights) -> None:
-    counts = {"kp_detector": kp_detector.output["value"].shape[1]}
-    counts["generator"] = generator.input["kp_driving_value"].shape[1]
-    sizes = {"kp_detector": kp_detector.input.shape[1:3], "generator": generator.input["source"].shape[1:3]}
-    if discriminator is not None:
-        sizes["discriminator"] = discriminator.input["image"].shape[1:3]
-        if "kp_value" in discriminator.input:
-            counts["discriminator"] = discriminator.input["kp_value"].shape[1]
-    for what, found in (("number of keypoints", counts), ("size of images", sizes)):
-        if len(set(found.values())) > 1:
-            text = ", ".join(f"{name} {value}" for name, value in found.items())
-            raise ValueError(f"the networks must have one {what}. Received: {text}; build all with the same options")
-    weights = (loss_weights.generator_gan, loss_weights.discriminator_gan)
-    if discriminator is not None and not all(weights):
-        raise ValueError(
-            "weights: with a discriminator generator_gan and discriminator_gan must not be 0. Received: "
-            f"{weights[0]} and {weights[1]}; leave the discriminator out to train without one"
-        )

@@ -21,9 +21,6 @@ class SpectralConv2D(keras.layers.Conv2D):
     Miyato et al., "Spectral normalization for generative adversarial networks", 2018, arXiv 1802.05957. Unlike
     `keras.layers.SpectralNormalization` it leaves the kernel variable alone, as PyTorch does: on JAX a value assigned to a
     trainable variable in the loss is lost. Attributes `u` (filters,) and `v` (inputs to a filter,) have the weights' PyTorch names.
-
-    Args:
-        filters, kernel_size, ...: see `keras.layers.Conv2D`.
     """
 
     def build(self, input_shape):

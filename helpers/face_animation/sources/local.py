@@ -36,16 +36,13 @@ def _resized(frames: Iterable[np.ndarray], path: Path, size: tuple[int, int], cu
     count = 0
     for frame in frames:
         count += 1
-        yield data.resize(_part(frame, cut, path) if cut else frame, size)
+        try:
+            frame = cut(frame) if cut else frame
+        except ValueError as error:
+            raise ValueError(f"{path.name}: {error}") from error
+        yield data.resize(frame, size)
     if count < 2:
         raise ValueError(f"{path.name}: {count} frame; expected a clip of 2 or more")
-
-
-def _part(frame: np.ndarray, cut: Cut, path: Path) -> np.ndarray:
-    try:
-        return cut(frame)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
 
 
 def prepare_clip(
@@ -80,9 +77,7 @@ def prepare_all(
 
     Args:
         clips: rows of `data.find_clips`, below `root`.
-        folder: gets the prepared clips.
         size: (height, width) in pixels, aspect ratio not kept, as in the original.
-        form: "png" or "mp4".
         cut: from a frame to the part of it that is kept, before it is resized; None: all of it.
 
     Returns:

@@ -73,7 +73,6 @@ def fetch(folder: str | os.PathLike, actors: Sequence[int], *, cache: str | os.P
 
     Args:
         folder: gets `Actor_01/`, ..., each whole or not at all.
-        actors: their numbers.
         cache: folder of the archives (0.5 to 0.6 GB each), where they may lie already; they stay there.
         **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
 
@@ -97,10 +96,8 @@ def list_clips(root: str | os.PathLike, actors: Sequence[int], *, test: int, job
     """The clips that `fetch` brought.
 
     Args:
-        root: the folder of `fetch`.
         actors: their numbers; the others in the folder are overlooked.
         test: so many of them, the last, are the test: people whom nobody trained on.
-        jobs: processes that count the frames, by decoding.
 
     Returns:
         As `data.find_clips`, with the columns emotion, intensity, statement and repetition; person is the actor, error also says

@@ -138,10 +138,8 @@ def crop_video(
         Per clip: clip, partition, frames, state ("made", "there", or "beyond the end of the video").
 
     Raises:
-        ValueError: another `form`, or the video does not decode.
+        ValueError: the video does not decode.
     """
-    if form not in ("png", "mp4"):
-        raise ValueError(f"form: received {form!r}; allowed: png, mp4")
     folder, rows = Path(folder), list({(row["partition"], row["clip"]): row for row in rows}.values())
     targets = [folder / row["partition"] / row["clip"] for row in rows]
     todo = [place for place, target in enumerate(targets) if not target.exists()]
@@ -151,10 +149,10 @@ def crop_video(
         for index, place in enumerate(todo):
             if counts[index]:
                 _finish(Path(name) / str(index), targets[place], rate, form)
-    found = pd.DataFrame(rows, columns=["clip", "partition"]).assign(frames=0, state="there")
-    found.loc[todo, "frames"] = counts
-    found.loc[todo, "state"] = ["made" if count else "beyond the end of the video" for count in counts]
-    return found.to_dict("records")
+    found = [{"clip": row["clip"], "partition": row["partition"], "frames": 0, "state": "there"} for row in rows]
+    for place, count in zip(todo, counts, strict=True):
+        found[place] |= {"frames": count, "state": "made" if count else "beyond the end of the video"}
+    return found
 
 
 def _cut(path: Path, rows: list[dict], folder: Path, size: tuple[int, int]) -> tuple[list[int], float]:
@@ -238,7 +236,6 @@ def crop_all(
 def _crop_item(item: tuple[str, list[dict]], folder: str, size: tuple[int, int], form: str) -> dict:
     outcomes = {}
     for clip in crop_video(*item, folder, size=size, form=form):
-        there = clip["state"] in ("made", "there")
-        count = data.count_frames(Path(folder) / clip["partition"] / clip["clip"]) if there else 0
-        outcomes[clip["clip"]] = (count, "" if there else clip["state"])
+        path = Path(folder) / clip["partition"] / clip["clip"]
+        outcomes[clip["clip"]] = (data.count_frames(path), "") if path.exists() else (0, clip["state"])
     return {"outcomes": outcomes}

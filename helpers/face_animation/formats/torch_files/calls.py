@@ -1,15 +1,13 @@
 """What becomes of the functions and classes that a checkpoint names: made as data, skipped, or refused.
 
-A pickle may call anything with anything. Here a few calls have a meaning (tensors, dicts, NumPy's arrays), a few more are known to
-do nothing but make an object, and every other call is refused. `__new__` of an unknown class makes an empty object: that alone
-runs nothing, so what programs keep beside their weights is skipped.
+A pickle may call anything with anything. Here a few calls have a meaning (tensors, dicts), a few more are known to do nothing but
+make an object, and every other call is refused. `__new__` of an unknown class makes an empty object: that alone runs nothing, so
+what programs keep beside their weights is skipped.
 """
 
 import re
 from collections.abc import Callable
 from typing import Any
-
-import numpy as np
 
 from helpers.face_animation.formats.torch_files.values import (
     CheckpointError,
@@ -17,7 +15,6 @@ from helpers.face_animation.formats.torch_files.values import (
     Unknown,
     expect,
     make_tensor,
-    natural,
     put,
 )
 
@@ -32,16 +29,17 @@ REFUSED = re.compile(
     rf"torch\.hub|builtins(?!\.({'|'.join(sorted(TYPES))})$))(\.|$)"
 )
 HARMLESS = {
-    *(f"builtins.{kind}" for kind in TYPES), "collections.deque", "argparse.Namespace", "optparse.Values",
+    *(f"builtins.{kind}" for kind in TYPES), "_codecs.encode", "collections.deque", "argparse.Namespace", "optparse.Values",
     "types.SimpleNamespace", "functools.partial",
     *(f"datetime.{kind}" for kind in ("date", "datetime", "time", "timedelta", "timezone")), "decimal.Decimal", "uuid.UUID",
     "fractions.Fraction", *(f"{module}.{kind}{flavour}Path" for module in ("pathlib", "pathlib._local") for kind in ("", "Pure")
       for flavour in ("", "Posix", "Windows")), "torch.device", "torch.serialization._get_layout",
+    "numpy.dtype", *(f"numpy.core.{kind}" for kind in ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")),
     *(f"numpy.random._pickle.__{kind}_ctor" for kind in ("randomstate", "generator", "bit_generator")),
     "numpy.random.bit_generator.__pyx_unpickle_SeedSequence",
     *(f"torch._utils._rebuild_{kind}" for kind in ("tensor_v3", "sparse_tensor", "qtensor", "meta_tensor_no_storage")),
+    "torch._utils._rebuild_device_tensor_from_numpy",
 }  # fmt: skip
-NUMPY_TYPE = re.compile(r"[biufcSU?]\d{0,4}")
 
 
 def name(text: str) -> Name:
@@ -125,50 +123,6 @@ def _reconstructor(kind: Name, base: Name, _state: Any) -> Unknown:
     return Unknown(_modern(expect(kind, Name)))
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    return expect(text, str).encode("latin1" if encoding in ("latin1", "latin-1") else "utf-8", "replace")
-
-
-def _bytes(*arguments: Any) -> bytes:
-    """As protocols before 3 save empty bytes, and bytearrays."""
-    return _encode(*arguments) if arguments else b""
-
-
-def _dtype(text: str, *_: Any) -> Unknown:
-    return Unknown("numpy.dtype", np.dtype(text) if NUMPY_TYPE.fullmatch(expect(text, str)) else None)
-
-
-def _reconstruct(*_: Any) -> Unknown:
-    return Unknown("numpy.ndarray")
-
-
-def _scalar(dtype: Unknown, data: Any = None) -> Any:
-    array = _array(data, dtype, ())
-    return Unknown("numpy.generic") if array is None else array[()]
-
-
-def _from_buffer(data: Any, dtype: Unknown, shape: tuple, order: str = "C") -> Unknown:
-    return Unknown("numpy.ndarray", _array(data, dtype, shape, order))
-
-
-def _array(data: Any, dtype: Unknown, shape: tuple, order: str = "C") -> np.ndarray | None:
-    """The numbers of NumPy, which stand in the pickle itself; None where they are Python's objects, or nothing."""
-    if expect(dtype, Unknown).value is None or not dtype.value.itemsize:
-        return None
-    data = data.encode("latin1") if isinstance(data, str) else bytes(expect(data, bytes, bytearray))
-    shape = tuple(map(natural, expect(shape, tuple)))
-    return np.frombuffer(data, dtype.value).reshape(shape, order="F" if order == "F" else "C")
-
-
-def build(target: Unknown, state: Any) -> None:
-    """Give an object its state: only NumPy's is of use here."""
-    if target.name == "numpy.ndarray" and isinstance(state, tuple) and isinstance(state[-1], bytes | bytearray | str):
-        _version, shape, dtype, fortran, data = state
-        target.value = _array(data, dtype, shape, "F" if fortran else "C")
-    elif target.name == "numpy.dtype" and target.value is not None:
-        target.value = target.value.newbyteorder(expect(state[1], str))
-
-
 CALLS: dict[str, Callable] = {
     "collections.OrderedDict": _mapping,
     "collections.defaultdict": _mapping,
@@ -178,16 +132,8 @@ CALLS: dict[str, Callable] = {
     "torch._utils._rebuild_tensor_v2": make_tensor,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
-    "torch._utils._rebuild_device_tensor_from_numpy": _first,
     "torch._utils._rebuild_device_tensor_from_cpu_tensor": _first,
     "torch.nn.parameter.Parameter": _first,
     "torch._tensor._rebuild_from_type_v2": _typed,
     "copyreg._reconstructor": _reconstructor,
-    "_codecs.encode": _encode,
-    "builtins.bytes": _bytes,
-    "builtins.bytearray": _bytes,
-    "numpy.dtype": _dtype,
-    "numpy.core.multiarray.scalar": _scalar,
-    "numpy.core.multiarray._reconstruct": _reconstruct,
-    "numpy.core.numeric._frombuffer": _from_buffer,
 }

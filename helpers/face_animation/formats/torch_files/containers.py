@@ -1,33 +1,23 @@
-"""The four containers that PyTorch's weights come in: each gives the object that was saved and the bytes of its storages.
+"""The two containers that PyTorch's weights come in: each gives the object that was saved and the bytes of its storages.
 
-The zip of 1.6 and later (`<name>/data.pkl` and one member a storage), the older row of pickles (magic, protocol, system, object,
-keys) with the storages behind, the tar of before 0.2, and safetensors. In spite of names such as `.pth.tar` few are tar archives.
+The zip of 1.6 and later (`<name>/data.pkl` and one member a storage), and the older row of pickles (magic, protocol, system,
+object, keys) with the storages behind. In spite of names such as `.pth.tar` none is a tar archive.
 """
 
-import dataclasses
 import functools
 import io
-import json
-import math
 import mmap
-import tarfile
 import zipfile
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from helpers import intake
 from helpers.face_animation.formats.torch_files import values
 from helpers.face_animation.formats.torch_files.unpickle import read_pickle
-from helpers.face_animation.formats.torch_files.values import CheckpointError, Storage, Window, expect, natural
+from helpers.face_animation.formats.torch_files.values import CheckpointError, Storage
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
-SAFETENSORS = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": values.BFLOAT16, "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U8": "u1", "BOOL": "?",
-}  # fmt: skip
 
 Read = Callable[[Storage], bytes]
 Opened = tuple[Any, Read]  # the object that was saved, with `Tensor` for tensors, and what reads a storage's bytes
@@ -37,7 +27,7 @@ def open_file(file: BinaryIO) -> Opened:
     """The container that the first bytes of `file` tell.
 
     Raises:
-        CheckpointError: none of them, cut off or damaged; also zipfile's, tarfile's and json's own errors.
+        CheckpointError: none of them, cut off or damaged; also zipfile's own errors.
     """
     try:
         return _open(file)
@@ -52,10 +42,6 @@ def _open(file: BinaryIO) -> Opened:
     file.seek(0)
     if start[:4] == b"PK\3\4":
         return _open_zip(file, size)
-    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < size:
-        return _open_safetensors(file, size)
-    if start[257:262] == b"ustar":
-        return _open_tar(file)
     return _open_legacy(file, start, size)
 
 
@@ -109,7 +95,8 @@ def _open_legacy(file: BinaryIO, start: bytes, size: int) -> Opened:
     if start[:1] != b"\x80":
         raise _refusal(file, start)
     storages: dict[str, Storage] = {}
-    with _mapped(file) as stream:
+    # Mapped, it cannot be asked for more bytes than there are.
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         try:
             magic = read_pickle(stream)
         except CheckpointError:
@@ -137,11 +124,6 @@ def _refusal(file: BinaryIO, start: bytes) -> CheckpointError:
     )
 
 
-def _mapped(file: BinaryIO) -> mmap.mmap:
-    """The file as a stream that cannot be asked for more bytes than there are."""
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
 def _places(file: BinaryIO, position: int, size: int, storages: list[Storage]) -> dict[str, int]:
     """Where each storage's numbers begin: a row of element count (int64) and numbers, up to the very end of the file."""
     places = {}
@@ -157,62 +139,3 @@ def _places(file: BinaryIO, position: int, size: int, storages: list[Storage]) -
     if position != size:
         raise CheckpointError(f"{size - position} bytes follow the last storage, where the file should end")
     return places
-
-
-def _open_tar(file: BinaryIO) -> Opened:
-    with _mapped(file) as stream:
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
-            begins = {info.name: info.offset_data for info in archive if info.isreg()}
-        if missing := sorted({"storages", "tensors", "pickle"} - set(begins)):
-            raise CheckpointError(
-                f"a tar archive without {', '.join(missing)}, so no checkpoint: unpack it, and name the file in it"
-            )
-        stream.seek(begins["storages"])
-        objects, places = _tar_storages(stream)
-        stream.seek(begins["tensors"])
-        for _ in range(natural(read_pickle(stream))):
-            number, storage, _kind = expect(read_pickle(stream), tuple)
-            dimensions = int.from_bytes(stream.read(8)[:4], "little")
-            numbers = np.frombuffer(stream.read(8 * (2 * dimensions + 1)), "<i8").tolist()
-            shape, strides = tuple(numbers[:dimensions]), tuple(numbers[dimensions:-1])
-            objects[natural(number)] = values.make_tensor(objects[natural(storage)], numbers[-1], shape, strides)
-        stream.seek(begins["pickle"])
-        root = read_pickle(
-            stream, lambda key: key[0] if isinstance(key, tuple) else objects[int(expect(key, str, int))]
-        )
-    return root, _reader(file, places)
-
-
-def _tar_storages(stream: BinaryIO) -> tuple[dict[int, Any], dict[str, int]]:
-    """Storages and their parts by their number, and where the numbers of each begin."""
-    objects: dict[int, Any] = {}
-    places = {}
-    for _ in range(natural(read_pickle(stream))):
-        number, _device, kind = expect(read_pickle(stream), tuple)
-        storage = Storage(values.STORAGES[expect(kind, values.Name).text], str(natural(number)), 0)
-        storage = dataclasses.replace(storage, count=natural(int.from_bytes(stream.read(8), "little")))
-        objects[number], places[storage.key] = storage, stream.tell()
-        stream.seek(stream.tell() + storage.bytes)
-    for number, root, start, count in expect(read_pickle(stream), list):
-        objects[natural(number)] = Window(objects[natural(root)], natural(start), natural(count))
-    return objects, places
-
-
-def _open_safetensors(file: BinaryIO, size: int) -> Opened:
-    begin = 8 + int.from_bytes(file.read(8), "little")
-    root, places = {}, {}
-    for name, entry in json.loads(file.read(begin - 8)).items():
-        if name == "__metadata__":
-            continue
-        if entry["dtype"] not in SAFETENSORS:
-            raise CheckpointError(
-                f"tensor {name:.60} is of the type {entry['dtype']!s:.20}, allowed: {', '.join(SAFETENSORS)}"
-            )
-        shape = tuple(map(natural, entry["shape"]))
-        storage = Storage(SAFETENSORS[entry["dtype"]], name, math.prod(shape))
-        first, last = map(natural, entry["data_offsets"])
-        if last - first != storage.bytes or begin + last > size:
-            raise CheckpointError(f"tensor {name:.60} does not fit the file: cut off or damaged")
-        strides = tuple(math.prod(shape[place + 1 :]) for place in range(len(shape)))
-        root[name], places[name] = values.make_tensor(storage, 0, shape, strides), begin + first
-    return root, _reader(file, places)

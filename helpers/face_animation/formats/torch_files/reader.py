@@ -1,7 +1,7 @@
 """The files of `torch.save` as NumPy arrays, without PyTorch and without running anything in them."""
 
+import functools
 import os
-import tarfile
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -40,7 +40,7 @@ def load_torch(path: str | os.PathLike, *, only: Collection[str] | None = None) 
     try:
         with path.open("rb") as file:
             state, prefixes, skipped = _arrays(*containers.open_file(file), path.stat().st_size, only)
-    except (ValueError, zipfile.BadZipFile, tarfile.TarError, RuntimeError, EOFError, OverflowError) as error:
+    except (ValueError, zipfile.BadZipFile, RuntimeError, EOFError, OverflowError) as error:
         raise CheckpointError(f"{path.name}: {error}") from error
     names.tell(prefixes, f"{path.name}: ")
     if skipped:
@@ -48,39 +48,26 @@ def load_torch(path: str | os.PathLike, *, only: Collection[str] | None = None) 
     return state
 
 
-def _walk(value: Any, depth: int = 0) -> Iterator[None]:
-    """Something to count for every value on the way, however they share one another."""
+def _walk(value: Any, depth: int = 0) -> Iterator[Any]:
+    """Every value on the way, each time that it comes, however they share one another."""
     if depth > MAX_DEPTH:
         raise CheckpointError(f"nested deeper than {MAX_DEPTH} levels, which no checkpoint is")
     if isinstance(value, dict | list | tuple):
         for part in value.values() if isinstance(value, dict) else value:
-            yield None
+            yield part
             yield from _walk(part, depth + 1)
-
-
-def _bounded(read: containers.Read, size: int) -> Callable[[Storage], np.ndarray]:
-    """`read` with each storage read once, and an end before more bytes are read than the file has (members may overlap)."""
-    cache: dict[str, np.ndarray] = {}
-    left = size
-
-    def once(storage: Storage) -> np.ndarray:
-        nonlocal left
-        if storage.key not in cache:
-            left -= storage.bytes
-            if left < 0:
-                raise CheckpointError(f"its storages claim more than the {size} bytes of the file: cut off, or a bomb")
-            cache[storage.key] = storage.numbers(read(storage))
-        return cache[storage.key]
-
-    return once
 
 
 def _arrays(
     root: Any, read: containers.Read, size: int, only: Collection[str] | None
 ) -> tuple[dict, set[str], set[str]]:
-    for count, _ in enumerate(_walk(root)):
+    storages = set()
+    for count, value in enumerate(_walk(root)):
         if count > MAX_OPERATIONS:
             raise CheckpointError(f"more than {MAX_OPERATIONS} values: lists that hold one another, not weights")
+        storages |= {value.storage} if isinstance(value, Tensor) else set()
+    if sum(storage.bytes for storage in storages) > size:  # members may overlap
+        raise CheckpointError(f"its storages claim more than the {size} bytes of the file: cut off, or a bomb")
     if not isinstance(root, dict) or (isinstance(root, Unknown) and not root):
         kind = getattr(root, "name", type(root).__name__)
         raise CheckpointError(
@@ -94,13 +81,12 @@ def _arrays(
         missing = sorted(set(only) - set(root)) or sorted(only)
         has = ", ".join(f"{key!s:.60}" for key in list(root)[:10])
         raise KeyError(f"only: {', '.join(missing)} not in the checkpoint; it has: {has}")
-    return _resolve(state, _bounded(read, size), skipped), prefixes, skipped
+    numbers = functools.cache(lambda storage: storage.numbers(read(storage)))
+    return _resolve(state, numbers, skipped), prefixes, skipped
 
 
 def _resolve(value: Any, read: Callable[[Storage], np.ndarray], skipped: set[str]) -> Any:
     """`value` with arrays for tensors; what is no weights and no plain value is left out, and named in `skipped`."""
-    if isinstance(value, Unknown) and value.value is not None and value.name != "numpy.dtype":
-        return value.value
     if isinstance(value, Tensor):
         numbers = read(value.storage)
         strides = tuple(stride * numbers.itemsize for stride in value.strides)
@@ -111,7 +97,7 @@ def _resolve(value: Any, read: Callable[[Storage], np.ndarray], skipped: set[str
     if isinstance(value, list | tuple):
         parts = (_resolve(part, read, skipped) for part in value)
         return type(value)(None if part is SKIPPED else part for part in parts)
-    if isinstance(value, str | int | float | bool | np.generic | None):
+    if isinstance(value, str | int | float | bool | None):
         return value
     skipped.add(f"{getattr(value, 'name', getattr(value, 'text', type(value).__name__)):.60}")
     return SKIPPED

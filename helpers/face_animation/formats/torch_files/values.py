@@ -1,6 +1,7 @@
 """What the pickles of PyTorch's files are made of, once they are read as data."""
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,16 @@ class Name:
 
 
 class Unknown(dict):
-    """An object that is no weights: its class's name, the items that were set on it, and the NumPy value if it is one."""
+    """An object that is no weights: its class's name, and the items that were set on it."""
 
-    def __init__(self, name: str, value: Any = None) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.name, self.value = name, value
+        self.name = name
+
+    def append(self, item: Any) -> None:
+        """Nothing is kept of a list or set of the program's own."""
+
+    add = append
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,29 +68,14 @@ class Tensor:
     strides: tuple[int, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """A part of a storage that old PyTorch saved as a storage of its own."""
-
-    storage: Storage
-    start: int
-    count: int
-
-
 STORAGES = {f"{module}.{kind}Storage": dtype for kind, dtype in DTYPES.items() for module in ("torch", "torch.storage")}
 
 
-def make_tensor(storage: Storage | Window, offset: int, shape: tuple, strides: tuple, *_: Any) -> Tensor:
+def make_tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> Tensor:
     """A view that lies within its storage and has no more elements than it."""
-    start = natural(offset)
-    if isinstance(storage, Window):
-        start, count, storage = start + storage.start, storage.start + storage.count, storage.storage
-    else:
-        count = expect(storage, Storage).count
+    start, count = natural(offset), expect(storage, Storage).count
     shape, strides = tuple(map(natural, shape)), tuple(map(natural, strides))
-    elements = 1
-    for size in shape:
-        elements *= size
+    elements = math.prod(shape)
     last = start + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if len(shape) > 8 or elements > count or (last >= count if elements else max(shape) > 1 << 30):
         raise CheckpointError(
@@ -93,23 +84,18 @@ def make_tensor(storage: Storage | Window, offset: int, shape: tuple, strides: t
     return Tensor(storage, start, shape, strides)
 
 
-def find_storage(identity: Any, found: dict[str, Storage]) -> Storage | Window | Name:
+def find_storage(identity: Any, found: dict[str, Storage]) -> Storage | Name:
     """The storage that a pickle refers to, noted in `found`; of the class of a module, which old files name too, the class."""
     kind, name, *rest = expect(identity, tuple)
     if kind == "module":
         return expect(name, Name)
     key, _device, count, *views = rest
-    if kind != "storage" or expect(name, Name).text not in STORAGES or len(views) > 1:
+    if kind != "storage" or expect(name, Name).text not in STORAGES or any(views):
         raise CheckpointError("the pickle refers to something of an unknown form: expected a storage")
     storage = Storage(STORAGES[name.text], expect(key, str), natural(count))
     if len(key) > 100 or found.setdefault(key, storage) != storage:
         raise CheckpointError(f"storage {key[:100]!r} is claimed with two types or sizes")
-    if not any(views):
-        return storage
-    _, start, count = views[0]
-    if natural(start) + natural(count) > storage.count:
-        raise CheckpointError(f"a part of storage {key!r} does not fit its storage of {storage.count} numbers")
-    return Window(storage, start, count)
+    return storage
 
 
 def put(target: dict, key: Any, value: Any) -> None:

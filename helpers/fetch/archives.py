@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -23,6 +24,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
+import rarfile
 import remotezip
 
 from helpers.fetch import downloads, manifests
@@ -35,7 +37,7 @@ Wanted = Callable[[str], bool] | Collection[str] | None
 
 CHUNK = 1 << 20
 BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error),
+    *(zipfile.BadZipFile, tarfile.TarError, rarfile.Error, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error),
     *(EOFError, NotImplementedError, ValueError, OverflowError, IndexError),
 )
 RAR_MAGIC = b"Rar!\x1a\x07"
@@ -114,10 +116,10 @@ def extract(
     the next one. Rar needs one of the programs of `RAR_TOOLS`, whose output is read here: it writes no file itself.
 
     Args:
-        archive: the file; its kind is told from its content.
+        archive: its kind is told from its content.
         folder: must not exist, or be empty.
         members: names, or a test of a name; default all.
-        max_bytes: how many bytes may be written (`unpacked_size` of a manifest); they are counted, no header is believed.
+        max_bytes: how many may be written (`unpacked_size` of a manifest); they are counted, no header is believed.
 
     Returns:
         The files written, in the order of the archive.
@@ -232,12 +234,7 @@ def _extract_tar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
 
 
 def _extract_rar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
-    import rarfile
-
-    try:
-        opened = rarfile.RarFile(archive, errors="strict")
-    except rarfile.Error as error:
-        raise ArchiveError(f"{archive.name} is broken ({error}): remove it and fetch it again") from error
+    opened = rarfile.RarFile(archive, errors="strict")
     if opened.needs_password():
         raise ArchiveError(f"{archive.name} is encrypted: fetch a copy without a password")
     files = [info for info in opened.infolist() if not info.is_dir()]
@@ -323,9 +320,8 @@ def fetch_members(
 
     Members already there with the right size and CRC-32 are kept, so a killed fetch continues. The sha256 of the whole
     zip cannot be checked this way. Instead: certificates are always verified, the total size must be the manifest's,
-    each member has the CRC-32 of the zip's directory, and the directory is the one of `directory_sha256`. Where the
-    manifest does not state that, the directory is trusted on first use: its digest is kept in `<name>.directory.json`
-    in `folder`, and later calls must find the same.
+    each member has the CRC-32 of the zip's directory, and the directory is trusted on first use: its digest is kept in
+    `<name>.directory.json` in `folder`, and later calls must find the same.
 
     Args:
         file: a zip of a manifest; its https sources are tried in order.
@@ -357,19 +353,16 @@ def fetch_members(
     return pd.DataFrame(rows, columns=["member", "path", "bytes", "error"])
 
 
+@dataclasses.dataclass
 class _Remote:
     """A zip on a server. A RemoteZip has one position, so each thread opens its own; one that failed is dropped."""
 
-    def __init__(
-        self,
-        url: str,
-        file: manifests.File,
-        session: downloads.Session,
-        patience: downloads.Patience,
-        digest: str | None,
-    ) -> None:
-        self.url, self.file, self.session, self.patience, self.digest = url, file, session, patience, digest
-        self._local = threading.local()
+    url: str
+    file: manifests.File
+    session: downloads.Session
+    patience: downloads.Patience
+    digest: str | None
+    _local: threading.local = dataclasses.field(default_factory=threading.local)
 
     def zip(self) -> zipfile.ZipFile:
         """This thread's view; SourceFailed where the zip is not the one that was opened first."""
@@ -411,9 +404,7 @@ def _first_remote(
 ) -> _Remote:
     """The first source that sends parts of the zip that is expected."""
     notes = folder / f"{file.name}.directory.json"
-    expected = file.directory_sha256
-    if expected is None and notes.exists():
-        expected = json.loads(notes.read_text(encoding="utf-8"))["directory_sha256"]
+    expected = json.loads(notes.read_text(encoding="utf-8"))["directory_sha256"] if notes.exists() else None
     reasons, no_ranges = [], False
     for source in file.sources:
         if not source.url or source.tls == "pinned":
@@ -431,7 +422,7 @@ def _first_remote(
             disk.write_json(notes, {"url": source.url, "directory_sha256": remote.digest})
             return remote
     advice = f"The directory was recorded in {notes.name}; remove that only if you trust the new archive.\n"
-    text = (advice if expected and not file.directory_sha256 else "") + manifests.explain(file, folder, reasons)
+    text = (advice if expected else "") + manifests.explain(file, folder, reasons)
     raise (RangesNotSupported if no_ranges else manifests.DownloadError)(text)
 
 
@@ -442,7 +433,8 @@ def _fetch_member(remote: _Remote, folder: Path, member: tuple[zipfile.ZipInfo, 
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     error = ""
-    if not _is_complete(path, info):
+    complete = path.is_file() and path.stat().st_size == info.file_size and zlib.crc32(path.read_bytes()) == info.CRC
+    if not complete:
         try:
             remote.patience.insist(partial(remote.copy, info, part))
             disk.replace(part, path)
@@ -451,13 +443,3 @@ def _fetch_member(remote: _Remote, folder: Path, member: tuple[zipfile.ZipInfo, 
         finally:
             part.unlink(missing_ok=True)
     return info.filename, str(path), 0 if error else info.file_size, error
-
-
-def _is_complete(path: Path, info: zipfile.ZipInfo) -> bool:
-    if not path.is_file() or path.stat().st_size != info.file_size:
-        return False
-    with path.open("rb") as file:
-        piece = _Piece(file, info.file_size)
-        while piece.read(CHUNK):
-            pass
-    return piece.crc == info.CRC

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import json
 import random
-import re
 import threading
 import time
 import urllib.parse
@@ -246,8 +245,11 @@ class Download:
             with session.get(self.url, headers=headers, stream=True, **options) as response:
                 if response.status_code == 200:  # all of it: new, or changed, or a server that knows no ranges
                     offset, notes = 0, self._start(response)
-                else:
-                    self._check_range(response, notes, offset)
+                elif not notes:
+                    raise SourceFailed(f"HTTP {response.status_code} to a request for the whole file")
+                elif not continues(response, offset, notes["total"], notes["validator"]):
+                    self._discard()
+                    raise TryAgain("the file changed on the server between two requests")
                 self._append(response, notes["total"])
         if notes["total"] is not None and self.size() < notes["total"]:
             raise TryAgain(f"the connection ended after {self.size()} of {notes['total']} bytes")
@@ -270,28 +272,16 @@ class Download:
 
     def _start(self, response: requests.Response) -> dict[str, Any]:
         """Empty the part, then note what it will be: notes must never speak of other bytes, wherever a kill falls."""
-        notes = {"url": self.url, "validator": validator(response), "total": self._total(response)}
+        total = length(response)
+        if total is None:
+            total = self.expected.size
+        else:
+            self.expected.check_size(total)
+        notes = {"url": self.url, "validator": validator(response), "total": total}
         self._discard()
         self.path.touch()
         disk.write_json(self.notes_path, notes)
         return notes
-
-    def _total(self, response: requests.Response) -> int | None:
-        length = response.headers.get("Content-Length", "")
-        if not length.isdigit():
-            return self.expected.size
-        self.expected.check_size(int(length))
-        return int(length)
-
-    def _check_range(self, response: requests.Response, notes: dict[str, Any] | None, offset: int) -> None:
-        """Start over unless the answer continues exactly the bytes that are here."""
-        if notes is None:
-            raise SourceFailed(f"HTTP {response.status_code} to a request for the whole file")
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        same = found and (int(found[1]), int(found[2])) == (offset, notes["total"])
-        if response.status_code != 206 or not same or validator(response) not in (None, notes["validator"]):
-            self._discard()
-            raise TryAgain("the file changed on the server between two requests")
 
     def _append(self, response: requests.Response, total: int | None) -> None:
         """Write the body after the bytes that are here."""
@@ -310,7 +300,21 @@ class Download:
         self.notes_path.unlink(missing_ok=True)
 
 
+def length(response: requests.Response) -> int | None:
+    """Bytes that a server announces; None where it does not."""
+    found = response.headers.get("Content-Length", "")
+    return int(found) if found.isdigit() else None
+
+
 def validator(response: requests.Response) -> str | None:
     """What If-Range may hold: a strong ETag, else the date."""
     tag = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+
+
+def continues(response: requests.Response, offset: int, total: int | None, before: str | None) -> bool:
+    """Whether an answer is of the file whose validator was `before`: all of it, or the rest from byte `offset`."""
+    rest = f"bytes {offset}-{(total or 0) - 1}/{total}"
+    part = response.status_code == 206 and response.headers.get("Content-Range") == rest
+    whole = response.status_code == 200 and length(response) == total
+    return (part or whole) and validator(response) in (None, before)

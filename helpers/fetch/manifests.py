@@ -115,7 +115,6 @@ class File(downloads.Expected):
         sources: tried in order.
         kind: "file", or the archive it is: "zip", "rar", "tar".
         unpacked_size: most bytes that unpacking may write.
-        directory_sha256: `directory_digest` of a zip, for `fetch_members`.
         instead_of: name of the file that this one replaces when that one cannot be had.
         by_hand: what a person should do when every source fails.
     """
@@ -124,14 +123,13 @@ class File(downloads.Expected):
     sources: tuple[Source, ...]
     kind: str = config.option("file", choices=("file", "zip", "rar", "tar"))
     unpacked_size: int | None = config.option(None, low=1)
-    directory_sha256: str | None = None
     instead_of: str | None = None
     by_hand: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name)
         _require("sources", self.sources, self.sources, "a list, each one of url, gdrive, python")
-        for key, digits in (("sha256", 64), ("directory_sha256", 64), ("md5", 32)):
+        for key, digits in (("sha256", 64), ("md5", 32)):
             value = getattr(self, key)
             good = value is None or re.fullmatch(f"[0-9a-f]{{{digits}}}", value)
             _require(key, value, good, f"{digits} hexadecimal digits in lower case, in quotes, or null")
@@ -171,13 +169,12 @@ class Manifest:
 
     def __post_init__(self) -> None:
         names = [file.name for file in self.files]
-        problems = [f"files: name {name!r} comes twice" for name in sorted(set(names)) if names.count(name) > 1]
+        checks = [(names.count(name) > 1, f"files: name {name!r} comes twice") for name in sorted(set(names))]
         for index, file in enumerate(self.files):
-            if file.instead_of is not None and file.instead_of not in set(names) - {file.name}:
-                received = f"files[{index}].instead_of: received {file.instead_of!r}"
-                problems.append(f"{received}; allowed: the name of another file")
-        if problems:
-            raise ValueError("\n".join(problems))
+            received = f"files[{index}].instead_of: received {file.instead_of!r}"
+            wrong = file.instead_of not in {None, *names} - {file.name}
+            checks.append((wrong, f"{received}; allowed: the name of another file"))
+        config.problems_between(*checks)
 
     def file(self, name: str) -> File:
         """The file called `name`; KeyError naming those that there are."""
@@ -335,10 +332,10 @@ def fetch_url(url: str, path: Path, *, by_hand: str = "", **options: float) -> P
     Raises:
         DownloadError: it could not be had, or the server does not tell its size.
     """
-    length = ask(url, "HEAD", **options).headers.get("Content-Length", "")
-    if not length.isdigit() or int(length) == 0:
+    size = downloads.length(ask(url, "HEAD", **options))
+    if not size:
         raise DownloadError(f"{url}: the server does not say how large it is. By hand: {by_hand or 'a browser'}")
-    return fetch(File(path.name, (Source(url=url),), size=int(length), by_hand=by_hand), path.parent, **options)
+    return fetch(File(path.name, (Source(url=url),), size=size, by_hand=by_hand), path.parent, **options)
 
 
 def explain(file: File, folder: Path, reasons: list[str]) -> str:
@@ -353,12 +350,12 @@ def explain(file: File, folder: Path, reasons: list[str]) -> str:
 
 
 def fetch_all(
-    manifest: Manifest, folder: str | os.PathLike, *, names: Collection[str] | None = None, **options: Any
+    manifest: Manifest, folder: str | os.PathLike, *, names: Collection[str], **options: Any
 ) -> dict[str, Path]:
     """Fetch the files of a manifest; one with `instead_of` is fetched only when the file it replaces cannot be had.
 
     Args:
-        names: the files wanted; default all that replace no other.
+        names: the files wanted.
         **options: those of `fetch`.
 
     Returns:
@@ -368,8 +365,6 @@ def fetch_all(
         DownloadError: neither a file nor its replacements could be had.
         KeyError: the manifest has no file of one of `names`.
     """
-    if names is None:
-        names = [file.name for file in manifest.files if file.instead_of is None]
     found = {}
     for name in names:
         reasons = []

@@ -21,7 +21,6 @@ def class_activation(
     are laid out flat, a recurrent layer, a head for boxes) the mean mixes places; then `pooled=False` is the faithful one.
 
     Args:
-        network: functional, with one input.
         item: (H, W, C), or (T, H, W, C) as a clip, float in [0, 1].
         layer: name of a layer of the network itself whose output is (B, h, w, K), or (B, T', h, w, K).
         score: from the network's outputs for a batch of this one item to one number, made of `keras.ops`, such as

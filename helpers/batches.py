@@ -36,11 +36,7 @@ class Batches:
     """Order and slices: every epoch is a new permutation, its last partial batch left out.
 
     Args:
-        count: how many items there are.
-        batch_size: items of a batch.
-        seed: of everything that is drawn.
         repeats: how often an item comes in an epoch.
-        items: their name, for the error.
 
     Attributes:
         steps_per_epoch: whole batches.
@@ -51,9 +47,8 @@ class Batches:
 
     def __init__(self, count: int, *, batch_size: int, seed: int, repeats: int = 1, items: str = "items") -> None:
         if not 1 <= batch_size <= count * repeats:
-            raise ValueError(
-                f"batch_size: received {batch_size}; allowed: 1 to {count * repeats}, the {items} of an epoch"
-            )
+            allowed = f"1 to {count * repeats}, the {items} of an epoch"
+            raise ValueError(f"batch_size: received {batch_size}; allowed: {allowed}")
         self.batch_size, self.seed = batch_size, seed
         self.steps_per_epoch = count * repeats // batch_size
         self._order = lru_cache(2)(lambda epoch: stream(seed, "order", epoch).permutation(count * repeats) % count)

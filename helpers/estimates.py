@@ -86,15 +86,10 @@ def training(
     """One training.
 
     Args:
-        network: with the loss.
-        items: seen in all.
         batch: items on the GPU at a time.
-        precision, rate: see `using`.
-        saves: states written, see `count_saves`.
         slots: numbers that the optimiser keeps beside a weight: 2 Adam, 1 SGD with momentum.
         watched: items that are only looked at, at ends of epochs.
         item: bytes of one in memory; a dozen batches wait.
-        keep: of `training.fit`.
     """
     weights = 4 * network.parameters
     state = (1 + slots) * weights

@@ -168,7 +168,6 @@ def refuse(path: str | os.PathLike, expected: str, why: object = "") -> ValueErr
     """The error for a file that is not what it should be; raise it.
 
     Args:
-        path: the file.
         expected: what it should be, such as "a Darknet .weights file".
         why: what was noticed, in case its first bytes do not tell more.
     """
@@ -181,8 +180,6 @@ def read_text(path: str | os.PathLike, *, expected: str = "a text file", errors:
     r"""A text file in UTF-8 or UTF-16 (PowerShell), with or without its mark, any line ends; lines end in \n.
 
     Args:
-        path: the file.
-        expected: what it should be, for the error.
         errors: "replace" keeps lines with bytes that fit no encoding, so that only what stands there is lost.
 
     Raises:
@@ -214,7 +211,6 @@ def walk(root: str | os.PathLike, wanted: Collection[str]) -> "Walk":
     """Go through a folder and all folders in it, links followed once, and sort its files by what they are.
 
     Args:
-        root: the folder.
         wanted: kinds that `sniff` gives.
 
     Raises:
@@ -239,12 +235,7 @@ def found_in(folder: "str | os.PathLike | Walk", *wanted: str) -> "Walk":
 
 
 class Walk:
-    """What `walk` found: `files`, paths from `root` with their kinds, in order of name, and a table of what was left out.
-
-    Attributes:
-        root: the folder.
-        files: relative path -> kind.
-    """
+    """What `walk` found: `files`, paths from `root` with their kinds, in order of name, and a table of what was left out."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.files, self._rows = root, {}, []

@@ -36,7 +36,6 @@ def parallel(
         function: from one item to one row, a dict; "item" and "error" are columns of the table itself.
         items: anything joblib can send to a worker.
         jobs: processes, -1 for all cores, None for what `joblib.parallel_config` says; a cluster uses all that it has.
-        label: text before the progress bar.
 
     Returns:
         One row per item, in their order: `item`, the function's columns, `error` ("" or "Type: message").
@@ -61,10 +60,6 @@ def failures(table: pd.DataFrame) -> pd.DataFrame:
 def stop_at_disk_errors(table: pd.DataFrame, what: str) -> None:
     """Raise where items of `parallel`'s table failed because of the disk: that is no fault of theirs, and not theirs to record.
 
-    Args:
-        table: of `parallel`.
-        what: the items, for the message.
-
     Raises:
         OSError: the disk was full, read-only or broken for some items.
     """
@@ -81,7 +76,6 @@ def usable(table: pd.DataFrame, what: str) -> pd.DataFrame:
 
     Args:
         table: of `parallel`, or another one with the column `error`.
-        what: the items, for the message.
 
     Raises:
         ValueError: there is none; quotes the first error.

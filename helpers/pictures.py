@@ -15,7 +15,6 @@ def read_picture(path: str | os.PathLike, *, upright: bool = True) -> np.ndarray
     """A picture as (H, W, 3) RGB uint8; alpha is dropped, grey becomes three equal channels.
 
     Args:
-        path: the file.
         upright: turn it as the camera's note (EXIF) says; False leaves the pixels as they are stored.
 
     Raises:

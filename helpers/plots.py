@@ -110,8 +110,6 @@ def plot_curves(
     Args:
         tables: name of a run -> its log.
         columns: what to draw; a table without a column is left out of that plot.
-        x: column of the horizontal axis.
-        titles: above the plots, default the columns' names.
     """
     made, axes = figure(1, len(columns), min(3.1 * len(columns), 9.0), 2.5)
     for axis, column, title in zip(axes[0], columns, titles or columns, strict=True):
@@ -139,7 +137,6 @@ def plot_matrix(
 
     Args:
         matrix: (R, C) numbers.
-        rows, columns: their names.
     """
     matrix = np.asarray(matrix)
     height = 1.0 + width * 0.75 * len(rows) / max(len(columns), len(rows))

@@ -156,7 +156,7 @@ def onednn() -> bool:
         return False
 
 
-def _device(kind: str, name: str, memory: float | None, capability: tuple | None) -> dict:
+def _device(kind: str, name: str, memory: float | None, capability: tuple | None = None) -> dict:
     return {"kind": kind, "name": name, "memory_gib": memory, "compute_capability": capability}
 
 
@@ -174,7 +174,7 @@ def memory() -> float:
 def _cpu() -> list[dict]:
     size = memory()
     name = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    return [_device("CPU", name, round(size / 2**30, 1) if size < math.inf else None, None)]
+    return [_device("CPU", name, round(size / 2**30, 1) if size < math.inf else None)]
 
 
 def _jax_devices() -> list[dict]:
@@ -217,9 +217,6 @@ def _nvidia_memory(index: int) -> float | None:
 
 def require_gpu(config) -> None:
     """Stop with the way to a GPU, unless the machine has one or the config allows the CPU.
-
-    Args:
-        config: anything with a boolean attribute `allow_cpu`.
 
     Raises:
         RuntimeError: no GPU and `allow_cpu` is false.

@@ -18,8 +18,6 @@ def ask(url: str, size: int | None = None, *, pinned: bool = False, **options: f
 
     Args:
         size: bytes that the answer must announce; None where they are not known.
-        pinned: the host's certificate is not checked.
-        **options: those of `Patience`.
     """
     patience, verify = downloads.Patience(**options), {"verify": False} if pinned else {}
     with downloads.Session(patience.timeout) as session:
@@ -65,7 +63,6 @@ def problems(names: Sequence[str] = (), **options: float) -> tuple[list[str], in
 
     Args:
         names: of manifests; default all, and then the badges too.
-        **options: those of `Patience`.
     """
     rows = [(label, source.url, size, source.tls == "pinned") for label, source, size in of_manifests(names)]
     rows += [] if names else [(label, url, None, False) for label, url in of_badges()]

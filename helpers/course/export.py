@@ -49,8 +49,7 @@ def to_litert(
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}. Received: precision={precision!r}")
     if None in shape:
         raise ValueError(f"input_shape must say every side in numbers. Received: {shape} of {model.name}")
-    with disk.atomic_write(path) as file:
-        file.write(_convert(model, shape, precision))
+    disk.write(path, _convert(model, shape, precision))
     return Path(path)
 
 
@@ -90,7 +89,13 @@ def load_litert(path: str | os.PathLike) -> Callable[[np.ndarray], list[np.ndarr
         raise FileNotFoundError(f"there is no file {path}: python -m helpers export PROJECT writes one")
     with runtime.quiet_stderr(), warnings.catch_warnings(action="ignore"):
         try:
-            interpreter = _interpreter()(model_content=path.read_bytes(), num_threads=runtime.cpu_count())
+            try:
+                from ai_edge_litert.interpreter import Interpreter
+            except ImportError:
+                import tensorflow as tf
+
+                Interpreter = tf.lite.Interpreter  # its notice that this will move is silenced above
+            interpreter = Interpreter(model_content=path.read_bytes(), num_threads=runtime.cpu_count())
             interpreter.allocate_tensors()
             runner = interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
@@ -104,26 +109,11 @@ def load_litert(path: str | os.PathLike) -> Callable[[np.ndarray], list[np.ndarr
     return run
 
 
-def _interpreter() -> type:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        import tensorflow as tf
-
-        return tf.lite.Interpreter  # its notice that this will move is silenced above
-    return Interpreter
-
-
-def run_litert(path: str | os.PathLike, inputs: np.ndarray) -> list[np.ndarray]:
-    """Outputs of a LiteRT file for inputs (N, ...); see `load_litert`, which reads the file once for many calls."""
-    return load_litert(path)(inputs)
-
-
 def difference(model: keras.Model, path: str | os.PathLike, inputs: np.ndarray) -> float:
     """The largest absolute difference between a LiteRT file's outputs and those of the model that it was made from."""
     with runtime.quiet_stderr():  # where a model is compiled by XLA, TensorFlow 2.20 says so
         expected = keras.tree.flatten(model.predict_on_batch(inputs))
-    found = run_litert(path, inputs)
+    found = load_litert(path)(inputs)
     return max(float(np.abs(one - np.asarray(other)).max()) for one, other in zip(found, expected, strict=True))
 
 
@@ -147,7 +137,6 @@ def command(project: str, out: str | None, precision: str) -> int:
     model = build(project)
     path = to_litert(model, out or f"{project}{SUFFIX}", precision=precision)
     items = np.random.default_rng(0).random((2, *model.input_shape[1:]), dtype="float32")
-    print(
-        f"{path}: {path.stat().st_size:,} bytes, within {difference(model, path, items):.0e} of Keras on random inputs"
-    )
+    within = f"within {difference(model, path, items):.0e} of Keras on random inputs"
+    print(f"{path}: {path.stat().st_size:,} bytes, {within}")
     return 0

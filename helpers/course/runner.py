@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 from ipykernel.kernelspec import get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -34,8 +34,7 @@ from nbformat.v4 import new_code_cell
 from helpers import runtime
 from helpers.course import notebooks
 from helpers.course.team import Place, Team
-from helpers.workspace import NOTEBOOKS
-from helpers.workspace.disk import atomic_write
+from helpers.workspace import NOTEBOOKS, disk
 
 GRACE = 20.0  # seconds that kernels have to save what they train
 TERMINATED = 128 + signal.SIGTERM
@@ -43,16 +42,10 @@ SAVED = "SIGTERM: "  # begins the line of a training that saved its step
 JOIN = "import sys\nsys.path.insert(0, {root!r})\nfrom helpers.training import devices\ndevices.join()"
 
 
-class _ThisPython(KernelSpecManager):
+class _ThisPython(AsyncKernelManager):
     """Knows one kernel, the running interpreter, whatever kernels are installed on the machine."""
 
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        return KernelSpec(**get_kernel_dict())  # its command begins with sys.executable
-
-
-class _KernelManager(AsyncKernelManager):
-    def __init__(self, **options) -> None:
-        super().__init__(**options, kernel_spec_manager=_ThisPython())
+    kernel_spec = KernelSpec(**get_kernel_dict())  # its command begins with sys.executable
 
 
 class _Client(NotebookClient):
@@ -174,8 +167,6 @@ async def execute(
     """Execute a notebook in its own folder with a kernel of the running interpreter, showing progress.
 
     Args:
-        environment: of the kernel.
-        stop: ends it.
         keep: called with the notebook once all cells ran; its ValueError or OSError counts as a failure.
         join: the kernel joins those of the other processes first.
     """
@@ -197,8 +188,8 @@ async def execute(
         except RuntimeError as error:  # the kernel did not start or died, most often for want of memory
             complaints.seek(0)
             last = complaints.read().decode(errors="replace").splitlines()[-20:]
-            text = "\n".join([f"after {progress.done} of {len(code)} code cells: {error}", *last])
-            outcome.status, outcome.message = "failed", text
+            text = [f"after {progress.done} of {len(code)} code cells: {error}", *last]
+            outcome.status, outcome.message = "failed", "\n".join(text)
         except (ValueError, OSError) as error:
             outcome.status, outcome.message = "failed", str(error)
     if stop.status:
@@ -220,7 +211,7 @@ async def _execute_cells(
     join: bool,
 ) -> None:
     """Run all cells in a fresh kernel; what the kernel itself writes to stderr goes to `complaints`."""
-    client = _Client(notebook, timeout=None, kernel_manager_class=_KernelManager, coalesce_streams=True)
+    client = _Client(notebook, timeout=None, kernel_manager_class=_ThisPython, coalesce_streams=True)
     client.kernel_name, client.relay = "python3", progress.relay
     try:  # nbclient's own context manager would take Ctrl-C for itself
         await _start(client, stop, cwd=str(folder), env=environment, stderr=complaints)
@@ -336,14 +327,11 @@ def run(
         text = Path(config).read_text(encoding="utf-8") if Path(config).is_file() else config
         mark, same = workspace / f".process-0-{place.port}", repr((projects, until, text))
         if place.index == 0:
-            with atomic_write(mark, "w") as file:
-                file.write(same)
+            disk.write(mark, same)
         await team.meet("the start")
         if place.index and not (mark.is_file() and mark.read_text(encoding="utf-8") == same) and not stop.status:
-            stop(
-                "failed",
-                f"{mark} is not what process 0 wrote: give all the same arguments, and a workspace on a disk that all see",
-            )
+            advice = "give all the same arguments, and a workspace on a disk that all see"
+            stop("failed", f"{mark} is not what process 0 wrote: {advice}")
         await team.meet("the first notebook")
         if place.index == 0:
             mark.unlink(missing_ok=True)
@@ -382,9 +370,8 @@ def _write_page(outcome: Outcome, reports: Path) -> None:
     if outcome.message:
         note += f'\n<pre class="failed">{html.escape(outcome.message)}</pre>'
     body = f"{note}\n{notebooks.render(outcome.notebook, folder=path.parent)}"
-    title = f"{path.parent.name}: {path.stem}"
-    with atomic_write(reports / path.parent.name / f"{path.stem}.html", "w") as file:
-        file.write(notebooks.page(title, body, formulas=notebooks.has_formulas(outcome.notebook)))
+    page = notebooks.page(f"{path.parent.name}: {path.stem}", body, formulas=notebooks.has_formulas(outcome.notebook))
+    disk.write(reports / path.parent.name / f"{path.stem}.html", page)
 
 
 def _write_index(outcomes: list[Outcome], config: str, reports: Path) -> None:
@@ -398,8 +385,7 @@ def _write_index(outcomes: list[Outcome], config: str, reports: Path) -> None:
         for outcome in mine:
             shown = notebooks.render(outcome.notebook, folder=outcome.path.parent, tag="headline")
             body.append(f"<h3>{outcome.path.stem}</h3>\n{shown}" if shown else "")
-    with atomic_write(reports / "index.html", "w") as file:
-        file.write(notebooks.page("Learning from video: report", "\n".join(body)))
+    disk.write(reports / "index.html", notebooks.page("Learning from video: report", "\n".join(body)))
 
 
 def _write_record(outcomes: list[Outcome], config: str, reports: Path, timed: list[str]) -> None:
@@ -413,8 +399,7 @@ def _write_record(outcomes: list[Outcome], config: str, reports: Path, timed: li
             case.set("time", f"{outcome.seconds:.1f}")
         if outcome.status != "ok":
             xml.SubElement(case, "failure", message=outcome.status)
-    with atomic_write(reports / f"{Path(config).stem}.xml", "w") as file:
-        file.write(xml.tostring(suite, encoding="unicode") + "\n")
+    disk.write(reports / f"{Path(config).stem}.xml", xml.tostring(suite, encoding="unicode") + "\n")
 
 
 def _took(outcome: Outcome) -> str:

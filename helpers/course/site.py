@@ -170,9 +170,8 @@ def cut(readme: str) -> dict[str, str]:
     pages = {"index": head, "results": "", REST: "# Run and use the course\n\n", "glossary": "", "credit": ""}
     for section in sections:
         name = names.get(section.partition("\n")[0], REST)
-        pages[name] += (
-            f"## {section}" if name == REST else re.sub(r"^#(#+ )", r"\1", f"## {section}", flags=re.MULTILINE)
-        )
+        section = f"## {section}"
+        pages[name] += section if name == REST else re.sub(r"^#(#+ )", r"\1", section, flags=re.MULTILINE)
     return pages
 
 
@@ -220,10 +219,8 @@ def _cards(table: str, readmes: dict[str, str]) -> str:
     cards = []
     for title, folder, what, links in PROJECT.findall(table):
         alt, picture = re.search(r"!\[(.+?)\]\((\S+?)\)", readmes[posixpath.basename(folder)]).groups()
-        image = f"[![{alt}]({folder}/{picture})]({folder}/README.md)"
-        cards.append(
-            f'<div class="card">\n\n{image}\n\n**[{title}]({folder}/README.md)**: {what}.\n\n{links}\n\n</div>\n'
-        )
+        image, name = f"[![{alt}]({folder}/{picture})]({folder}/README.md)", f"[{title}]({folder}/README.md)"
+        cards.append(f'<div class="card">\n\n{image}\n\n**{name}**: {what}.\n\n{links}\n\n</div>\n')
     return '<div class="cards">\n\n' + "\n".join(cards) + "\n</div>\n"
 
 

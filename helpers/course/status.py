@@ -11,8 +11,7 @@ from pathlib import Path
 
 from helpers import config, runtime
 from helpers.course import notebooks
-from helpers.workspace import NOTEBOOKS
-from helpers.workspace.disk import atomic_write, write_json
+from helpers.workspace import NOTEBOOKS, disk
 
 RECORDS = {  # name of a record's file -> (what ran, who writes it: pytest, or the config that the notebooks ran with)
     "main": ("main stack", "pytest"),
@@ -77,8 +76,7 @@ def _computed(project: str) -> dict[str, float]:
     """Minutes of each notebook of a project on config t4, as far as `needs` counts them."""
     path = runtime.repo_root() / "notebooks" / project / "t4.yaml"
     needs = config.load(path, config.schema_of(project)).needs() if path.is_file() else {}
-    steps = {"dataset_build": "build_dataset"}
-    steps = {name: steps.get(name[3:], name[3:]) for name in NOTEBOOKS}
+    steps = dict(zip(NOTEBOOKS, ("build_dataset", *(name[3:] for name in NOTEBOOKS[1:])), strict=True))
     return {f"{project}/{name}": needs[step].minutes for name, step in steps.items() if step in needs}
 
 
@@ -111,10 +109,9 @@ def update(files: list[str]) -> str:
     _, end, after = rest.partition(END)
     if not end:
         raise ValueError(f"README.md: received no two marks around the table; allowed: a line {BEGIN} and a line {END}")
-    write_json(kept, records)
+    disk.write_json(kept, records)
     made = table(records)
-    with atomic_write(readme, "w") as file:
-        file.write(f"{before}{begin}\n\n{made}\n\n{end}{after}")
+    disk.write(readme, f"{before}{begin}\n\n{made}\n\n{end}{after}")
     return made
 
 

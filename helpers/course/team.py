@@ -46,21 +46,15 @@ def find(count: int | None, index: int | None, address: str | None, environ: Map
     Raises:
         ValueError: one of the three is missing or wrong, or the backend is not JAX.
     """
-    told = (count, index, address)
-    if told == (None, None, None):
-        told = _from_environment(environ)
-    count, index, address = told
+    if (count, index, address) == (None, None, None):
+        count, index, address = _from_environment(environ)
     if count in (None, "", "1", 1) and not (count is None and (index is not None or address)):
         return None
     received = f"--processes {count} --coordinator {address} --process-id {index}"
     host, _, port = (address or "").partition(",")[0].rpartition(":")
     numbers = [str(count), str(index), port]
-    if not (
-        host
-        and all(number.isdecimal() for number in numbers)
-        and 0 <= int(index) < int(count)
-        and 0 < int(port) < 65535
-    ):
+    right = host and all(number.isdecimal() for number in numbers)
+    if not (right and 0 <= int(index) < int(count) and 0 < int(port) < 65535):
         raise ValueError(
             f"several processes: received {received}; allowed: --processes N --coordinator HOST:PORT --process-id K with K from 0 "
             "to N - 1, all three, the address of process 0 in all of them"
@@ -91,7 +85,6 @@ class Team:
     """This runner's connections.
 
     Args:
-        place: which of the processes this is.
         stop: called once with a status and a sentence when another one ends; `stop.status` is then set.
     """
 
@@ -103,7 +96,7 @@ class Team:
 
     async def open(self) -> None:
         """Listen, or connect to process 0 and say once that it is waited for."""
-        host, port = self.place.host, self.place.port + 1
+        host, port, who = self.place.host, self.place.port + 1, f"process {self.place.index} of {self.place.count}"
         if self.place.index == 0:
             self.server = await asyncio.start_server(self._welcome, None, port)
             return
@@ -116,9 +109,7 @@ class Team:
                 self.tasks.append(asyncio.ensure_future(self._listen(0, reader)))
                 return
             if not said:
-                print(
-                    f"process {self.place.index} of {self.place.count} waits for process 0 at {host}:{port}", flush=True
-                )
+                print(f"{who} waits for process 0 at {host}:{port}", flush=True)
             said = True
             await asyncio.sleep(1)
 
@@ -132,9 +123,8 @@ class Team:
         while self.passed != name and not self.stop.status:
             rounds += 1
             if rounds == 40:
-                print(
-                    f"process {self.place.index} of {self.place.count} waits for the others before {name}", flush=True
-                )
+                who = f"process {self.place.index} of {self.place.count}"
+                print(f"{who} waits for the others before {name}", flush=True)
             await asyncio.sleep(0.05)
 
     def terminate(self) -> None:

@@ -39,9 +39,7 @@ def write_points(folder: str | Path, table: pd.DataFrame, names: Sequence[str], 
     """Write `points.csv`, the true points, one row a frame: the clip, the frame's number, and x and y of every point.
 
     Args:
-        folder: of the data set.
         table: one row a clip with its `frames` and `points`, (frames, names, 2), and its name in column `key`.
-        names: of the points.
         key: also the name of the file's first column.
     """
     columns = _columns(names)

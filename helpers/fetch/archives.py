@@ -326,7 +326,6 @@ def fetch_members(
     Args:
         file: a zip of a manifest; its https sources are tried in order.
         folder: members go to `folder / name`.
-        wanted: names, or a test of a name.
         **options: retries, timeout, backoff, max_wait of `downloads.Patience`.
 
     Returns:

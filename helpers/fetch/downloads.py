@@ -92,8 +92,6 @@ def in_threads(
     """`function` of each item, in their order; an error or Ctrl-C begins no other item, and those under way end.
 
     Args:
-        jobs: threads.
-        label, unit: of the progress bar.
         stop: set at the end, before the items under way are waited for, so that they need not insist any longer.
     """
     executor = ThreadPoolExecutor(jobs)
@@ -209,9 +207,7 @@ class Download:
     `<name>.part` holds the bytes so far, `<name>.part.json` of which version of which file they are.
 
     Args:
-        url: https address.
         target: gets its name once it is whole and verified; its folder exists.
-        expected: what the file must be.
         pinned: the certificate is not checked for this url, as the file's sha256 vouches for it; no redirects.
     """
 

@@ -56,7 +56,6 @@ class Evidence:
     Attributes:
         date: of the evidence, not of its reading: "YYYY-MM-DD" or "YYYY-MM", in quotes.
         source: https address of the evidence.
-        found: one sentence.
         address: which address is meant, where the evidence does not stand below a source.
     """
 
@@ -77,11 +76,8 @@ class Source:
     """Where a file can be had: exactly one of `url`, `gdrive` and `python`.
 
     Attributes:
-        url: https address.
-        gdrive: id of a file on Google Drive.
         python: "package.module:function" that writes the file to the path it is given.
         tls: "pinned" switches the certificate check off for this url alone; the file's sha256 then vouches for it.
-        checked: public evidence that it works, or does not.
     """
 
     url: str | None = None
@@ -196,7 +192,9 @@ def load_manifest(name_or_path: str | os.PathLike) -> Manifest:
     path = _find(name_or_path)
     manifest = config.load(path, Manifest)
     lists = tuple(dataclasses.replace(entry, path=path.parent / entry.path) for entry in manifest.lists)
-    config.refuse(path, [f"lists[{i}].{text}" for i, entry in enumerate(lists) if (text := _problem(entry))])
+    config.refuse(
+        f"{path.name} has", [f"lists[{i}].{text}" for i, entry in enumerate(lists) if (text := _problem(entry))]
+    )
     return dataclasses.replace(manifest, lists=lists)
 
 
@@ -327,7 +325,6 @@ def fetch_url(url: str, path: Path, *, by_hand: str = "", **options: float) -> P
 
     Args:
         by_hand: what a person should do when it fails.
-        **options: those of `fetch`.
 
     Raises:
         DownloadError: it could not be had, or the server does not tell its size.
@@ -353,10 +350,6 @@ def fetch_all(
     manifest: Manifest, folder: str | os.PathLike, *, names: Collection[str], **options: Any
 ) -> dict[str, Path]:
     """Fetch the files of a manifest; one with `instead_of` is fetched only when the file it replaces cannot be had.
-
-    Args:
-        names: the files wanted.
-        **options: those of `fetch`.
 
     Returns:
         Name of the file that came -> its path.

@@ -33,7 +33,6 @@ def answer(
     """Read a clip in which one face says one word: the face is found in each frame, the rest is what step preprocess does.
 
     Args:
-        path: a video.
         network: of one's own training, with its `config` and its `words` in order; None is the published one.
 
     Returns:

@@ -18,7 +18,6 @@ class Lips:
     Attributes:
         table: one row a clip: path, label, speaker, number (of the word), and its sides.
         clips: (N, T, H, W, C) uint8, mapped from the disk.
-        words: the classes in order.
         parts: columns of the table that hold the sides, one or one per part of a cross-validation.
     """
 
@@ -50,8 +49,6 @@ class Batches(batches.Batches):
     Args:
         clips: (N, T, H, W, C) uint8, also memory-mapped.
         labels: (N,) class numbers.
-        num_classes: how many classes there are.
-        batch_size: clips in a batch.
         seed: of order, augmentation and mixup.
         augmentation: how strongly clips are changed; None not at all.
         mixup: alpha of mixup; 0 is off.

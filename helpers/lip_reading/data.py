@@ -43,7 +43,6 @@ def prepare_clip(
         row: of the manifest table: path, start, end; `points` (T, 5, 2) of the whole file, where they are known already.
         root: folder that paths start from.
         folder: of the cache.
-        model_path: see `faces.find_face_points`.
 
     Returns:
         cache (file name), and the measures: frames (decoded), fps, what `faces.statistics` tells, redness, and note: "" or what
@@ -81,7 +80,6 @@ def prepare_all(
 
     Args:
         points: known face points by path, (T, 5, 2) with NaN, instead of a detector; clips without any get none found.
-        others: see `prepare_clip`.
 
     Returns:
         `table` with `cache`, the measures, and `error`: "" or why the clip cannot be used.
@@ -205,8 +203,6 @@ def pick_frames(
     pictures: those that are seen at certain moments.
 
     Args:
-        count: frames that the clip has.
-        length: frames wanted.
         fps: frames per second of the clip.
         mode: "resample" spreads them evenly from the first to the last frame, so that every word fills the clip; "pad" keeps
             the tempo: frames at 25 per second from the beginning, the last repeated, or what is too long cut off; "center"

@@ -109,10 +109,8 @@ def read_file(
     """Read one video file: the same way through detection, cropping and resampling that the training clips took.
 
     Args:
-        words: the classes in order.
         start, end: seconds in the file between which the word is said; NaN is the whole file.
         points: known face points (T, 5, 2), instead of a detector.
-        model_path: see `faces.find_face_points`.
         top: so many guesses.
 
     Returns:
@@ -158,9 +156,7 @@ def occlude(network: keras.Model, clip: np.ndarray, target: int, masks: Sequence
     Within a mask every frame shows the clip's mean frame: the look stays, the motion is gone.
 
     Args:
-        network: see `predict`.
         clip: (T, H, W, C) float32 in [0, 1].
-        target: number of the class.
         masks: M boolean arrays, each of a shape that broadcasts to (T, H, W); one batch is made at a time.
     """
     clip = np.asarray(clip, "float32")

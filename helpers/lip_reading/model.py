@@ -66,13 +66,11 @@ def build_openav(
     OpenAV's ends in the 512 features; the last layer is ours. With the defaults and 26 classes it has 15 396 314 parameters.
 
     Args:
-        num_classes: number of words.
         channels: 1 for grey, 3 for colour.
         size: side in pixels, or (height, width); None for any.
         frames: frames per clip; None for any.
         filters: width of the first stage of the ResNet, 64 in the original.
         units: width of both LSTMs, 512 in the original.
-        dropout: after each LSTM.
         momentum: of BatchNorm; below about 500 training steps 0.9, or its averages never arrive.
         standardize: what the network does to a clip first, see `layers.StandardizeClip`.
         logits: True ends in logits, False in probabilities.
@@ -104,7 +102,6 @@ def build_conv3d_bigru(
     pains", 2020. Logits of all frames are averaged.
 
     Args:
-        recurrent_layers: number of GRUs in each direction.
         dropout: before the first GRU and after the last.
         recurrent_dropout: between two GRUs.
         For the others, the model and the errors see `build_openav`.
@@ -137,7 +134,6 @@ def build_tiny(
         size: side in pixels, or (height, width); not None, because where in the picture something is counts here.
         filters: of the three convolutions; the first one sees five frames at once, the others one.
         features: numbers per frame that the GRU gets.
-        units: of the GRU, in each direction.
         For the others and the errors see `build_openav`.
 
     Returns:

@@ -34,7 +34,6 @@ def assign_sides(
         rule: speaker, random or given.
         validation_share, test_share: of speakers or clips; at least one of each. With `folds` the parts decide what is tested.
         folds: every clip is tested once, in one of so many parts.
-        seed: of the order.
 
     Returns:
         Text columns `split`, or `split1`, `split2`, ... with `folds`; index as `table`'s.

@@ -98,8 +98,6 @@ def initialize_processes(
 
     Args:
         job_addresses: "host:port" of process 0.
-        num_processes: how many there are.
-        process_id: which one this is, from 0.
 
     Raises:
         RuntimeError: the backend is not JAX. TensorFlow's MultiWorkerMirroredStrategy fails inside Keras 3's fit.

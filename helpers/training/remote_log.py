@@ -333,7 +333,6 @@ def from_config(
     local files are kept all the same. Call it in the main thread: Colab may have to ask the user.
 
     Args:
-        folder: local folder of the log.
         sheet, drive_folder: address or key of a Google Sheet; address or id of a Drive folder, or the path of a mounted
             one (with a `/`, or one that exists).
         run: folder of this run's events in the one that COURSE_TENSORBOARD names, if it does.

@@ -30,7 +30,6 @@ def read_frames(
     closed or is dropped. A truncated file gives the frames that decode.
 
     Args:
-        path: a video file of any format FFmpeg reads.
         step: 1 gives every frame, 10 gives frames 0, 10, 20, ...; frames between are decoded but never converted.
         size: None keeps the size; an int or (height, width) in pixels is resized to, bilinear, aspect ratio not kept.
 
@@ -56,9 +55,7 @@ def scan_frames(
     """Go through all frames of a video and convert those that are wanted; `read_frames` for any choice of frames.
 
     Args:
-        path: a video file.
         wanted: from the number of a frame, counted from 0, to whether its picture is needed.
-        size: as in `read_frames`.
         header: a dict that gets what `header_info` tells, and `seconds`, a list with the time of each frame so far (NaN where
             the file tells none); `Timing.of` makes a whole of it.
 

@@ -34,7 +34,6 @@ def write_video(
     Args:
         path: the suffix decides the codec: .avi is Xvid (Motion JPEG for odd sizes), .mp4 MPEG-4, .webm VP8.
         frames: (H, W, 3) RGB uint8 arrays of one size.
-        fps: frames per second.
         codec: a four-character code that overrides the suffix's, such as "MJPG".
 
     Returns:
@@ -107,7 +106,6 @@ def clip_html(
 
     Args:
         frames: (H, W, 3) RGB uint8 arrays of one size; see `tile` for several clips.
-        fps: frames per second.
         width: width on the page in pixels, default the frames' own.
         max_bytes: upper bound for the whole text, data URL included.
         alt: what a reader who cannot see the clip is told.

@@ -68,7 +68,7 @@ class StepResult:
     folder: Path
     config: dict
     found: dict
-    made: str = ""
+    made: str
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.found:
@@ -98,9 +98,7 @@ class Step:
         body: `(config, workspace, folder) -> found`: does the work in `folder` (where a killed run left what it had
             finished) and returns a JSON-able dict.
         reads: config fields that decide its result.
-        project: whose step it is, the name of the folder.
         uses: config fields that only say how the result is made; they stand in no hash.
-        after: the step before this one.
         fingerprint: `(config) -> JSON-able` describing what else decides the result: files from outside the workspace, tables
             of the code; part of the hash.
         keep: it takes long, so `Workspace.kept` gets its unfinished work too.
@@ -155,7 +153,8 @@ class Step:
         return self.load(config, workspace)
 
     def _work(self, config: Any, workspace: Workspace, folder: Path) -> None:
-        before = {result.folder.name: result.made for result in self._before(config, workspace)}
+        results = (step.load(config, workspace) for step in self.chain()[:-1])
+        before = {result.folder.name: result.made for result in results}
         partial = folder.with_name(folder.name + ".partial")
         began, seen = time.time(), self._view(config)
         pack = self._pack(config, workspace)
@@ -167,7 +166,7 @@ class Step:
             with processes.lead(folder.name, work=True) if self.trains else contextlib.nullcontext():
                 found = self.body(seen, workspace, partial)
             marker = {
-                "config": self.values(config),
+                "config": configs.values(config, self.reads),
                 "inputs": before,
                 "fingerprint": self.fingerprint(config) if self.fingerprint else None,
                 "found": found,
@@ -217,13 +216,8 @@ class Step:
             disk.write_json(path, now)
         began = json.loads(path.read_text(encoding="utf-8"))
         if files := code.changed(began, now):
-            print(
-                f"{partial.name} was begun before {files[0]} changed, and goes on; to begin anew delete it", flush=True
-            )
+            print(f"{partial.name} was begun before {files[0]} changed, goes on; to begin anew delete it", flush=True)
         return began
-
-    def _before(self, config: Any, workspace: Workspace) -> list[StepResult]:
-        return [step.load(config, workspace) for step in self.chain()[:-1]]
 
     def older(self, config: Any, workspace: Workspace | str | os.PathLike) -> str:
         """Why a finished result is not what today's code would make of today's results before it; "" if nothing speaks for that."""
@@ -242,16 +236,12 @@ class Step:
         """The steps from the first to this one."""
         return [*(self.after.chain() if self.after else []), self]
 
-    def values(self, config: Any) -> dict:
-        """The config fields that this step reads, as a plain dict."""
-        return configs.values(config, self.reads)
-
     def digest(self, config: Any) -> str:
         """Eight hex digits over the fields read by this step and those before it, their fingerprints, and what is `own`."""
-        parts: list = [
-            [step.name, step.values(config), step.fingerprint(configs.whole(config)) if step.fingerprint else None]
-            for step in self.chain()
-        ]
+        parts: list = []
+        for step in self.chain():
+            fingerprint = step.fingerprint(configs.whole(config)) if step.fingerprint else None
+            parts.append([step.name, configs.values(config, step.reads), fingerprint])
         room = f"helpers/{self.project}/runs.py"
         if (replaced := active(self.project)) and any(room in code.fingerprint(step.body) for step in self.chain()):
             parts.append(replaced)
@@ -287,9 +277,7 @@ class Step:
 def _read_marker(folder: Path) -> dict:
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        return {"made": "", "inputs": {}, "code": {}} | {
-            name: marker[name] for name in marker.keys() | {"config", "found"}
-        }
+        return {name: marker[name] for name in ("config", "inputs", "found", "code", "made")}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / MARKER} is damaged ({error}): delete its folder, run the step again") from error
 
@@ -305,9 +293,7 @@ def fingerprint_local(
     """Names, sizes and times of a local folder's files, for a step's `fingerprint`: a changed folder makes a new data set.
 
     Args:
-        config: a project's config.
         expected: what the folder has to be, for the error, such as "one with a folder per class".
-        key: the config field that names the folder.
         sources: the values of `config.source` that read it.
         notes: files count that are text by their suffix; else a note that somebody drops there makes nothing anew.
 
@@ -331,17 +317,9 @@ def fingerprint_local(
     return sorted(found)
 
 
-def step(
-    *,
-    reads: tuple[str, ...],
-    project: str | None = None,
-    uses: tuple[str, ...] = (),
-    after: Step | None = None,
-    fingerprint: Callable[[Any], Any] | None = None,
-    keep: bool = False,
-) -> Callable[[Callable[[Any, Workspace, Path], dict]], Step]:
+def step(*, project: str | None = None, after: Step | None = None, **options: Any) -> Callable[[Callable], Step]:
     """Decorator that makes a `Step` of its body; see `Step` for the arguments. `project` is needed for the first step only."""
-    return lambda body: Step(body, reads, project or after.project, uses, after, fingerprint, keep)
+    return lambda body: Step(body, project=project or after.project, after=after, **options)
 
 
 def ensure(
@@ -361,9 +339,7 @@ def ensure(
         raise ValueError(f"until must be one of {', '.join(names)}. Received: until={until!r}")
     if not processes.index():
         needs.tell(steps[: names.index(until) + 2], config, as_workspace(workspace))
-    results = {}
-    for step in steps[: names.index(until) + 1]:
-        results[step.name] = step(config, workspace)
+    results = {step.name: step(config, workspace) for step in steps[: names.index(until) + 1]}
     print("ready: " + ", ".join(result.folder.name for result in results.values()))
     return results
 
@@ -377,10 +353,10 @@ def tell_older(steps: list[Step], config: Any, workspace: Workspace | str | os.P
     for step in steps:
         if reason := step.older(config, workspace):
             folder = step.folder(config, workspace)
+            anew = f'workspace.forget(STEPS, "{step.name}", config, place)'
             if folder not in _TOLD:
                 print(
-                    f"older code: {folder.name} {reason}, and is used as it is; to make it and what follows anew: "
-                    f'workspace.forget(STEPS, "{step.name}", config, place)'
+                    f"older code: {folder.name} {reason}, and is used as it is; to make it and what follows anew: {anew}"
                 )
             _TOLD.add(folder)
             return
@@ -400,15 +376,14 @@ def forget(steps: list[Step], begin: str, config: Any, workspace: Workspace | st
         raise ValueError(f"begin must be one of {', '.join(names)}. Received: begin={begin!r}")
     gone = []
     for step in steps[names.index(begin) :]:
-        folder = step.folder(config, workspace)
+        folder, pack = step.folder(config, workspace), step._pack(config, as_workspace(workspace))
         with disk.lock(folder):
             for place in (folder, folder.with_name(folder.name + ".partial")):
                 if place.is_dir():
                     shutil.rmtree(place)
                     gone.append(place.name)
-            if pack := step._pack(config, as_workspace(workspace)):
-                for place in (pack, *packs.slots(pack)):
-                    packs.empty(place)
+            for place in (pack, *packs.slots(pack)) if pack else ():
+                packs.empty(place)
     return gone
 
 

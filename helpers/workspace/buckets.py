@@ -34,7 +34,6 @@ def place(value: Any, what: str) -> Any:
     """The folder to keep, of this machine or of a bucket; asks no network.
 
     Args:
-        value: a path, or an address as text.
         what: the setting that names it, for the error.
 
     Raises:
@@ -144,6 +143,4 @@ def put(path: Any) -> Iterator[Counted]:
     there = path.fs.info(path.path)
     sent = {name: base64.b64encode(writer.sums[name].digest()).decode() for name in REPORTED} | {"size": writer.count}
     if wrong := [name for name, value in sent.items() if there.get(name, value) != value]:
-        raise OSError(
-            f"the {' and '.join(wrong)} that the bucket reports of {path.name} are not those of what was sent"
-        )
+        raise OSError(f"the {' and '.join(wrong)} that the bucket reports of {path.name} are not those that were sent")

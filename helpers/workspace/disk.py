@@ -1,7 +1,5 @@
 """Files that are whole or not there: atomic writes, tables, locks, and errors that name the folder.
 
-What must stay free on a disk is `packs.SPARE`; whether a config fits, `needs` says.
-
 All of it holds on Windows too: there a file must be open for writing to be flushed to the disk, nothing that is open elsewhere can
 be replaced or removed, and text files get other ends of lines unless told.
 """
@@ -45,7 +43,6 @@ def local_path(value: str | os.PathLike, what: str) -> Path:
     """A path of this machine, `~` resolved.
 
     Args:
-        value: the path.
         what: the setting that names it, for the error.
 
     Raises:
@@ -99,14 +96,15 @@ def atomic_path(path: str | os.PathLike, *, room: int = 0) -> Iterator[Path]:
     what another process writes stands when the body has ended.
 
     Args:
-        path: the file to come.
         room: bytes that the writer needs; a disk without them is an error before it begins. HDF5 ends the process otherwise.
     """
     path = Path(path)
     if discards:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder) / path.name
-        _await(path)
+        end = time.monotonic() + AWAITED
+        while not path.is_file() and time.monotonic() < end:  # so that this process can read it
+            time.sleep(0.05)
         return
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,23 +112,14 @@ def atomic_path(path: str | os.PathLike, *, room: int = 0) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:20]}-", suffix=suffix, dir=path.parent)
         temporary = Path(name)
         try:
-            try:
+            with os.fdopen(handle, "wb"):
                 _look_for_room(handle, path.parent, room)
-            finally:
-                os.close(handle)
             yield temporary
             _flush(temporary, path)
             replace(temporary, path)
         finally:
             with contextlib.suppress(PermissionError):  # open elsewhere; the error that led here counts
                 temporary.unlink(missing_ok=True)
-
-
-def _await(path: Path) -> None:
-    """Wait for a file of the process that writes, so that this one can read it."""
-    end = time.monotonic() + AWAITED
-    while not path.is_file() and time.monotonic() < end:
-        time.sleep(0.05)
 
 
 def _look_for_room(handle: int, folder: Path, room: int) -> None:
@@ -171,6 +160,12 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
         file.flush()
 
 
+def write(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write a whole file, atomically; text in UTF-8 with LF endings."""
+    with atomic_write(path, "w" if isinstance(content, str) else "wb") as file:
+        file.write(content)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed writers had begun anywhere below a folder: temporary names, of files and folders, begin with a dot."""
     for place, folders, names in os.walk(folder):
@@ -183,8 +178,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write `value` as sorted, indented JSON, atomically."""
-    with atomic_write(path, "w") as file:
-        file.write(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+    write(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
 
 
 def remember(path: str | os.PathLike, function: Callable[..., dict], *arguments: Any) -> dict:
@@ -194,9 +188,7 @@ def remember(path: str | os.PathLike, function: Callable[..., dict], *arguments:
     """
     path = Path(path)
     if not path.is_file():
-        row = function(*arguments)
-        with atomic_write(path, "w") as file:
-            json.dump(row, file, indent=1)
+        write(path, json.dumps(function(*arguments), indent=1))
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -49,7 +49,6 @@ def _hash(name: str, function: Callable) -> str:
     try:
         sources, _ = code.reach(function)
     except (TypeError, OSError, AttributeError) as error:
-        raise ValueError(
-            f"{name} must be a function or class with a source, written with def or class: {error}"
-        ) from error
+        needed = "a function or class with a source, written with def or class"
+        raise ValueError(f"{name} must be {needed}: {error}") from error
     return hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()[:12]

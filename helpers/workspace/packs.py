@@ -30,7 +30,6 @@ def save(folder: Path, pack: Any, number: int = 0, *, again: bool = True) -> boo
 
     Args:
         folder: its files are not changed meanwhile.
-        pack: the file, written in place.
         number: stands in the note, to tell which of two packs is newer.
         again: False leaves a pack that stands, and only makes up for one that could not be written before.
     """
@@ -45,10 +44,10 @@ def save(folder: Path, pack: Any, number: int = 0, *, again: bool = True) -> boo
                 tar.add(folder, arcname=".")
             note = {"bytes": writer.count, "sha256": writer.sha256, "number": number}
             _note(pack).write_text(json.dumps(note), encoding="utf-8")
+        return True
     except OSError as error:
         print(f"{folder.name} is not kept at {pack.parent}: {clean(error)}", flush=True)
         return False
-    return True
 
 
 def _fits(folder: Path, pack: Path) -> bool:
@@ -56,10 +55,8 @@ def _fits(folder: Path, pack: Path) -> bool:
     size = sum(path.stat().st_size + 1024 for path in folder.rglob("*"))
     free = shutil.disk_usage(pack.parent).free + (pack.stat().st_size if pack.exists() else 0) - SPARE
     if size > free:
-        print(
-            f"{folder.name} is not kept: it has {size / 1e9:.2f} GB, {max(0, free) / 1e9:.2f} GB are free at {pack.parent}",
-            flush=True,
-        )
+        room = f"it has {size / 1e9:.2f} GB, {max(0, free) / 1e9:.2f} GB are free at {pack.parent}"
+        print(f"{folder.name} is not kept: {room}", flush=True)
     return size <= free
 
 
@@ -161,8 +158,7 @@ def checkpoint(*, now: bool = False) -> None:
 
 def restore_state(pack: Any, folder: Path) -> bool:
     """Unpack the newest sound state that `keeping` left."""
-    newest_first = sorted(slots(pack), key=_number, reverse=True)
-    return any(restore(slot, folder) for slot in newest_first)
+    return any(restore(slot, folder) for slot in sorted(slots(pack), key=_number, reverse=True))
 
 
 def slots(pack: Any) -> list[Any]:
@@ -185,18 +181,13 @@ def copy_small(source: Any, target: Any) -> None:
                 place = target / str(path)[len(str(source)) + 1 :].replace("\\", "/")
                 small = path.is_file() and ".part" not in path.suffixes and path.stat().st_size <= SMALL
                 if small and not place.exists():
-                    with path.open("rb") as file, _writer(place, whole=buckets.remote(source)) as copy:
+                    if not buckets.remote(place):
+                        place.parent.mkdir(parents=True, exist_ok=True)
+                    write = disk.atomic_write if buckets.remote(source) else buckets.put
+                    with path.open("rb") as file, write(place) as copy:
                         shutil.copyfileobj(file, copy, 1 << 20)
     except OSError as error:
         print(f"small downloads are not copied to {target}: {clean(error)}", flush=True)
-
-
-def _writer(place: Any, *, whole: bool) -> contextlib.AbstractContextManager:
-    if whole:
-        return disk.atomic_write(place)
-    if not buckets.remote(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-    return buckets.put(place)
 
 
 def _note(pack: Any) -> Any:

@@ -61,9 +61,6 @@ class Clip:
     """What happens in a clip, frame by frame, before anything is drawn.
 
     Attributes:
-        speaker: who talks.
-        fps: frames per second.
-        mouths, heads: one per frame.
         spans: of the word's visemes in turn, when each begins and ends in seconds, (4, 2).
         points: true face points in pixels, (T, 5, 2) float32, NaN where one of them is out of the picture.
         room: the picture without a face, (H, W, 3) uint8.
@@ -88,7 +85,6 @@ def plan_clip(path: str, *, seed: int = 0, fps: int | None = None) -> Clip:
 
     Args:
         path: such as `s01/about/s01_about_1.mp4`, or one of `BROKEN`.
-        seed: of the dataset.
         fps: frames per second, by default the rate of `RATES` whose turn it is.
 
     Raises:

@@ -90,7 +90,6 @@ def read_table(root: str | os.PathLike, *, slot: str = "colour", margin: int = 3
 
     Args:
         root: folder with `<talker>/<sentence>.mpg` and `<talker>/<sentence>.align`, at any depth.
-        slot: which of the six words.
         margin: frames kept before and after the word: lips move before one hears them.
 
     Returns:
@@ -147,7 +146,6 @@ def fetch(
 
     Args:
         folder: gets `alignments/` and `s1/`, `s2/`, ...
-        speakers: numbers of talkers.
         clips: so many sentences of each, chosen at random but always the same, taken out of the archives one by one where
             the server sends parts; None fetches whole archives (about 0.5 GB each).
         cache: folder of the archives, where they may lie already.

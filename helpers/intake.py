@@ -41,9 +41,8 @@ HINTS = {
 NOTES = {".txt", ".md", ".rst", ".html", ".htm", ".csv", ".tsv", ".json", ".log", ".pdf", ".doc", ".docx", ".xlsx"}
 SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".temp", "~")
-SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("val", "valid", "validate", "validation", "dev"), "validation"
-)
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLITS |= dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "validation")
 COLUMNS = ["file", "reason"]
 NOTHING = pd.DataFrame(columns=COLUMNS)  # left out
 

@@ -102,19 +102,12 @@ def _outcomes(function: Callable, items: list, rest: list[int], jobs: int | None
             yield joblib.delayed(_attempt)(function, index, items[index])
 
     try:
-        for index, outcome in _pool(jobs)(tasks()):
+        # Small batches: what is lost with a process must be few items.
+        for index, outcome in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks()):
             done.add(index)
             yield index, outcome
     except BrokenProcessPool:
         yield from _one_by_one(function, items, [index for index in started if index not in done])
-
-
-def _pool(jobs: int | None) -> joblib.Parallel:
-    # Small batches: what is lost with a process must be few items.
-    try:
-        return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    except ValueError:  # the multiprocessing backend hands over its results only at the end
-        return joblib.Parallel(n_jobs=jobs, batch_size=1)
 
 
 def _one_by_one(function: Callable, items: list, suspects: list[int]) -> Iterator[tuple[int, tuple]]:

@@ -26,9 +26,8 @@ def read_picture(path: str | os.PathLike, *, upright: bool = True) -> np.ndarray
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(content, flags) if content.size else None
     if image is None:
-        raise ValueError(
-            f"{Path(path).name} is no picture that can be read ({content.size} bytes): remove it, or run what made it again"
-        )
+        name, again = Path(path).name, "remove it, or run what made it again"
+        raise ValueError(f"{name} is no picture that can be read ({content.size} bytes): {again}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

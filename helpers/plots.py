@@ -61,11 +61,9 @@ def as_array(figure: Figure) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def plot_frames(
-    frames: Sequence[np.ndarray], titles: Sequence[str] | None = None, *, columns: int = 6, width: float = 9.0
-) -> Image:
-    """Frames in a grid, row by row, as a JPEG; see `frames_figure`."""
-    return as_jpeg(frames_figure(frames, titles, columns=columns, width=width))
+def plot_frames(frames: Sequence[np.ndarray], titles: Sequence[str] | None = None, **options: float) -> Image:
+    """Frames in a grid, row by row, as a JPEG; takes what `frames_figure` takes."""
+    return as_jpeg(frames_figure(frames, titles, **options))
 
 
 def frames_figure(

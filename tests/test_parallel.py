@@ -23,7 +23,7 @@ def sometimes(item: int) -> dict:
     return {"square": item * item}
 
 
-@pytest.mark.parametrize("backend", [None, "loky", "threading", "multiprocessing", "sequential"])
+@pytest.mark.parametrize("backend", [None, "loky", "threading", "sequential"])
 def test_rows_in_order_and_errors_beside_them(backend):
     settings = {} if backend is None else {"backend": backend, "n_jobs": 2}
     with joblib.parallel_config(**settings):

@@ -113,9 +113,9 @@ class _Run:
         except (KilledWorker, CancelledError, OSError):
             raise
         except Exception as error:
-            text = f"a worker cannot run the course: {type(error).__name__}: {error}"
+            advice = "install there what requirements.txt names, with the versions of here"
             raise ConnectionError(
-                f"{text}; install there what requirements.txt names, with the versions of here"
+                f"a worker cannot run the course: {type(error).__name__}: {error}; {advice}"
             ) from error
         self.size = max(1, min(2 * self.size, int(len(found) * self._wanted() / max(seconds, 1e-6))))
         return found

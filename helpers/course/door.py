@@ -15,19 +15,8 @@ from pathlib import Path
 BACKENDS = ("tensorflow", "jax")
 PLAIN = {"image_data_format": "channels_last", "floatx": "float32"}  # what all layers and losses rely on
 # What notebooks import beside Keras and its backend: what Colab has, and what the setup cell adds there.
-COLABS = (
-    "cv2",
-    "numpy",
-    "pandas",
-    "matplotlib",
-    "sklearn",
-    "h5py",
-    "google.protobuf",
-    "google_crc32c",
-    "PIL",
-    "joblib",
-)
-COLABS += ("threadpoolctl", "filelock", "gdown", "requests", "tqdm", "yaml")
+COLABS = ["cv2", "numpy", "pandas", "matplotlib", "sklearn", "h5py", "google.protobuf", "google_crc32c", "PIL"]
+COLABS += ["joblib", "threadpoolctl", "filelock", "gdown", "requests", "tqdm", "yaml"]
 ADDED = ("av", "remotezip", "rarfile")
 ROOT = Path(__file__).resolve().parents[2]
 

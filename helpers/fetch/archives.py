@@ -257,9 +257,8 @@ def _pour_rar(archive: Path, files: list[tuple[Any, PurePosixPath | None]], scra
                 shutil.rmtree(scratch)
                 scratch.mkdir()
     if reasons:
-        raise ArchiveError(
-            f"{archive.name} cannot be unpacked ({'; '.join(reasons)}): install unrar, or fetch it again"
-        )
+        advice = "install unrar, or fetch it again"
+        raise ArchiveError(f"{archive.name} cannot be unpacked ({'; '.join(reasons)}): {advice}")
     raise RuntimeError(
         f"a rar archive needs one of the programs {', '.join(RAR_TOOLS)}, and none was found: install one "
         "(Debian: apt-get install unar; Ubuntu and Colab: apt-get install unrar; macOS: brew install unar)"

@@ -192,9 +192,8 @@ def load_manifest(name_or_path: str | os.PathLike) -> Manifest:
     path = _find(name_or_path)
     manifest = config.load(path, Manifest)
     lists = tuple(dataclasses.replace(entry, path=path.parent / entry.path) for entry in manifest.lists)
-    config.refuse(
-        f"{path.name} has", [f"lists[{i}].{text}" for i, entry in enumerate(lists) if (text := _problem(entry))]
-    )
+    problems = [f"lists[{i}].{text}" for i, entry in enumerate(lists) if (text := _problem(entry))]
+    config.refuse(f"{path.name} has", problems)
     return dataclasses.replace(manifest, lists=lists)
 
 

@@ -105,7 +105,7 @@ def share(batch: Any) -> Any:
         size, rest = divmod(len(array), count)
         if rest:
             raise ValueError(
-                f"a batch of {len(array)} cannot be shared by {count} processes: use a multiple of {count}"
+                f"a batch of {len(array)} cannot be shared by {count} processes: take a multiple of {count}"
             )
         return array[index * size : (index + 1) * size]
 

@@ -168,9 +168,7 @@ def _check_identity(info: Mapping, identity: Mapping, run_dir: Path) -> None:
 class _Run(keras.callbacks.Callback):
     """State of one call of `fit`, and the callback that saves, logs, prints and stops."""
 
-    def __init__(
-        self, model, run_dir: Path, identity: dict, epochs, checkpoint_every, save_every, keep, remote
-    ) -> None:
+    def __init__(self, model, run_dir: Path, identity: dict, epochs, checkpoint_every, save_every, keep, remote):
         super().__init__()
         self.set_model(model)
         self.run_dir, self.folder, self.identity = run_dir, run_dir / "checkpoints", identity
@@ -323,9 +321,7 @@ class _Run(keras.callbacks.Callback):
             raise self.failure(f"the variable {bad} holds NaN or infinity")
         return arrays
 
-    def save(
-        self, arrays: checkpoints.Arrays | None = None, *, stopped_at: int = 0, ending: bool = False
-    ) -> Path | None:
+    def save(self, arrays: dict | None = None, *, stopped_at: int = 0, ending: bool = False) -> Path | None:
         """Write a state; with `ending` the process then ends, and what outlives the machine gets it first."""
         arrays = arrays or self.checked()
         info = {"step": self.step, "hours": self.hours(), "stopped_at": stopped_at, **self.identity}

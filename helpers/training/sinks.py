@@ -19,6 +19,8 @@ from helpers.workspace import disk
 
 SCOPES = ("https://www.googleapis.com/auth/spreadsheets", "https://www.googleapis.com/auth/drive")
 CHUNK = 8 * 2**20  # bytes per request of an upload; Drive wants a multiple of 256 KiB
+TIMEOUT = 30.0  # seconds for each request
+TAB = "log"  # of the sheet, made when missing
 
 
 def credentials(*, ask: bool = True) -> Any:
@@ -41,12 +43,10 @@ class SheetsRows:
 
     Args:
         spreadsheet: address or key of a spreadsheet that the account may edit.
-        worksheet: name of the tab, made when missing.
-        timeout: seconds for each request.
     """
 
-    def __init__(self, spreadsheet: str, worksheet: str = "log", *, timeout: float = 30.0):
-        self.spreadsheet, self.worksheet, self.timeout = spreadsheet, worksheet, timeout
+    def __init__(self, spreadsheet: str) -> None:
+        self.spreadsheet = spreadsheet
         self._sheet: Any = None
 
     def append_rows(self, rows: list[list]) -> None:
@@ -57,7 +57,7 @@ class SheetsRows:
     def try_out(self) -> None:
         """Open the sheet and give its tab the name that it has, which only an editor may."""
         self._sheet = self._open()
-        self._sheet.update_title(self.worksheet)
+        self._sheet.update_title(TAB)
 
     def reauthorise(self) -> None:
         """Forget the session; the next append signs in and opens the sheet again."""
@@ -67,13 +67,13 @@ class SheetsRows:
         import gspread
 
         client = gspread.authorize(credentials(ask=False))
-        client.set_timeout(self.timeout)
+        client.set_timeout(TIMEOUT)
         by_address = self.spreadsheet.startswith("http")
         book = client.open_by_url(self.spreadsheet) if by_address else client.open_by_key(self.spreadsheet)
         try:
-            return book.worksheet(self.worksheet)
+            return book.worksheet(TAB)
         except gspread.exceptions.WorksheetNotFound:
-            return book.add_worksheet(self.worksheet, rows=1, cols=26)
+            return book.add_worksheet(TAB, rows=1, cols=26)
 
 
 def remote_name(path: Path) -> str:
@@ -89,14 +89,10 @@ class DriveFiles:
 
     Args:
         folder_id: last part of the folder's address; for a service account, which owns no storage, one of a shared drive.
-        chunk_size: bytes per request, a multiple of 256 KiB.
-        timeout: seconds for each request.
     """
 
-    def __init__(self, folder_id: str, *, chunk_size: int = CHUNK, timeout: float = 30.0):
-        if chunk_size <= 0 or chunk_size % 2**18:
-            raise ValueError(f"chunk_size must be a multiple of 256 KiB (262144). Received: chunk_size={chunk_size}")
-        self.folder_id, self.chunk_size, self.timeout = folder_id, chunk_size, timeout
+    def __init__(self, folder_id: str) -> None:
+        self.folder_id = folder_id
         self._service: Any = None
         self._ids: dict[str, str] = {}  # name of a file -> its id in Drive
         self._broken: dict[tuple, Any] = {}  # (path, time, size) -> the request that broke off; at most one
@@ -130,9 +126,8 @@ class DriveFiles:
         if account and "driveId" not in found:
             raise access.Refused(access.NO_STORAGE)
         if not found["capabilities"]["canAddChildren"]:
-            raise access.Refused(
-                f"the Drive folder may only be read: share it with {account or 'this account'} as Editor"
-            )
+            who = account or "this account"
+            raise access.Refused(f"the Drive folder may only be read: share it with {who} as Editor")
 
     def reauthorise(self) -> None:
         """Forget the session; the next upload signs in again and begins at its first byte."""
@@ -153,7 +148,7 @@ class DriveFiles:
 
         self._service = self._service or self._build()
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        media = MediaFileUpload(str(path), mimetype=kind, chunksize=self.chunk_size, resumable=True)
+        media = MediaFileUpload(str(path), mimetype=kind, chunksize=CHUNK, resumable=True)
         # A chunk as bytes: of a stream, a request that httplib2 repeats by itself would find the end only, and hang.
         media.has_stream = lambda: False
         options = {"media_body": media, "fields": "id", "supportsAllDrives": True}
@@ -177,7 +172,7 @@ class DriveFiles:
 
         logging.getLogger("googleapiclient.http").setLevel(logging.ERROR)  # its warnings would land in the notebook
         http = build_http()  # unlike httplib2.Http() it does not take Drive's 308 for a redirect
-        http.timeout = self.timeout
+        http.timeout = TIMEOUT
         authorised = google_auth_httplib2.AuthorizedHttp(credentials(ask=False), http=http)
         return discovery.build("drive", "v3", http=authorised, cache_discovery=False)
 

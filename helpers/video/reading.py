@@ -147,10 +147,7 @@ def _decoded(container: "av.container.InputContainer") -> Iterator["av.VideoFram
             return
         except av.error.InvalidDataError:
             torn = True
-        except (
-            av.error.FFmpegError,
-            NotImplementedError,
-        ) as error:  # no decoder for it, or the file ends inside a block
+        except (av.error.FFmpegError, NotImplementedError) as error:  # no decoder, or the file ends inside a block
             if isinstance(error, OSError):
                 _read_through(container.name)
             return
@@ -238,10 +235,8 @@ def _open(path: str | os.PathLike) -> "av.container.InputContainer":
     try:
         # FFmpeg takes what stands before a colon in a relative name for a protocol.
         return av.open(str(path.absolute()), **_TAGS)
-    except av.error.FFmpegError:
-        raise ValueError(
-            _no_video(path)
-        ) from None  # its own words say less, or that the disk fails where the file just ends
+    except av.error.FFmpegError:  # its words say less, or that the disk fails where the file just ends
+        raise ValueError(_no_video(path)) from None
 
 
 def _read_through(path: str | os.PathLike) -> int:

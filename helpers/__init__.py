@@ -19,8 +19,6 @@ course      the runner, notebook files, the site
 def __getattr__(name: str) -> str:
     if name != "__version__":
         raise AttributeError(f"module 'helpers' has no attribute {name!r}")
-    import tomllib
-    from pathlib import Path
+    from helpers import runtime
 
-    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)["project"]["version"]
+    return runtime.project()["version"]

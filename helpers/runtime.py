@@ -33,7 +33,8 @@ def repo_root() -> Path:
     return root
 
 
-def _project() -> dict:
+def project() -> dict:
+    """Name, version, licence and addresses of the course, as pyproject.toml states them under `[project]`."""
     import tomllib
 
     with (repo_root() / "pyproject.toml").open("rb") as file:
@@ -42,14 +43,14 @@ def _project() -> dict:
 
 def repo_url() -> str:
     """The public address of the repository, from the one place where it stands: `[project.urls]` in pyproject.toml."""
-    return _project()["urls"]["Repository"].rstrip("/")
+    return project()["urls"]["Repository"].rstrip("/")
 
 
 @functools.lru_cache(maxsize=1)  # every connection asks; Python 3.8 has no `cache`, and must reach the door
 def user_agent() -> str:
     """Who asks, as servers are told: `learning-from-video/0.1.0 (+address)`. Some refuse the names of programming libraries."""
-    project = _project()
-    return f"{project['name']}/{project['version']} (+{repo_url()})"
+    told = project()
+    return f"{told['name']}/{told['version']} (+{repo_url()})"
 
 
 def where() -> str:

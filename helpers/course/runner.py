@@ -45,7 +45,7 @@ JOIN = "import sys\nsys.path.insert(0, {root!r})\nfrom helpers.training import d
 class _ThisPython(AsyncKernelManager):
     """Knows one kernel, the running interpreter, whatever kernels are installed on the machine."""
 
-    kernel_spec = KernelSpec(**get_kernel_dict())  # its command begins with sys.executable
+    kernel_spec = functools.cached_property(lambda self: KernelSpec(**get_kernel_dict()))  # begins with sys.executable
 
 
 class _Client(NotebookClient):

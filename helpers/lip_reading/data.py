@@ -154,9 +154,7 @@ def _open_map(path: str | os.PathLike, shape: tuple[int, ...]) -> np.memmap:
 def read_clip(folder: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
     """One cached clip: frames, times, found, points, fps."""
     with np.load(Path(folder) / name) as stored:
-        clip = {key: stored[key] for key in ("frames", "found", "points", "fps")}
-        even = np.arange(len(clip["frames"])) / clip["fps"]  # what clips were taken for before their times were kept
-        return clip | {"times": stored.get("times", even)}
+        return {key: stored[key] for key in ("frames", "times", "found", "points", "fps")}
 
 
 def read_word(row: Mapping, root: str | os.PathLike, *, size: int | Sequence[int] | None = None) -> list[np.ndarray]:

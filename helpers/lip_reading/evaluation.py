@@ -1,5 +1,6 @@
 """Reading clips with a network and with its controls, reading one video file, and where in a clip a network looks."""
 
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +25,11 @@ BATCH = 32
 MOST_TEMPLATES = 4000  # training clips, taken evenly where there are more: so many fit into memory
 
 
-def predict(
-    network: keras.Model, clips: np.ndarray, rows: Sequence[int] | np.ndarray | None = None, *, logits: bool = True,
-) -> np.ndarray:  # fmt: skip
+def predict(network: keras.Model, clips: np.ndarray, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
     """Probabilities (N, classes) of some clips, in batches of one size, so that a network is traced once.
 
     Args:
-        network: from (B, T, H, W, C) float32 in [0, 1] to logits, or to probabilities with `logits=False`.
+        network: from (B, T, H, W, C) float32 in [0, 1] to logits.
         clips: (M, T, H, W, C) uint8, also memory-mapped, or float32 in [0, 1].
         rows: N numbers of clips; None for all.
     """
@@ -38,7 +37,7 @@ def predict(
     for start in range(0, len(rows), BATCH):
         chosen = clips[np.resize(rows[start : start + BATCH], BATCH)]  # the last is filled up with its own clips
         outputs = network.predict_on_batch(to_unit(chosen) if chosen.dtype == np.uint8 else chosen)
-        parts.append(ops.convert_to_numpy(ops.softmax(outputs) if logits else outputs)[: len(rows) - start])
+        parts.append(ops.convert_to_numpy(ops.softmax(outputs))[: len(rows) - start])
     return np.concatenate(parts)
 
 
@@ -176,29 +175,25 @@ def occlude_time(network: keras.Model, clip: np.ndarray, target: int, *, width: 
     return occlude(network, clip, target, masks)
 
 
-def occlude_space(
-    network: keras.Model, clip: np.ndarray, target: int, *, patch: int = 8, stride: int | None = None
-) -> np.ndarray:
+def occlude_space(network: keras.Model, clip: np.ndarray, target: int, *, patch: int = 8) -> np.ndarray:
     """Loss of probability (H, W) when a square patch of the picture stands still, as the mean over the patches on a pixel.
 
-    `patch` is the side of the square, `stride` the way from one to the next, in pixels; None is half a patch.
+    `patch` is the side of the square in pixels; from one to the next it is half a patch.
     """
     height, width = clip.shape[1:3]
-    stride = stride or max(1, patch // 2)
     masks = []
-    for top in _starts(height, patch, stride):
-        for left in _starts(width, patch, stride):
-            mask = np.zeros((1, height, width), bool)
-            mask[:, top : top + patch, left : left + patch] = True
-            masks.append(mask)
+    for top, left in itertools.product(_starts(height, patch), _starts(width, patch)):
+        mask = np.zeros((1, height, width), bool)
+        mask[:, top : top + patch, left : left + patch] = True
+        masks.append(mask)
     losses, cover = occlude(network, clip, target, masks), np.concatenate(masks)
     return np.tensordot(losses, cover, axes=1) / cover.sum(axis=0)
 
 
-def _starts(length: int, patch: int, stride: int) -> list[int]:
+def _starts(length: int, patch: int) -> list[int]:
     """First pixels of the patches; the last one ends at the border."""
     last = max(length - patch, 0)
-    return sorted({*range(0, last, stride), last})
+    return sorted({*range(0, last, max(1, patch // 2)), last})
 
 
 def gradient(network: keras.Model, clip: np.ndarray, target: int) -> np.ndarray:

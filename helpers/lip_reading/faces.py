@@ -2,14 +2,14 @@
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from helpers import runtime, workspace
+from helpers import intake, runtime, workspace
 from helpers.fetch import manifests
 from helpers.lip_reading.config import LipReadingConfig
 
@@ -18,7 +18,6 @@ LONG_SIDE = 320  # pixels: larger pictures are shrunk to it, which finds the sam
 SCORE = 0.7
 LIKE = 0.6  # of the followed face's width: such a face can be taken for it
 SMOOTHING = 5  # frames of the running median
-POINTER = b"version https://git-lfs"
 
 
 def find_face_points(frame: np.ndarray, model_path: str | os.PathLike | None = None) -> np.ndarray | None:
@@ -42,7 +41,7 @@ def find_faces(frame: np.ndarray, model_path: str | os.PathLike | None = None) -
         (N, 7, 2) float32 x, y in pixels: two corners of each face's box, then its points in the order of `POINTS`.
 
     Raises:
-        ValueError: not an RGB uint8 picture, or a file that is no detector (a Git LFS pointer is named as such).
+        ValueError: not an RGB uint8 picture, or a file that is no detector; says what it is.
         FileNotFoundError: no file at `model_path`.
         RuntimeError: this OpenCV is too old for it, or the model could not be downloaded.
     """
@@ -109,12 +108,9 @@ def _linked(paths: list[dict[int, np.ndarray]], faces: np.ndarray) -> list[tuple
 def _others(paths: list[dict[int, np.ndarray]]) -> str:
     """A note where another face is as large as the followed one, or nearly, in a tenth of its frames or more."""
     sizes = [float(np.median(_widths(np.stack([*path.values()])))) for path in paths]
-    like = [
-        path
-        for path, size in zip(paths[1:], sizes[1:], strict=True)
-        if size > LIKE * sizes[0] and len(path.keys() & paths[0].keys()) > 0.1 * len(paths[0])
-    ]
-    said = f"{1 + len(like)} faces of like size in the picture: the one seen largest and longest is followed"
+    often = [len(path.keys() & paths[0].keys()) > 0.1 * len(paths[0]) for path in paths]
+    like = sum(size > LIKE * sizes[0] and seen for size, seen in zip(sizes[1:], often[1:], strict=True))
+    said = f"{1 + like} faces of like size in the picture: the one seen largest and longest is followed"
     return said if like else ""
 
 
@@ -174,13 +170,13 @@ def found_mask(points: np.ndarray) -> np.ndarray:
     return np.isfinite(points).all(axis=(1, 2))
 
 
-def track_points(points: Sequence[np.ndarray | None] | np.ndarray) -> np.ndarray:
+def track_points(points: np.ndarray) -> np.ndarray:
     """Fill gaps and smooth: lines between neighbours, copies at the ends, then a running median of 5 frames.
 
     The median drops single wrong faces and leaves steady motion as it is.
 
     Args:
-        points: (T, 5, 2) with NaN, or a list with None, where no face was found.
+        points: (T, 5, 2) with NaN where no face was found.
 
     Returns:
         (T, 5, 2) float32 without gaps.
@@ -188,7 +184,6 @@ def track_points(points: Sequence[np.ndarray | None] | np.ndarray) -> np.ndarray
     Raises:
         ValueError: no face in any frame.
     """
-    points = points if isinstance(points, np.ndarray) else stack_points(points)
     found = found_mask(points)
     if not found.any():
         raise ValueError(f"points: received {len(points)} frames without a face; allowed: at least one with a face")
@@ -250,16 +245,10 @@ def _detector(path: str, thread: int) -> "cv2.FaceDetectorYN":
         )
     if not Path(path).is_file():
         raise FileNotFoundError(f"no face detector at {path}: fetch it with faces.fetch_model()")
-    with Path(path).open("rb") as file:
-        pointer = file.read(len(POINTER)) == POINTER
-    if pointer:
-        raise ValueError(
-            f"{path} is a pointer of Git LFS ({Path(path).stat().st_size} bytes of text), not the detector itself "
-            f"({_entry().size} bytes): remove it and call faces.fetch_model(), or press Download on its page"
-        )
     with runtime.quiet_stderr():  # OpenCV 5 warns of a target that nobody set, and its parser shouts at broken files
         try:
             return cv2.FaceDetectorYN.create(path, "", (LONG_SIDE, LONG_SIDE), SCORE)
         except cv2.error as error:
             reason = str(error).splitlines()[0]
-    raise ValueError(f"{path} is no face detector that OpenCV can read: {reason}. Remove it, call faces.fetch_model()")
+    expected = f"the face detector of {_entry().size} bytes: remove {path}, call faces.fetch_model()"
+    raise intake.refuse(path, expected, reason)

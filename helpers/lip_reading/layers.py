@@ -128,9 +128,8 @@ class MaxPooling3D(layers.MaxPooling3D):
         alone = self.pool_size[0] == self.strides[0] == 1 and self.data_format == "channels_last"
         if not (fold_time() and alone):
             return super().call(inputs)
-        return per_frame(
-            lambda frames: ops.max_pool(frames, self.pool_size[1:], self.strides[1:], self.padding), inputs
-        )
+        options = (self.pool_size[1:], self.strides[1:], self.padding)
+        return per_frame(lambda frames: ops.max_pool(frames, *options), inputs)
 
 
 @keras.saving.register_keras_serializable("helpers")

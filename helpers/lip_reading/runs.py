@@ -20,19 +20,8 @@ from helpers.lip_reading.model import BUILDERS
 from helpers.training import loop
 from helpers.workspace import StepResult
 
-AUGMENTATION = tuple(field.name for field in dataclasses.fields(Augmentation))
-TRAIN = (
-    "model",
-    "batch_size",
-    "lr",
-    "epoch",
-    "epoch_stop",
-    "mixup",
-    "label_smoothing",
-    "precision",
-    "seed",
-    *AUGMENTATION,
-)
+TRAIN = ("model", "batch_size", "lr", "epoch", "epoch_stop", "mixup", "label_smoothing", "precision", "seed")
+TRAIN += tuple(field.name for field in dataclasses.fields(Augmentation))
 PUBLISHED, JUDGE = "reader", "evaluation"  # name of the published weights, and what scores them
 FEW_STEPS = 500  # with fewer, the averages of BatchNorm at momentum 0.99 never arrive
 
@@ -85,9 +74,8 @@ def train_one(config: LipReadingConfig, lips: Lips, part: str, folder: Path, *, 
     runtime.set_seeds(config.seed)
     with training.strategy().scope():
         network = build_network(config, len(lips.words), steps=config.epoch * batches.steps_per_epoch)
-        network.compile(
-            keras.optimizers.Adam(config.lr), build_loss(config), metrics=["accuracy"]
-        )  # as the original's would be
+        optimizer = keras.optimizers.Adam(config.lr)  # as the original's would be
+        network.compile(optimizer, build_loss(config), metrics=["accuracy"])
         network.optimizer.build(network.trainable_variables)
     log = training.fit(
         network,

@@ -77,13 +77,10 @@ def _blocks(total: int, share: float, folds: int | None, rule: str) -> list[tupl
     parts = folds or 1
     if total < max(3, parts + (folds is not None)):
         what = "speakers" if rule == "speaker" else "clips"
-        raise ValueError(
-            f"received {total} {what} for {', '.join(SIDES)} in {parts} part(s); take more, or fewer folds"
-        )
+        raise ValueError(f"received {total} {what} for {', '.join(SIDES)} in {parts} part(s); take more or fewer folds")
     if folds is None:
         return [(0, _count(total, share))]
-    edges = [round(total * part / folds) for part in range(folds + 1)]
-    return list(pairwise(edges))
+    return list(pairwise(round(total * part / folds) for part in range(folds + 1)))
 
 
 def _speakers(table: pd.DataFrame) -> pd.Series:
@@ -123,9 +120,8 @@ def _require_training(labels: pd.Series, sides: pd.DataFrame) -> None:
     for column in sides:
         lacking = sorted(set(labels) - set(labels[sides[column] == "train"]))
         if lacking:
-            raise ValueError(
-                f"{column}: no clip to train on of {', '.join(map(str, lacking[:5]))}; add clips, or leave it out"
-            )
+            some = ", ".join(map(str, lacking[:5]))
+            raise ValueError(f"{column}: no clip to train on of {some}; add clips, or leave it out")
 
 
 def columns_of(table: pd.DataFrame) -> list[str]:

@@ -10,11 +10,9 @@ So only their ORDER tells the word:
     limbo   teeth wide closed round      opal   round closed wide teeth   limbo backwards
     plow    closed teeth wide round      wisp   round wide teeth closed   plow backwards
 
-Each shape stands twice at each of the four places, so no single frame and no mean frame tells the word. And each word is another
-one played backwards, so neither does the set of the transitions without their direction.
-
-No template tells it either. The word begins anywhere in the clip, and its tempo and the length of each shape are random: some
-clips are spoken four times as fast as others. Up to two hesitations ("uh", a half-open mouth) come before, within or after it.
+Each shape stands twice at each of the four places, so no single frame and no mean frame tells the word; each word is another one
+played backwards, so neither do the transitions without their direction. No template tells it: begin, tempo and the length of each
+shape are random, and up to two hesitations ("uh", a half-open mouth) come before, within or after the word.
 """
 
 import re

@@ -3,6 +3,7 @@
 A file's name tells its sentence: `bbaf2n` is "bin blue at f two now". Its alignment tells when each word is said.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -41,9 +42,8 @@ def parse_name(name: str) -> dict[str, str]:
     """
     found = NAME.fullmatch(Path(name).stem)
     if found is None:
-        raise ValueError(
-            f"name: received {Path(name).name!r}; allowed: six characters such as bbaf2n (bin blue at f 2 now)"
-        )
+        allowed = "six characters such as bbaf2n (bin blue at f 2 now)"
+        raise ValueError(f"name: received {Path(name).name!r}; allowed: {allowed}")
     return {slot: codes[code] for (slot, codes), code in zip(WORDS.items(), found.groups(), strict=True)}
 
 
@@ -111,9 +111,8 @@ def read_table(root: str | os.PathLike, *, slot: str = "colour", margin: int = 3
             except ValueError as error:
                 problems.append({"file": row["path"], "reason": str(error)})
     if not rows:
-        raise ValueError(
-            f"no sentence of GRID with its alignment below {root}: {problems[0]['reason'] if problems else 'no .mpg'}"
-        )
+        why = problems[0]["reason"] if problems else "no .mpg"
+        raise ValueError(f"no sentence of GRID with its alignment below {root}: {why}")
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
     return table, pd.DataFrame(problems, columns=intake.COLUMNS)
 
@@ -160,14 +159,11 @@ def fetch(
     _unpack(manifest.file("alignments.zip"), folder / "alignments", cache, None, options)
     for number in speakers:
         file, target = manifest.file(f"s{number}.zip"), folder / f"s{number}"
-        archive = Path(cache) / file.name
-        if clips is None or archive.is_file():
-            _unpack(file, target, cache, clips, options)
-            continue
-        try:
-            _fetch_some(file, target, clips, options)
-        except archives.RangesNotSupported:
-            _unpack(file, target, cache, clips, options)
+        if clips is not None and not (Path(cache) / file.name).is_file():
+            with contextlib.suppress(archives.RangesNotSupported):
+                _fetch_some(file, target, clips, options)
+                continue
+        _unpack(file, target, cache, clips, options)
 
 
 def choose(names: Iterable[str], clips: int | None) -> list[str]:

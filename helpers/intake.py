@@ -70,12 +70,12 @@ def _kind(head: bytes, size: int) -> str:
     if not size:
         return EMPTY
     kind = next((kind for start, kind in STARTS if head.startswith(start)), None)
-    for test in (_container, _records, _archive, _text) if kind is None else ():
-        kind = kind or test(head, size)
+    for test in (_container, _records, _archive, _text):
+        kind = kind or test(head)
     return kind or UNKNOWN
 
 
-def _container(head: bytes, _: int) -> str | None:
+def _container(head: bytes) -> str | None:
     """Kinds that need more than the first bytes: RIFF, ISO media (MP4, AVIF, HEIC), BMP, MPEG transport stream, PNM."""
     if head[:4] == b"RIFF":
         moving = head[8:12] == b"AVI " or (head[8:16] == b"WEBPVP8X" and bool(ord(head[20:21] or b"\0") & 2))
@@ -92,14 +92,14 @@ def _container(head: bytes, _: int) -> str | None:
     return PICTURE if re.match(rb"P[1-6]\s+(#.*\s+)*\d+\s+\d+\s", head) else None
 
 
-def _records(head: bytes, _: int) -> str | None:
+def _records(head: bytes) -> str | None:
     """A length of 8 bytes and its masked CRC-32C, as every TFRecord file begins."""
     crc = google_crc32c.value(head[:8])
     masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
     return RECORDS if len(head) >= 12 and masked == int.from_bytes(head[8:12], "little") else None
 
 
-def _archive(head: bytes, _: int) -> str | None:
+def _archive(head: bytes) -> str | None:
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "zip archive"
     if head[257:262] == b"ustar":
@@ -110,7 +110,7 @@ def _archive(head: bytes, _: int) -> str | None:
     return "zlib stream" if zlib_header and _encoding(head) is None else None
 
 
-def _text(head: bytes, _: int) -> str | None:
+def _text(head: bytes) -> str | None:
     encoding = _encoding(head)
     if encoding is None:
         return None

@@ -150,13 +150,12 @@ def plot_matrix(
     return made
 
 
-def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence], *, legend_up_to: int = 12) -> Figure:
+def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence]) -> Figure:
     """The same points side by side, coloured in a different way each time.
 
     Args:
         x, y: (N,) coordinates.
-        groupings: title -> (N,) what to colour by.
-        legend_up_to: groupings with more values than this get no legend.
+        groupings: title -> (N,) what to colour by; with more than 12 values there is no legend.
     """
     made, axes = figure(1, len(groupings), min(4.2 * len(groupings), 9.0), 4.0)
     for axis, (title, values) in zip(axes[0], groupings.items(), strict=True):
@@ -168,15 +167,12 @@ def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence], 
             axis.scatter(x[chosen], y[chosen], s=9, color=colors[index], label=str(name))
         axis.set_title(title)
         axis.set(xticks=[], yticks=[])
-        if len(names) <= legend_up_to:
-            place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2}
-            axis.legend(markerscale=1.5, **place)
+        if len(names) <= 12:
+            axis.legend(markerscale=1.5, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
     return made
 
 
-def plot_thumbnails(
-    x: np.ndarray, y: np.ndarray, frames: Sequence[np.ndarray], *, side: float = 0.035, width: float = 9.0
-) -> Image:
+def plot_thumbnails(x: np.ndarray, y: np.ndarray, frames: Sequence[np.ndarray], *, side: float = 0.035) -> Image:
     """Every point drawn as its frame.
 
     Args:
@@ -184,7 +180,7 @@ def plot_thumbnails(
         frames: N pictures (H, W, 3).
         side: of a thumbnail, as a share of the figure.
     """
-    made, ((axis,),) = figure(1, 1, width, 0.8 * width)
+    made, ((axis,),) = figure(1, 1, 9.0, 7.2)
     half = (side * np.ptp(x), side * np.ptp(y))
     for left, top, frame in zip(x, y, frames, strict=True):
         axis.imshow(frame, extent=(left - half[0], left + half[0], top - half[1], top + half[1]), zorder=2)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from helpers import runtime
 from helpers.course.notebooks import COLAB
@@ -22,18 +23,18 @@ def ask(url: str, size: int | None = None, *, pinned: bool = False, **options: f
     patience, verify = downloads.Patience(**options), {"verify": False} if pinned else {}
     with downloads.Session(patience.timeout) as session:
         for method in ("HEAD", "GET"):
+            request = partial(session.request, method, url, allow_redirects=True, stream=True, **verify)
             try:
-                response = patience.insist(
-                    lambda method=method: session.request(method, url, allow_redirects=True, stream=True, **verify)
-                )
+                with patience.insist(request) as response:
+                    found = downloads.length(response)
             except downloads.SourceFailed as error:
                 problem = str(error)
                 continue
-            response.close()
-            found = response.headers.get("Content-Length", "")
-            if size is None or found == str(size):
+            if size in (None, found):
                 return ""
-            problem = f"announces {found} bytes, expected {size}" if found else f"tells no size, expected {size} bytes"
+            problem = f"tells no size, expected {size} bytes"
+            if found is not None:
+                problem = f"announces {found} bytes, expected {size}"
         return problem
 
 

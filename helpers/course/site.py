@@ -85,7 +85,8 @@ class Sources:
 
     def write(self) -> None:
         """Write the sources of all pages."""
-        readmes = {project: self._readme(project) for project in notebooks.PROJECTS}
+        places = {project: self.root / "notebooks" / project / "README.md" for project in notebooks.PROJECTS}
+        readmes = {project: path.read_text(encoding="utf-8") for project, path in places.items()}
         self.top["index"] = TABLE.sub(lambda table: _cards(table[0], readmes), self.top["index"], count=1)
         self.top["glossary"] = _glossary(readmes)
         for name, text in self.top.items():
@@ -95,9 +96,6 @@ class Sources:
             file.write(_contents([name for name in self.top if name != "index"]) + _contents(titles, "Projects"))
         for project, text in readmes.items():
             self._write_project(project, text)
-
-    def _readme(self, project: str) -> str:
-        return (self.root / "notebooks" / project / "README.md").read_text(encoding="utf-8")
 
     def _write(self, name: str, text: str) -> None:
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)

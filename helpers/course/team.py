@@ -89,14 +89,14 @@ class Team:
     """
 
     def __init__(self, place: Place, stop: Callable[[str, str], None]) -> None:
-        self.place, self.stop = place, stop
+        self.place, self.stop, self.who = place, stop, f"process {place.index} of {place.count}"
         self.writers: dict[int, asyncio.StreamWriter] = {}
         self.at: dict[int, str] = {}
         self.passed, self.over, self.tasks = "", False, []
 
     async def open(self) -> None:
         """Listen, or connect to process 0 and say once that it is waited for."""
-        host, port, who = self.place.host, self.place.port + 1, f"process {self.place.index} of {self.place.count}"
+        host, port = self.place.host, self.place.port + 1
         if self.place.index == 0:
             self.server = await asyncio.start_server(self._welcome, None, port)
             return
@@ -109,7 +109,7 @@ class Team:
                 self.tasks.append(asyncio.ensure_future(self._listen(0, reader)))
                 return
             if not said:
-                print(f"{who} waits for process 0 at {host}:{port}", flush=True)
+                print(f"{self.who} waits for process 0 at {host}:{port}", flush=True)
             said = True
             await asyncio.sleep(1)
 
@@ -123,8 +123,7 @@ class Team:
         while self.passed != name and not self.stop.status:
             rounds += 1
             if rounds == 40:
-                who = f"process {self.place.index} of {self.place.count}"
-                print(f"{who} waits for the others before {name}", flush=True)
+                print(f"{self.who} waits for the others before {name}", flush=True)
             await asyncio.sleep(0.05)
 
     def terminate(self) -> None:

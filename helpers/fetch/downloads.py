@@ -142,9 +142,10 @@ class Session(requests.Session):
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", self.timeout)
-        with network_errors(), warnings.catch_warnings() if kwargs.get("verify") is False else contextlib.nullcontext():
-            if kwargs.get("verify") is False:  # `pinned` asks for it; never in several threads, whose filters are one
-                warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+        silent = contextlib.nullcontext()
+        if kwargs.get("verify") is False:  # `pinned` asks for it; never in several threads, whose filters are one
+            silent = warnings.catch_warnings(action="ignore", category=urllib3.exceptions.InsecureRequestWarning)
+        with network_errors(), silent:
             response = super().request(*args, **kwargs)
         status = f"HTTP {response.status_code} {response.reason}"
         if response.status_code in TRANSIENT:

@@ -247,24 +247,20 @@ def _through(write: Callable[[Path], object], file: File, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _from_drive(source: Source, file: File, path: Path) -> None:
+def _from_program(source: Source, file: File, path: Path) -> None:
+    """Let gdown or a function of ours write the file; whatever it raises is the reason why the next source is tried."""
+    if source.gdrive:
+        _announce(file, source, path.parent)
     try:
-        import gdown
-    except ImportError as error:
-        raise SourceFailed("gdown is not installed: pip install gdown") from error
-    _announce(file, source, path.parent)
-    try:
-        gdown.download(id=source.gdrive, output=str(path), quiet=True, resume=True)
-    except Exception as error:  # gdown's exceptions differ between its versions
+        if source.gdrive:
+            import gdown
+
+            gdown.download(id=source.gdrive, output=str(path), quiet=True, resume=True)
+        else:
+            module, name = source.python.split(":")
+            getattr(importlib.import_module(module), name)(path)
+    except Exception as error:
         raise SourceFailed(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
-
-
-def _from_maker(source: Source, path: Path) -> None:
-    module, name = source.python.split(":")
-    try:
-        getattr(importlib.import_module(module), name)(path)
-    except Exception as error:  # one source of several: its reason is reported, the next one is tried
-        raise SourceFailed(f"{type(error).__name__}: {error}") from error
 
 
 def _ways(file: File, target: Path, cache: Path | None, patience: Patience) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -276,8 +272,7 @@ def _ways(file: File, target: Path, cache: Path | None, patience: Patience) -> I
         if source.url:
             yield str(source), partial(_from_url, source, file, target, patience)
         else:
-            write = partial(_from_drive, source, file) if source.gdrive else partial(_from_maker, source)
-            yield str(source), partial(_through, write, file, target)
+            yield str(source), partial(_through, partial(_from_program, source, file), file, target)
 
 
 def fetch(file: File, folder: str | os.PathLike, *, cache: str | os.PathLike | None = None, **options: float) -> Path:
@@ -319,19 +314,16 @@ def ask(url: str, method: str = "GET", **options: float) -> requests.Response:
         raise DownloadError(f"{url}: {error}") from error
 
 
-def fetch_url(url: str, path: Path, *, by_hand: str = "", **options: float) -> Path:
+def fetch_url(url: str, path: Path, **options: float) -> Path:
     """Fetch a large file of which only the address is known: the server tells its size first, which is checked in the end.
-
-    Args:
-        by_hand: what a person should do when it fails.
 
     Raises:
         DownloadError: it could not be had, or the server does not tell its size.
     """
     size = downloads.length(ask(url, "HEAD", **options))
     if not size:
-        raise DownloadError(f"{url}: the server does not say how large it is. By hand: {by_hand or 'a browser'}")
-    return fetch(File(path.name, (Source(url=url),), size=size, by_hand=by_hand), path.parent, **options)
+        raise DownloadError(f"{url}: the server does not say how large it is: open it in a browser")
+    return fetch(File(path.name, (Source(url=url),), size=size), path.parent, **options)
 
 
 def explain(file: File, folder: Path, reasons: list[str]) -> str:

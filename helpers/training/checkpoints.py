@@ -8,6 +8,7 @@ When to write is decided in `loop` (`checkpoint_every`, `save_every`).
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -153,8 +154,7 @@ def _value(item: h5py.Dataset, variable) -> np.ndarray:
 def _check(path: Path, stored: list[str], expected: list[str]) -> None:
     if stored == expected:
         return
-    length = max(len(stored), len(expected))
-    pairs = zip(*[names + ["nothing"] * (length - len(names)) for names in (stored, expected)], strict=True)
+    pairs = itertools.zip_longest(stored, expected, fillvalue="nothing")
     there, here = next(pair for pair in pairs if pair[0] != pair[1])
     raise ValueError(
         f"{path.name} in {path.parent} belongs to another model: it holds {len(stored)} such variables, "

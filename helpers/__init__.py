@@ -19,6 +19,8 @@ course      the runner, notebook files, the site
 def __getattr__(name: str) -> str:
     if name != "__version__":
         raise AttributeError(f"module 'helpers' has no attribute {name!r}")
-    from helpers import runtime
+    import tomllib
+    from pathlib import Path
 
-    return runtime.project()["version"]
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["project"]["version"]

@@ -103,11 +103,7 @@ def refuse(what: str, problems: list[str]) -> None:
 
 
 def check(config: Any) -> None:
-    """Hold a project's config that was made or changed in code (`dataclasses.replace`) to the limits that a file is held to.
-
-    Raises:
-        ValueError: names every bad field, what was received and what is allowed.
-    """
+    """Hold a config that was made or changed in code to the limits that a file is held to; ValueError names every bad field."""
     config, problems = whole(config), []
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config) if isinstance(config, BaseConfig) else ():

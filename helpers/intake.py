@@ -50,10 +50,7 @@ NOTHING = pd.DataFrame(columns=COLUMNS)  # left out
 def sniff(path: str | os.PathLike) -> str:
     """What a file is, from its first bytes: "video", "picture", "TFRecord file", "gzip file", "web page", "text" and so on.
 
-    The suffix decides only where the content is "unknown". An animated GIF or WebP is a video.
-
-    Raises:
-        OSError: the file cannot be read.
+    The suffix decides only where the content is "unknown". An animated GIF or WebP is a video. OSError: it cannot be read.
     """
     with Path(path).open("rb") as file:
         head = file.read(HEAD)

@@ -58,11 +58,7 @@ def failures(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def stop_at_disk_errors(table: pd.DataFrame, what: str) -> None:
-    """Raise where items of `parallel`'s table failed because of the disk: that is no fault of theirs, and not theirs to record.
-
-    Raises:
-        OSError: the disk was full, read-only or broken for some items.
-    """
+    """OSError where items of `parallel`'s table failed because of the disk: no fault of theirs, and not theirs to record."""
     errors = table.loc[table["error"].str.match(DISK), "error"]
     if len(errors):
         first, number = errors.iloc[0], re.search(r"\[Errno (\d+)\]", errors.iloc[0])

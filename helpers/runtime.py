@@ -19,11 +19,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "opencv-py
 
 
 def repo_root() -> Path:
-    """The folder that holds `pyproject.toml`, `data_manifests` and `notebooks`.
-
-    Raises:
-        RuntimeError: the package was copied out of its repository.
-    """
+    """The folder of `pyproject.toml`, `data_manifests` and `notebooks`; RuntimeError where the package was copied out of it."""
     root = Path(__file__).resolve().parent.parent
     if not (root / "data_manifests").is_dir():
         raise RuntimeError(
@@ -217,11 +213,7 @@ def _nvidia_memory(index: int) -> float | None:
 
 
 def require_gpu(config) -> None:
-    """Stop with the way to a GPU, unless the machine has one or the config allows the CPU.
-
-    Raises:
-        RuntimeError: no GPU and `allow_cpu` is false.
-    """
+    """RuntimeError with the way to a GPU, unless the machine has one or the config's `allow_cpu` is true."""
     if config.allow_cpu or devices()[0]["kind"] != "CPU":
         return
     ways = {

@@ -25,9 +25,7 @@ PATIENCE = 10  # seconds after which workers are counted again
 def check(address: str, workspace: Path) -> str:
     """Make sure that a cluster can do the course's work in a workspace; returns what is there, in one line.
 
-    Raises:
-        ValueError: Dask is not installed.
-        ConnectionError: no cluster, no worker, another Python, or a worker that does not see the workspace.
+    ValueError: Dask is not installed. ConnectionError: no cluster or worker, another Python, or a worker without the workspace.
     """
     with workers.session(address, (), workspace) as (client, _):
         threads = client.nthreads()

@@ -48,12 +48,9 @@ def backend() -> str:
 
 
 def check(*, colab: bool) -> None:
-    """Look at Python, the backend and the packages, before anything imports them.
+    """Look at Python, the backend and the packages, before anything imports them; NotReadyError says what is too old or missing.
 
     Scripts on JAX (a GPU machine that has little else) need Keras and JAX alone.
-
-    Raises:
-        NotReadyError: something is too old, missing or not allowed.
     """
     oldest, newest = _pythons()
     found = "{}.{}".format(*sys.version_info)

@@ -79,10 +79,8 @@ def _convert(model: keras.Model, shape: tuple[int, ...], precision: str) -> byte
 def load_litert(path: str | os.PathLike) -> Callable[[np.ndarray], list[np.ndarray]]:
     """A LiteRT file as a function from inputs (N, ...) to the list of its outputs (N, ...), in the order that Keras has them.
 
-    By the package ai_edge_litert where it is installed, else by TensorFlow's interpreter, which is the same.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or none of `to_litert`.
+    By the package ai_edge_litert where it is installed, else by TensorFlow's interpreter, which is the same. FileNotFoundError or
+    ValueError where there is none of `to_litert`.
     """
     path = Path(path)
     if not path.is_file():
@@ -127,11 +125,7 @@ def build(project: str, network: keras.Model | None = None) -> keras.Model:
 
 
 def command(project: str, out: str | None, precision: str) -> int:
-    """`python -m helpers export`; returns the exit code.
-
-    Raises:
-        ValueError: a project without a network to export.
-    """
+    """`python -m helpers export`; returns the exit code, or raises ValueError for a project without a network to export."""
     if project not in INFERENCE:
         raise ValueError(f"no network of {project!r} can be exported; there are: {', '.join(INFERENCE)}")
     model = build(project)

@@ -75,11 +75,7 @@ pre, code {{ font: 13px/1.5 var(--font-stack--monospace) }} pre {{ overflow-x: a
 
 
 def address() -> tuple[str, str]:
-    """The public address of the repository and its `owner/name`, from the one place where they stand.
-
-    Raises:
-        ValueError: not an address on GitHub, from which Colab could open a notebook.
-    """
+    """The public address of the repository, and its `owner/name`; ValueError unless it is on GitHub, for Colab."""
     url = runtime.repo_url().removesuffix(".git")
     found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", url)
     if not found:
@@ -89,11 +85,7 @@ def address() -> tuple[str, str]:
 
 
 def take_address() -> str:
-    """Write the address of git's remote `origin` into pyproject.toml, from which all others are derived; returns it.
-
-    Raises:
-        ValueError: there is no such remote, or it is not on GitHub.
-    """
+    """Write git's remote `origin` into pyproject.toml, from which all addresses are derived; ValueError unless it is on GitHub."""
     root = runtime.repo_root()
     try:
         done = subprocess.run(["git", "remote", "get-url", "origin"], cwd=root, capture_output=True, text=True)
@@ -248,11 +240,7 @@ def refusals(notebook: NotebookNode, folders: tuple[Path, ...] = ()) -> list[str
 
 
 def save(notebook: NotebookNode, path: str | os.PathLike, folders: tuple[Path, ...] = ()) -> None:
-    """Write an executed notebook in place, normalised for committing; `folders` as in `refusals`.
-
-    Raises:
-        ValueError: it shows stderr, an error or an absolute path, in the cells named; the file stays as it was.
-    """
+    """Write an executed notebook in place, normalised for committing; or ValueError names its `refusals`, and the file stays."""
     if problems := refusals(notebook, folders):
         raise ValueError("\n  ".join([f"{Path(path).name} is not saved:", *problems]))
     write(normalise(notebook), path)

@@ -141,11 +141,7 @@ class Sources:
         return LINK.sub(lambda found: self.link(found[1], place) if found[1] else found[0], text)
 
     def link(self, link: str, place: str) -> str:
-        """Where a link of the file at `place` leads on the site; pictures are brought along.
-
-        Raises:
-            ValueError: it names no file of the repository.
-        """
+        """Where a link of the file at `place` leads on the site, pictures brought along; ValueError where there is no such file."""
         path, _, anchor = link.partition("#")
         if re.match(r"[a-z]+:", link) or (not path and place != "README.md"):
             return link

@@ -98,11 +98,7 @@ def table(records: dict) -> str:
 
 
 def update(files: list[str]) -> str:
-    """Read records into `notebooks/status.json` and write README's table anew; returns the table.
-
-    Raises:
-        ValueError: see `read`; or README lacks the two marks.
-    """
+    """Read records into `notebooks/status.json` and write README's table anew; returns it. ValueError: see `read`, or no marks."""
     kept, readme = runtime.repo_root() / "notebooks" / "status.json", runtime.repo_root() / "README.md"
     records = load() | {Path(file).stem: read(Path(file)) for file in files}
     before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)

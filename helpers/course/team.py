@@ -43,8 +43,7 @@ class Place:
 def find(count: int | None, index: int | None, address: str | None, environ: Mapping[str, str]) -> Place | None:
     """The place that the options or the environment (the course's, Keras's, SLURM's, a TPU slice's) name; None to run alone.
 
-    Raises:
-        ValueError: one of the three is missing or wrong, or the backend is not JAX.
+    ValueError: one of the three is missing or wrong, or the backend is not JAX.
     """
     if (count, index, address) == (None, None, None):
         count, index, address = _from_environment(environ)

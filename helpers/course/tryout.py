@@ -151,11 +151,7 @@ def _upload() -> Path:
 
 
 def camera(seconds: float = 3.0) -> Path:
-    """Record a clip with the camera of the browser that shows this notebook in Colab.
-
-    Raises:
-        ValueError: not in Colab, no camera, or the browser may not use it.
-    """
+    """Record a clip with the camera of the browser that shows this notebook in Colab; ValueError where there is none to be had."""
     _require_colab("camera", "record a clip with your phone and type the path of its file")
     from google.colab import output
 

@@ -52,8 +52,7 @@ def write_points(folder: str | Path, table: pd.DataFrame, names: Sequence[str], 
 def read_points(folder: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """What `write_points` wrote, by the clip's name: (frames, names, 2) float32; a clip without frames has no entry.
 
-    Raises:
-        FileNotFoundError: the folder has no `points.csv`.
+    FileNotFoundError: the folder has no `points.csv`.
     """
     columns = _columns(names)
     table = pd.read_csv(Path(folder) / POINTS, dtype=dict.fromkeys(columns, np.float32))

@@ -218,11 +218,7 @@ class Download:
         self.notes_path = target.with_name(target.name + ".part.json")
 
     def bring(self, patience: Patience) -> None:
-        """Download what is missing.
-
-        Raises:
-            SourceFailed: patience ended, or what came is not the file expected.
-        """
+        """Download what is missing; SourceFailed when patience ended, or what came is not the file expected."""
         with Session(patience.timeout) as session:
             patience.insist(partial(self._attempt, session), self.size)
         disk.replace(self.path, self.target)

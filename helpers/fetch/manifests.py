@@ -34,8 +34,7 @@ class DownloadError(RuntimeError):
 def check_name(name: str) -> PurePosixPath:
     """The name of a file or of an archive's member as a relative path.
 
-    Raises:
-        ValueError: the name is absolute, climbs with `..`, or holds a drive letter, backslash or control character.
+    ValueError: it is absolute, climbs with `..`, or holds a drive letter, backslash or control character.
     """
     path = PurePosixPath(name)
     strange = "\\" in name or re.match(r"[A-Za-z]:", name) or any(ord(letter) < 32 for letter in name)
@@ -301,11 +300,7 @@ def fetch(file: File, folder: str | os.PathLike, *, cache: str | os.PathLike | N
 
 
 def ask(url: str, method: str = "GET", **options: float) -> requests.Response:
-    """The whole answer of a server, for what is small; `options` are those of `Patience`.
-
-    Raises:
-        DownloadError: patience ended, or it refuses.
-    """
+    """The whole answer of a server, for what is small; DownloadError when `Patience` (of the options) ended or it refuses."""
     patience = Patience(**options)
     try:
         with downloads.Session(patience.timeout) as session:
@@ -317,8 +312,7 @@ def ask(url: str, method: str = "GET", **options: float) -> requests.Response:
 def fetch_url(url: str, path: Path, **options: float) -> Path:
     """Fetch a large file of which only the address is known: the server tells its size first, which is checked in the end.
 
-    Raises:
-        DownloadError: it could not be had, or the server does not tell its size.
+    DownloadError: it could not be had, or the server does not tell its size.
     """
     size = downloads.length(ask(url, "HEAD", **options))
     if not size:

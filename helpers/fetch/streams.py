@@ -119,9 +119,7 @@ class Stream(io.RawIOBase):
 
     When the connection breaks, the next one goes on at that byte (`Range`). At the end the length and, where Google's
     storage sends one (`x-goog-hash`), the MD5 of all bytes are compared. `options` are those of `downloads.Patience`.
-
-    Raises:
-        manifests.DownloadError: when reading: patience ended, or what came is not what the server promised.
+    manifests.DownloadError, when reading: patience ended, or what came is not what the server promised.
     """
 
     _session = _bar = None

@@ -153,10 +153,9 @@ def network_of(settings: LipReadingConfig) -> Network:
 
 
 def greeting(path: str | os.PathLike) -> str:
-    """What OpenAV's command prints before it works, for a config file; `hide_metadata` and `hide_libs_vers` leave their part out.
+    """What OpenAV's command prints before it works, for a config file, unless `hide_metadata` and `hide_libs_vers` hide it.
 
-    Raises:
-        ValueError: one error with all problems of the file.
+    ValueError: one error with all problems of the file.
     """
     return describe(config.load(path, LipReadingConfig))
 

@@ -21,10 +21,9 @@ SMOOTHING = 5  # frames of the running median
 
 
 def find_face_points(frame: np.ndarray, model_path: str | os.PathLike | None = None) -> np.ndarray | None:
-    """Eyes, nose and corners of the mouth of the widest face; takes and raises what `find_faces` does.
+    """Eyes, nose and corners of the mouth of the widest face, (5, 2) float32 x, y in pixels in the order of `POINTS`, or None.
 
-    Returns:
-        (5, 2) float32 x, y in pixels in the order of `POINTS`, or None if there is no face.
+    Takes and raises what `find_faces` does.
     """
     found = find_faces(frame, model_path)
     return found[np.argmax(_widths(found)), 2:] if len(found) else None
@@ -119,12 +118,9 @@ def _widths(faces: np.ndarray) -> np.ndarray:
 
 
 def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path | None]:
-    """How the lips are found: "yunet" with its file, "drawn points" (mini without the file), "cropped" or "fixed".
+    """How the lips are found: "yunet" with its file in `downloads`, "drawn points" (mini without the file), "cropped" or "fixed".
 
-    The file is kept in `downloads`, the folder of the workspace.
-
-    Raises:
-        manifests.DownloadError: the file could not be had; says what to do by hand.
+    manifests.DownloadError: the file could not be had; says what to do by hand.
     """
     if config.lips != "detect":
         return config.lips, None

@@ -115,12 +115,9 @@ def _shrink(frame: np.ndarray) -> np.ndarray:
 def mean_frame_baseline(
     train_clips: Iterable[np.ndarray], train_labels: ArrayLike, test_clips: Iterable[np.ndarray], num_classes: int
 ) -> np.ndarray:
-    """The reader that sees no motion: logistic regression on time-averaged frames.
+    """The reader that sees no motion, logistic regression on time-averaged frames: probabilities (M, num_classes) of test clips.
 
     Clips are as `mean_frames` takes them, labels (N,) of at least two classes; one that training lacks is never predicted.
-
-    Returns:
-        Probabilities (M, num_classes) of the test clips.
     """
     reader = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression(max_iter=1000))
     train, test = mean_frames(train_clips), mean_frames(test_clips)

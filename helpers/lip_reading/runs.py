@@ -65,10 +65,9 @@ class Watch:
 
 
 def train_one(config: LipReadingConfig, lips: Lips, part: str, folder: Path, *, remote: Any = None) -> pd.DataFrame:
-    """Train one network in `folder`, or go on with it; `part` is the column of the sides, `remote` is for `training.fit`.
+    """Train one network in `folder`, or go on with it; returns the log, with the column part.
 
-    Returns:
-        The log, with the column part.
+    `part` is the column of the sides, `remote` is for `training.fit`.
     """
     batches = batches_of(config, lips, part)
     runtime.set_seeds(config.seed)

@@ -234,11 +234,7 @@ def noticed(name: str) -> str | None:
 
 
 def agree(step: int) -> None:
-    """Wait for all processes and check that they found the same state (-1: none), before anyone writes.
-
-    Raises:
-        RuntimeError: they read different folders.
-    """
+    """Wait for all processes, and RuntimeError unless all found the same state (-1: none) in one folder, before anyone writes."""
     if processes()[1] == 1:
         return
     from jax.experimental import multihost_utils

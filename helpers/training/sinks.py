@@ -114,11 +114,7 @@ class DriveFiles:
         return self._send(path, version)
 
     def try_out(self) -> None:
-        """Ask whether files may be put into the folder.
-
-        Raises:
-            access.Refused: they may not.
-        """
+        """Ask whether files may be put into the folder; access.Refused if not."""
         self._service = self._service or self._build()
         fields = "driveId,capabilities(canAddChildren)"
         found = self._service.files().get(fileId=self.folder_id, fields=fields, supportsAllDrives=True).execute()
@@ -184,11 +180,7 @@ class FolderFiles:
         self.folder = Path(folder)
 
     def upload(self, path: Path) -> str:
-        """Copy the file; the path of the copy.
-
-        Raises:
-            OSError: the parent folder is missing. Made here, it would hide that Drive is not mounted.
-        """
+        """Copy the file; the path of the copy. OSError without a parent folder: made, it would hide that Drive is not mounted."""
         if not self.folder.parent.is_dir():
             raise OSError(f"{self.folder.parent} is no folder: mount Drive, or name a folder that exists")
         target = self.folder / remote_name(path)

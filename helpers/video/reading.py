@@ -69,20 +69,12 @@ def scan_frames(
 
 
 def count_frames(path: str | os.PathLike) -> int:
-    """Count the frames that decode; the header's number is only a claim (a cut file keeps it).
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`.
-    """
+    """Count the frames that decode; the header's number is only a claim (a cut file keeps it). Raises as `read_frames`."""
     return sum(1 for _ in scan_frames(path, lambda _: False))
 
 
 def read_timing(path: str | os.PathLike) -> Timing:
-    """When each frame of `read_frames` is shown, by decoding all of them: what the header claims is no basis.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`.
-    """
+    """When each frame of `read_frames` is shown, by decoding all of them: the header is no basis. Raises as `read_frames`."""
     header: dict = {}
     for _ in scan_frames(path, lambda _: False, header=header):
         pass

@@ -263,9 +263,7 @@ class Step:
     def load(self, config: Any, workspace: Workspace | str | os.PathLike) -> StepResult:
         """Read a finished step.
 
-        Raises:
-            RuntimeError: it is not done; the message names the notebook to run first.
-            ValueError: its `step.json` is damaged.
+        RuntimeError: it is not done; the message names the notebook to run first. ValueError: its `step.json` is damaged.
         """
         folder = self.folder(config, workspace)
         if not self.done(config, workspace):

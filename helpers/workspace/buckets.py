@@ -57,11 +57,7 @@ def place(value: Any, what: str) -> Any:
 
 
 def reach(value: Any, what: str) -> Any:
-    """`place`, and a bucket is tried with one small file, so that what is wrong is told before anything begins.
-
-    Raises:
-        ValueError: it cannot be written.
-    """
+    """`place`, and a bucket is tried with one small file, so that a ValueError tells what is wrong before anything begins."""
     path = place(value, what)
     if not remote(path):
         return path.resolve()
@@ -128,11 +124,7 @@ class Counted:
 
 @contextlib.contextmanager
 def put(path: Any) -> Iterator[Counted]:
-    """A file to write in place: on a disk; or in a bucket, which must then report the size and the checksums that were sent.
-
-    Raises:
-        OSError: it does not.
-    """
+    """A file to write in place. A bucket must then report the size and the checksums that were sent, else OSError."""
     if not remote(path):
         with path.open("wb") as file:
             yield Counted(file)

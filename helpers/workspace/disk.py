@@ -149,11 +149,7 @@ def _flush(temporary: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
-    """Yield an open file that replaces `path` only when the body ends without an error.
-
-    Raises:
-        OSError: the disk is full or read-only; what stood at `path` is left as it was.
-    """
+    """Yield an open file that replaces `path` only when the body ends well; OSError where the disk is full or read-only."""
     options = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     with atomic_path(path) as temporary, temporary.open(mode, **options) as file:
         yield file
@@ -196,10 +192,7 @@ def write_table(path: str | os.PathLike, table: Any) -> None:
     """Write a pandas DataFrame as CSV without its index, atomically, for `read_table`.
 
     The header quotes the names of text columns: so `00012` and `nan` are read back as the texts that they were. A missing
-    number is `nan`; a missing text becomes empty text.
-
-    Raises:
-        ValueError: a column's name holds a comma, a quote or a line break.
+    number is `nan`; a missing text becomes empty text. ValueError: a column's name holds a comma, a quote or a line break.
     """
     from pandas.api.types import infer_dtype
 

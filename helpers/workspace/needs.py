@@ -15,12 +15,9 @@ _TOLD: set[tuple[Any, str]] = set()
 
 
 def tell(steps: Sequence[Any], config: Any, workspace: Any) -> None:
-    """Print what those of `steps` take that are not done, once in a process, and see whether it fits here.
+    """Print what those of `steps` take that are not done, once in a process, unless the data are drawn or nobody can know.
 
-    Nothing is printed for drawn data, nor where nobody can know what a step takes.
-
-    Raises:
-        RuntimeError: it cannot fit, or a training is among them that needs a GPU; the message has the numbers.
+    RuntimeError: it cannot fit, or a training is among them that needs a GPU; the message has the numbers.
     """
     missing = [step.name for step in steps if not step.done(config, workspace)]
     known = getattr(config, "needs", dict)()

@@ -63,8 +63,7 @@ def _fits(folder: Path, pack: Path) -> bool:
 def restore(pack: Any, folder: Path) -> bool:
     """Unpack a pack of `save` as `folder`, which appears whole or not at all; False if there is no sound one.
 
-    Raises:
-        OSError: the bucket cannot be read; made anew, what took hours would be lost.
+    OSError: the bucket cannot be read; made anew, what took hours would be lost.
     """
     note = read_note(pack)
     if note is None:
@@ -91,11 +90,7 @@ def restore(pack: Any, folder: Path) -> bool:
 
 
 def read_note(pack: Any) -> dict | None:
-    """What was noted of a finished pack, None where there is none.
-
-    Raises:
-        OSError: a bucket cannot be read, so that nobody knows.
-    """
+    """What was noted of a finished pack, None where there is none; OSError where a bucket cannot be read, so that nobody knows."""
     try:
         with buckets.told(pack):
             text = _note(pack).read_bytes()

@@ -66,12 +66,9 @@ def _write_half(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
 
 
 def read_points(folder: str | Path) -> dict[str, np.ndarray]:
-    """The true face points of every clip from `points.csv`, by path: (T, 5, 2) float32, x, y in pixels.
+    """The true face points of every clip from `points.csv`, by path: (T, 5, 2) float32, x, y in pixels, in the order of `POINTS`.
 
-    The order is YuNet's (`POINTS`). A frame in which a point is out of the picture is NaN throughout. The file that is cut
-    has no frames, and so no entry.
-
-    Raises:
-        FileNotFoundError: the folder was not made by `make_dataset`.
+    A frame in which a point is out of the picture is NaN throughout; the file that is cut has no frames, and so no entry.
+    FileNotFoundError: the folder was not made by `make_dataset`.
     """
     return files.read_points(folder, POINTS)

@@ -35,11 +35,7 @@ NAME = re.compile("(?:.*_)?" + "".join(f"([{''.join(codes)}])" for codes in WORD
 
 
 def parse_name(name: str) -> dict[str, str]:
-    """The words of a sentence from the name of its file, by slot: "bbaf2n" gives command "bin", colour "blue", ...
-
-    Raises:
-        ValueError: not a name of GRID.
-    """
+    """The words of a sentence from its file's name, by slot: "bbaf2n" gives command "bin", ...; ValueError: not a name of GRID."""
     found = NAME.fullmatch(Path(name).stem)
     if found is None:
         allowed = "six characters such as bbaf2n (bin blue at f 2 now)"

@@ -125,8 +125,7 @@ def phrase(label: str) -> str:
 def measure(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int | None = -1) -> pd.DataFrame:
     """Count the frames of every clip by decoding it, and read their times.
 
-    Returns:
-        `table` with `frames`, `fps`, `error`, "" or why nothing of the clip decodes, and `note`, "" or what is odd about its times.
+    Returns `table` with `frames`, `fps`, `error` ("" or why nothing decodes) and `note` ("" or what is odd about its times).
     """
     found = parallel(functools.partial(_measure, root=Path(root)), table["path"], jobs=jobs, label="counting frames")
     stop_at_disk_errors(found, "clips")

@@ -277,10 +277,9 @@ def schema_of(project: str) -> type[BaseConfig]:
 
 
 def table(config: Any, keys: typing.Iterable[str] | None = None) -> Any:
-    """A config as a pandas DataFrame with columns `value` and `meaning`, ready to be shown in a notebook.
+    """A config as a DataFrame with columns `value` and `meaning`, to be shown in a notebook.
 
-    Args:
-        keys: show these only, in this order; keys of groups are joined with a dot.
+    `keys`: these only, in this order; those of groups are joined with a dot.
     """
     import pandas as pd
 
@@ -352,11 +351,7 @@ def values(config: Any, names: typing.Iterable[str]) -> dict[str, Any]:
 
 
 def problems_between(*checks: tuple[bool, str]) -> None:
-    """For a schema's `__post_init__`: raise one ValueError with the text of every check that is true.
-
-    Args:
-        *checks: pairs (is it wrong, what to say), the text beginning with the key.
-    """
+    """For a `__post_init__`: one ValueError with the text, beginning with the key, of every check (is it wrong, text)."""
     wrong = [text for bad, text in checks if bad]
     if wrong:
         raise ValueError("\n".join(wrong))

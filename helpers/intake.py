@@ -161,11 +161,9 @@ def _words(kind: str) -> str:
 
 
 def refuse(path: str | os.PathLike, expected: str, why: object = "") -> ValueError:
-    """The error for a file that is not what it should be; raise it.
+    """The error, to be raised, for a file that is not what is `expected`, such as "a Darknet .weights file".
 
-    Args:
-        expected: what it should be, such as "a Darknet .weights file".
-        why: what was noticed, in case its first bytes do not tell more.
+    `why` is what was noticed, in case its first bytes do not tell more.
     """
     name, kind = Path(path).name, describe(path)
     found = f"is {kind}" if kind else f"({Path(path).stat().st_size} bytes) is none: {why}" if why else "is none"
@@ -175,8 +173,7 @@ def refuse(path: str | os.PathLike, expected: str, why: object = "") -> ValueErr
 def read_text(path: str | os.PathLike, *, expected: str = "a text file", errors: str = "strict") -> str:
     r"""A text file in UTF-8 or UTF-16 (PowerShell), with or without its mark, any line ends; lines end in \n.
 
-    Args:
-        errors: "replace" keeps lines with bytes that fit no encoding, so that only what stands there is lost.
+    `errors="replace"` keeps lines with bytes that fit no encoding, so that only what stands there is lost.
 
     Raises:
         FileNotFoundError: no such file.
@@ -206,11 +203,7 @@ def shown(name: str) -> str:
 def walk(root: str | os.PathLike, wanted: Collection[str]) -> "Walk":
     """Go through a folder and all folders in it, links followed once, and sort its files by what they are.
 
-    Args:
-        wanted: kinds that `sniff` gives.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
+    `wanted` are kinds that `sniff` gives. FileNotFoundError: there is no such folder.
     """
     root = Path(root)
     if not root.is_dir():

@@ -68,14 +68,7 @@ def stop_at_disk_errors(table: pd.DataFrame, what: str) -> None:
 
 
 def usable(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """The rows without an error.
-
-    Args:
-        table: of `parallel`, or another one with the column `error`.
-
-    Raises:
-        ValueError: there is none; quotes the first error.
-    """
+    """The rows of a table with the column `error` that have none; ValueError, which quotes the first, where all have."""
     good = table[table["error"] == ""]
     if good.empty:
         first = f"; the first says: {table['error'].iloc[0]}" if len(table) else ""

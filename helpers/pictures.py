@@ -14,12 +14,7 @@ ORIENTATION = 0x0112  # of EXIF: 1 is upright, 2 to 8 are turned or mirrored
 def read_picture(path: str | os.PathLike, *, upright: bool = True) -> np.ndarray:
     """A picture as (H, W, 3) RGB uint8; alpha is dropped, grey becomes three equal channels.
 
-    Args:
-        upright: turn it as the camera's note (EXIF) says; False leaves the pixels as they are stored.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it cannot be decoded; names the file.
+    `upright` turns it as the camera's note (EXIF) says. FileNotFoundError, or ValueError where it cannot be decoded.
     """
     # OpenCV's own reading takes no names outside ASCII everywhere.
     content = np.frombuffer(Path(path).read_bytes(), np.uint8)

@@ -13,12 +13,9 @@ RAW = "https://raw.githubusercontent.com"
 
 
 def ask(url: str, size: int | None = None, *, pinned: bool = False, **options: float) -> str:
-    """What is wrong with the answer of an address; "" if nothing.
+    """What is wrong with the answer of an address, whose size in bytes may be known; "" if nothing.
 
     A host that refuses HEAD is asked by GET, whose body is not read.
-
-    Args:
-        size: bytes that the answer must announce; None where they are not known.
     """
     patience, verify = downloads.Patience(**options), {"verify": False} if pinned else {}
     with downloads.Session(patience.timeout) as session:
@@ -60,11 +57,7 @@ def of_badges() -> list[tuple[str, str]]:
 
 
 def problems(names: Sequence[str] = (), **options: float) -> tuple[list[str], int]:
-    """One line, file and address, for each address that does not answer as it should; and how many were asked.
-
-    Args:
-        names: of manifests; default all, and then the badges too.
-    """
+    """A line, file and address, for each that does not answer as it should, and how many were asked; without names badges too."""
     rows = [(label, source.url, size, source.tls == "pinned") for label, source, size in of_manifests(names)]
     rows += [] if names else [(label, url, None, False) for label, url in of_badges()]
     lines = [

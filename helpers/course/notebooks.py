@@ -219,11 +219,7 @@ def output_text(output: NotebookNode) -> str:
 
 
 def refusals(notebook: NotebookNode, folders: tuple[Path, ...] = ()) -> list[str]:
-    """Why an executed notebook cannot be committed: one line for each output with stderr, an error or an absolute path.
-
-    Args:
-        folders: more folders of this machine that no output may name, beside the repository and the home folder.
-    """
+    """Why a notebook cannot be committed: a line for each output with stderr, an error, or a path here or in `folders`."""
     known = [str(folder) for folder in (runtime.repo_root(), Path.home(), *folders) if len(folder.parts) > 1]
     found = []
     for number, cell in enumerate(notebook.cells, 1):
@@ -277,11 +273,9 @@ def _hold(text: str, held: list[str]) -> str:
 
 
 def render(notebook: NotebookNode, *, folder: Path, tag: str | None = None) -> str:
-    """HTML of a notebook's cells, readable offline: pictures embedded, those of the network replaced by their text.
+    """HTML of a notebook's cells, readable offline: pictures, from `folder`, embedded, those of the network replaced by their text.
 
-    Args:
-        folder: where the notebook's own pictures lie.
-        tag: show only the outputs of the cells with this tag, without their code.
+    With a `tag` only the outputs of the cells that have it, without their code.
     """
     import bs4
     from nbconvert import HTMLExporter

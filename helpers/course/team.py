@@ -81,11 +81,7 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[str | None, str | Non
 
 
 class Team:
-    """This runner's connections.
-
-    Args:
-        stop: called once with a status and a sentence when another one ends; `stop.status` is then set.
-    """
+    """This runner's connections; `stop` is called once with a status and a sentence when another one ends, and has it then."""
 
     def __init__(self, place: Place, stop: Callable[[str, str], None]) -> None:
         self.place, self.stop, self.who = place, stop, f"process {place.index} of {place.count}"

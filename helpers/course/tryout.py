@@ -87,10 +87,7 @@ def save(answer: Answer, folder: str | Path, stem: str) -> Path:
 
 
 def kind_of(path: str | Path, *allowed: str) -> str:
-    """What a file is, if that is allowed and a first look finds nothing wrong with it.
-
-    Args:
-        allowed: kinds that `intake.sniff` gives, such as "picture" and "video".
+    """What a file is, if that is one of the kinds allowed (see `intake.sniff`) and a first look finds nothing wrong with it.
 
     Raises:
         FileNotFoundError: no such file.

@@ -17,12 +17,7 @@ def draw_all(
 ) -> pd.DataFrame:
     """One row an item, in their order, of a function that writes the item's files; see `helpers.parallel.parallel`.
 
-    Args:
-        what: the items, for the error.
-
-    Raises:
-        OSError: the disk is full or read-only.
-        RuntimeError: items that could not be drawn, with the first reason.
+    OSError: the disk is full or read-only. RuntimeError: items that could not be drawn, with the first reason.
     """
     table = parallel.parallel(draw, items, jobs=jobs, label=label)
     parallel.stop_at_disk_errors(table, what)

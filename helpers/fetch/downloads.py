@@ -91,8 +91,7 @@ def in_threads(
 ) -> list[Result]:
     """`function` of each item, in their order; an error or Ctrl-C begins no other item, and those under way end.
 
-    Args:
-        stop: set at the end, before the items under way are waited for, so that they need not insist any longer.
+    `stop` is set before these are waited for, so that they need not insist any longer.
     """
     executor = ThreadPoolExecutor(jobs)
     try:

@@ -180,13 +180,9 @@ class Manifest:
 
 
 def load_manifest(name_or_path: str | os.PathLike) -> Manifest:
-    """Read and check a manifest, and the checksums of the lists packaged with it.
+    """Read and check a manifest, by its name or the path of a YAML file, and the checksums of the lists packaged with it.
 
-    Args:
-        name_or_path: a name such as "ucf101" (of `data_manifests/ucf101.yaml`) or the path of a YAML file.
-
-    Raises:
-        ValueError: one error that names the file and every bad key, what was received and what is allowed.
+    ValueError: one error that names the file and every bad key, what was received and what is allowed.
     """
     path = _find(name_or_path)
     manifest = config.load(path, Manifest)

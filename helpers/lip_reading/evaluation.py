@@ -26,12 +26,9 @@ MOST_TEMPLATES = 4000  # training clips, taken evenly where there are more: so m
 
 
 def predict(network: keras.Model, clips: np.ndarray, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
-    """Probabilities (N, classes) of some clips, in batches of one size, so that a network is traced once.
+    """Probabilities (N, classes) of clips by a network of logits, in batches of one size, so that it is traced once.
 
-    Args:
-        network: from (B, T, H, W, C) float32 in [0, 1] to logits.
-        clips: (M, T, H, W, C) uint8, also memory-mapped, or float32 in [0, 1].
-        rows: N numbers of clips; None for all.
+    Clips are (M, T, H, W, C) uint8, also memory-mapped, or float32 in [0, 1]; `rows` N numbers of them, None for all.
     """
     rows, parts = np.arange(len(clips)) if rows is None else rows, []
     for start in range(0, len(rows), BATCH):

@@ -64,11 +64,8 @@ def follow_face(found: Iterable[np.ndarray]) -> tuple[np.ndarray, str]:
     """Follow one face through a clip: the one that is largest, summed over the frames. Where it is not seen, another is taken
     only if the two are never seen at once, since then it can be the same one elsewhere.
 
-    Args:
-        found: of T frames, what `find_faces` gives.
-
-    Returns:
-        (T, 5, 2) float32 points, NaN where the face is not; and "" or a note that there is another of like size.
+    From what `find_faces` gives of T frames to (T, 5, 2) float32 points, NaN where the face is not; and "" or a note that there is
+    another of like size.
     """
     paths: list[dict[int, np.ndarray]] = []  # of each face: number of a frame -> the face there
     count = 0
@@ -132,14 +129,9 @@ def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path 
 
 
 def fetch_model(folder: str | os.PathLike | None = None, **options: float) -> Path:
-    """YuNet's file, checked by size and sha256, downloaded if it is not there.
+    """YuNet's file, checked by size and sha256, downloaded if it is not there, by default to `downloads/yunet` of the workspace.
 
-    Args:
-        folder: where it is kept; default `downloads/yunet` of the workspace.
-        **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
-
-    Raises:
-        manifests.DownloadError: it could not be had; says what to do by hand.
+    Options are those of `manifests.fetch`; its DownloadError says what to do by hand.
     """
     return manifests.fetch(_entry(), _folder(folder), **options)
 
@@ -193,14 +185,10 @@ def track_points(points: np.ndarray) -> np.ndarray:
 
 
 def statistics(points: np.ndarray) -> dict[str, float]:
-    """What a detector found in a clip.
+    """What a detector found in a clip, from points (T, 5, 2), NaN where no face was.
 
-    Args:
-        points: (T, 5, 2) as found, NaN where no face was.
-
-    Returns:
-        frames, found, share, longest_gap (frames), eye_distance (median, pixels), tilt (median of the line through the eyes,
-        degrees), jitter (median move of the mouth between two frames, in eye distances); NaN where nothing can be told.
+    Returns frames, found, share, longest_gap (frames), eye_distance (median, pixels), tilt (median of the line through the eyes,
+    degrees), jitter (median move of the mouth between two frames, in eye distances); NaN where nothing can be told.
     """
     found = found_mask(points)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ~found, [False]]).astype(int)))

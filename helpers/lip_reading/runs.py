@@ -29,8 +29,7 @@ FEW_STEPS = 500  # with fewer, the averages of BatchNorm at momentum 0.99 never 
 def build_network(config: LipReadingConfig, num_classes: int, *, steps: int = 0) -> keras.Model:
     """The network of a config: (B, T, H, W, C) float32 in [0, 1] -> logits (B, num_classes).
 
-    Args:
-        steps: of the whole training, if known: few of them need a faster average in BatchNorm.
+    Few `steps` of the whole training, if known, need a faster average in BatchNorm.
     """
     momentum = {"momentum": 0.9} if steps < FEW_STEPS else {}
     build = BUILDERS[config.model]

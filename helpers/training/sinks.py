@@ -37,12 +37,9 @@ def credentials(*, ask: bool = True) -> Any:
 
 
 class SheetsRows:
-    """Rows of a Google Sheet, appended below the last one; needs gspread.
+    """Rows of a Google Sheet, of an address or key, that the account may edit, appended below the last one; needs gspread.
 
     Not with gspread's BackOffHTTPClient: it repeats a lasting 5xx almost for ever and lets dropped connections through.
-
-    Args:
-        spreadsheet: address or key of a spreadsheet that the account may edit.
     """
 
     def __init__(self, spreadsheet: str) -> None:
@@ -85,10 +82,8 @@ def remote_name(path: Path) -> str:
 class DriveFiles:
     """Files in a Google Drive folder, each name one file whose older contents Drive keeps as versions.
 
-    Needs google-api-python-client. An upload that broke off goes on where it stopped, unless the file has changed.
-
-    Args:
-        folder_id: last part of the folder's address; for a service account, which owns no storage, one of a shared drive.
+    Needs google-api-python-client. An upload that broke off goes on where it stopped, unless the file has changed. The folder's id
+    is the last part of its address; for a service account, which owns no storage, one of a shared drive.
     """
 
     def __init__(self, folder_id: str) -> None:

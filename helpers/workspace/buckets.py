@@ -31,13 +31,9 @@ def remote(path: Any) -> bool:
 
 
 def place(value: Any, what: str) -> Any:
-    """The folder to keep, of this machine or of a bucket; asks no network.
+    """The folder to keep, of this machine or of a bucket, as the setting `what` names it; asks no network.
 
-    Args:
-        what: the setting that names it, for the error.
-
-    Raises:
-        ValueError: an address of nothing that can be written here, or a package is missing; the message says which.
+    ValueError: an address of nothing that can be written here, or a package is missing; the message says which.
     """
     if not isinstance(value, str | os.PathLike):
         return value  # made here before

@@ -40,13 +40,9 @@ discards = False  # this process takes part in what another one writes down
 
 
 def local_path(value: str | os.PathLike, what: str) -> Path:
-    """A path of this machine, `~` resolved.
+    """A path of this machine, `~` resolved, as the setting `what` names it.
 
-    Args:
-        what: the setting that names it, for the error.
-
-    Raises:
-        ValueError: an address such as gs://bucket/runs, or bytes that are no text.
+    ValueError: an address such as gs://bucket/runs, or bytes that are no text.
     """
     text = os.fspath(value)
     if ADDRESS.match(text):

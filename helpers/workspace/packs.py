@@ -142,11 +142,7 @@ def _save_state(folder: Path, pack: Any) -> None:
 
 
 def checkpoint(*, now: bool = False) -> None:
-    """Told by a training that its files are such that it could go on from them; it waits while they are packed.
-
-    Args:
-        now: it is about to end, so they are packed at once.
-    """
+    """Told by a training that it could go on from its files, which are packed now and then, and `now` that it is about to end."""
     if _keep:
         _keep(now)
 

@@ -81,12 +81,8 @@ class Clip:
 def plan_clip(path: str, *, seed: int = 0, fps: int | None = None) -> Clip:
     """Decide everything about one clip, which depends on the arguments alone; drawing comes later and is what takes time.
 
-    Args:
-        path: such as `s01/about/s01_about_1.mp4`, or one of `BROKEN`.
-        fps: frames per second, by default the rate of `RATES` whose turn it is.
-
-    Raises:
-        ValueError: the path is of no clip of this dataset.
+    The path is such as `s01/about/s01_about_1.mp4`, or one of `BROKEN`, else ValueError; by default the frames per second are those
+    of `RATES` whose turn it is.
     """
     name, word, take = parse_path(path)
     number = int(name[1:]) - 1

@@ -77,14 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
     command.set_defaults(call=_badges_command)
     command.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something differs")
-    command.add_argument(
-        "--from-git", action="store_true", help="first write the address of git's remote `origin` into pyproject.toml"
-    )
+    first = "first write the address of git's remote `origin` into pyproject.toml"
+    command.add_argument("--from-git", action="store_true", help=first)
     command = commands.add_parser("addresses", help="ask whether data and badges are still where the course says")
     command.set_defaults(call=_addresses_command)
-    command.add_argument(
-        "manifests", nargs="*", metavar="MANIFEST", help="such as ucf101; default: all, and the badges"
-    )
+    command.add_argument("manifests", nargs="*", metavar="MANIFEST", help="such as ucf101; default: all, and badges")
     command = commands.add_parser("site", help="build the site from the READMEs and the committed notebooks")
     command.set_defaults(call=lambda given: site.build(None if given.links else Path(given.out).resolve()))
     command.add_argument("--out", metavar="FOLDER", default="build/site", help="default: build/site")
@@ -93,9 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(call=_export_command)
     command.add_argument("project", metavar="PROJECT", help="boat_detection, lip_reading or temporal_coherence")
     command.add_argument("--out", metavar="FILE", help="default: PROJECT.tflite")
-    command.add_argument(
-        "--precision", default="float32", choices=("float32", "float16", "int8"), help="of its weights"
-    )
+    precisions = ("float32", "float16", "int8")
+    command.add_argument("--precision", default="float32", choices=precisions, help="of its weights")
     command = commands.add_parser("status", help="make README's table of notebooks, with what new records say")
     command.set_defaults(call=lambda given: print(status.update(given.records)))
     names = ", ".join(f"{name}.xml" for name in status.RECORDS)

@@ -33,16 +33,13 @@ SIDES = ("train", "validation", "test")  # of every split, in every project
 
 
 class Batches:
-    """Order and slices: every epoch is a new permutation, its last partial batch left out.
+    """Order and slices: every epoch is a new permutation, its last partial batch left out. ValueError: it has no whole one.
 
     Args:
         repeats: how often an item comes in an epoch.
 
     Attributes:
         steps_per_epoch: whole batches.
-
-    Raises:
-        ValueError: a batch is larger than an epoch.
     """
 
     def __init__(self, count: int, *, batch_size: int, seed: int, repeats: int = 1, items: str = "items") -> None:

@@ -52,11 +52,6 @@ def parallel(
     return table[["item", *table.columns.drop(["item", "error"]), "error"]]
 
 
-def failures(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `parallel`'s table that hold an error: `item` and `error`."""
-    return table.loc[table["error"] != "", ["item", "error"]]
-
-
 def stop_at_disk_errors(table: pd.DataFrame, what: str) -> None:
     """OSError where items of `parallel`'s table failed because of the disk: no fault of theirs, and not theirs to record."""
     errors = table.loc[table["error"].str.match(DISK), "error"]

@@ -44,15 +44,12 @@ def shrink(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def encode_picture(image: np.ndarray, suffix: str, quality: int = JPEG_QUALITY) -> bytes:
-    """The bytes of a picture file, for a writer of one's own: `cv2.imwrite` says nothing of a full disk.
+    """The bytes of a picture file, or ValueError; for a writer of one's own, since `cv2.imwrite` says nothing of a full disk.
 
     Args:
         image: (H, W, 3) RGB uint8.
         suffix: ".jpg" or ".png".
         quality: of a JPEG, 0 to 100.
-
-    Raises:
-        ValueError: OpenCV cannot encode it.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
     done, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)

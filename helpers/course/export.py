@@ -26,15 +26,12 @@ def to_litert(
     model: keras.Model, path: str | os.PathLike, input_shape: tuple[int, ...] | None = None, *,
     precision: str = "float32",
 ) -> Path:  # fmt: skip
-    """Write a model with one input as a LiteRT file for one item at a time.
+    """Write a model with one input as a LiteRT file for one item at a time; returns the path.
 
     Args:
         input_shape: of an item, without the batch; None takes the model's own.
         precision: "float32"; "float16", weights in half the bytes; "int8", weights in a quarter, layers that count in whole
             numbers, their scale taken from each item.
-
-    Returns:
-        The path of the file.
 
     Raises:
         ValueError: another backend than TensorFlow, a side of unknown length, or an operation that LiteRT lacks.

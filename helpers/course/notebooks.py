@@ -136,15 +136,13 @@ def rewrite_addresses(*, check: bool = False) -> list[str]:
     """Bring badges, links and setup cells of all notebooks, READMEs and CITATION.cff in line with the public address.
 
     An address that a Colab link still carries is an old one: it is replaced where READMEs and markdown cells name it.
+    ValueError: a notebook has no title cell or no cell tagged `setup`.
 
     Args:
         check: write nothing.
 
     Returns:
         Files that differ (and, unless `check`, now no longer do), relative to the repository's root.
-
-    Raises:
-        ValueError: a notebook has no title cell or no cell tagged `setup`.
     """
     root = runtime.repo_root()
     files = [root / name for name in ("README.md", "CITATION.cff", "data_manifests/weights.yaml")]

@@ -33,13 +33,10 @@ START = re.compile(r"^(?:#+ (?:\d\d\.\d+)?|\*\*\d\d\.\d+)", re.MULTILINE)  # of 
 
 
 def build(out: Path | None) -> int:
-    """Build the site into the folder `out`, in place of an older one.
+    """Build the site into the folder `out`, in place of an older one; returns 1 after a warning, such as a link that leads nowhere.
 
     Args:
         out: None: no page is kept, but every address of others that the pages name is asked.
-
-    Returns:
-        The exit code: 1 after a warning, such as a link that leads nowhere.
 
     Raises:
         ValueError: a package is missing, `out` holds something else, or a link names no file.

@@ -99,13 +99,13 @@ def table(records: dict) -> str:
 
 def update(files: list[str]) -> str:
     """Read records into `notebooks/status.json` and write README's table anew; returns it. ValueError: see `read`, or no marks."""
-    kept, readme = runtime.repo_root() / "notebooks" / "status.json", runtime.repo_root() / "README.md"
+    readme = runtime.repo_root() / "README.md"
     records = load() | {Path(file).stem: read(Path(file)) for file in files}
     before, begin, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
         raise ValueError(f"README.md: received no two marks around the table; allowed: a line {BEGIN} and a line {END}")
-    disk.write_json(kept, records)
+    disk.write_json(readme.with_name("notebooks") / "status.json", records)
     made = table(records)
     disk.write(readme, f"{before}{begin}\n\n{made}\n\n{end}{after}")
     return made

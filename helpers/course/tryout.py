@@ -173,17 +173,13 @@ def _own_file(name: str, content: bytes) -> Path:
 
 
 def run(project: str, path: str | Path, out: str | Path = ".", **options: object) -> Path:
-    """The command `try`: answer a file by the published network of a project, print what it says, and save it.
+    """The command `try`: answer a file by the published network of a project, print what it says, save it, and return the file.
+
+    FileNotFoundError or ValueError: no such file, or one that the project cannot answer; says what to do.
 
     Args:
         out: folder for the picture, clip or table, called `<file>-<project>`.
         **options: of the project's `answer`, such as `weights` of boats.
-
-    Returns:
-        What was saved.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or one that the project cannot answer; says what to do.
     """
     runtime.quiet_start()
     ask = importlib.import_module(f"helpers.{project}.answer").answer

@@ -1,6 +1,6 @@
 """Files of the drawn data sets: all items drawn in processes, and the true points of every frame in one table."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,15 @@ from helpers.workspace import disk
 POINTS = "points.csv"
 
 
-def draw_all(
-    draw: Callable[[object], Mapping], items: Iterable, *, what: str, label: str, jobs: int | None
-) -> pd.DataFrame:
+def draw_all(draw: Callable, items: Iterable, *, what: str, label: str, jobs: int | None) -> pd.DataFrame:
     """One row an item, in their order, of a function that writes the item's files; see `helpers.parallel.parallel`.
 
     OSError: the disk is full or read-only. RuntimeError: items that could not be drawn, with the first reason.
     """
     table = parallel.parallel(draw, items, jobs=jobs, label=label)
     parallel.stop_at_disk_errors(table, what)
-    if len(failed := parallel.failures(table)):
-        raise RuntimeError(f"{len(failed)} of {len(table)} {what} could not be drawn: {failed.iloc[0]['error']}")
+    if len(failed := table.loc[table["error"] != "", "error"]):
+        raise RuntimeError(f"{len(failed)} of {len(table)} {what} could not be drawn: {failed.iloc[0]}")
     return table
 
 

@@ -28,11 +28,13 @@ import rarfile
 import remotezip
 
 from helpers.fetch import downloads, manifests
+from helpers.fetch.downloads import Patience, Session
 from helpers.workspace import disk
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Name = str | os.PathLike
 Wanted = Callable[[str], bool] | Collection[str] | None
 
 CHUNK = 1 << 20
@@ -107,10 +109,8 @@ def _choose(members: list[Any], wanted: Wanted) -> list[tuple[Any, PurePosixPath
     return [(member, path if chosen(member.filename) else None) for member, path in zip(members, paths, strict=True)]
 
 
-def extract(
-    archive: str | os.PathLike, folder: str | os.PathLike, *, members: Wanted = None, max_bytes: int
-) -> list[Path]:
-    """Unpack a zip, tar (also compressed) or rar archive into a new folder, all or nothing.
+def extract(archive: Name, folder: Name, *, members: Wanted = None, max_bytes: int) -> list[Path]:
+    """Unpack a zip, tar (also compressed) or rar archive into a new folder, all or nothing; returns the files in its order.
 
     The work happens in `<folder>.unpacking`, which is renamed at the end; what a killed run left there is removed by
     the next one. Rar needs one of the programs of `RAR_TOOLS`, whose output is read here: it writes no file itself.
@@ -120,9 +120,6 @@ def extract(
         folder: must not exist, or be empty.
         members: names, or a test of a name; default all.
         max_bytes: how many may be written (`unpacked_size` of a manifest); they are counted, no header is believed.
-
-    Returns:
-        The files written, in the order of the archive.
 
     Raises:
         ArchiveError: a member would leave the folder or is a link or device, a name comes twice, a member asked for is
@@ -313,7 +310,7 @@ def directory_digest(archive: zipfile.ZipFile) -> str:
 
 
 def fetch_members(
-    file: manifests.File, folder: str | os.PathLike, *, wanted: Wanted, jobs: int = 4, **options: float
+    file: manifests.File, folder: Name, *, wanted: Wanted, jobs: int = 4, **options: float
 ) -> "pd.DataFrame":
     """Take single members out of a zip on a server, without the rest of it.
 
@@ -339,8 +336,8 @@ def fetch_members(
     import pandas as pd
 
     folder = Path(folder)
-    patience = downloads.Patience(**options)
-    with disk.explain_disk_errors(folder / file.name), downloads.Session(patience.timeout) as session:
+    patience = Patience(**options)
+    with disk.explain_disk_errors(folder / file.name), Session(patience.timeout) as session:
         folder.mkdir(parents=True, exist_ok=True)
         remote = _first_remote(file, folder, session, patience)
         chosen = _check_zip(remote.zip(), wanted)
@@ -357,8 +354,8 @@ class _Remote:
 
     url: str
     file: manifests.File
-    session: downloads.Session
-    patience: downloads.Patience
+    session: Session
+    patience: Patience
     digest: str | None
     _local: threading.local = dataclasses.field(default_factory=threading.local)
 
@@ -397,9 +394,7 @@ def _remote_errors() -> Iterator[None]:
         raise downloads.SourceFailed(f"not a sound zip: {error}") from error
 
 
-def _first_remote(
-    file: manifests.File, folder: Path, session: downloads.Session, patience: downloads.Patience
-) -> _Remote:
+def _first_remote(file: manifests.File, folder: Path, session: Session, patience: Patience) -> _Remote:
     """The first source that sends parts of the zip that is expected."""
     notes = folder / f"{file.name}.directory.json"
     expected = json.loads(notes.read_text(encoding="utf-8"))["directory_sha256"] if notes.exists() else None

@@ -327,13 +327,10 @@ def explain(file: File, folder: Path, reasons: list[str]) -> str:
     return "\n".join([*lines, f"Size {size}, sha256 {file.sha256 or 'unknown'}{md5}."])
 
 
-def fetch_all(
-    manifest: Manifest, folder: str | os.PathLike, *, names: Collection[str], **options: Any
-) -> dict[str, Path]:
-    """Fetch the files of a manifest; one with `instead_of` is fetched only when the file it replaces cannot be had.
+def fetch_all(manifest: Manifest, folder: Path, *, names: Collection[str], **options: Any) -> dict[str, Path]:
+    """Fetch the files of a manifest; one with `instead_of` comes only when the file it replaces cannot be had.
 
-    Returns:
-        Name of the file that came -> its path.
+    Returns the paths of the files that came by their names.
 
     Raises:
         DownloadError: neither a file nor its replacements could be had.

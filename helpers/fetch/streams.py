@@ -14,7 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import requests
 
@@ -51,9 +51,7 @@ def lines_beginning_with(ids: set[bytes], block: bytes) -> Iterator[tuple[int, i
             yield start, end
 
 
-def collect(
-    csv: Csv, columns: tuple, lines_of: Callable, parse: Callable, options: dict
-) -> tuple[list, dict[str, Any]]:
+def collect(csv: Csv, columns: tuple, lines_of: Callable, parse: Callable, options: dict) -> tuple[list, dict]:
     """Some rows of a file, and what was seen on the way.
 
     Args:

@@ -44,7 +44,7 @@ class Lips:
 
 
 class Batches(batches.Batches):
-    """Batches of changed clips and soft labels; see `helpers.batches`.
+    """Batches of changed clips and soft labels; see `helpers.batches`. ValueError: clips and labels do not fit.
 
     Args:
         clips: (N, T, H, W, C) uint8, also memory-mapped.
@@ -54,9 +54,6 @@ class Batches(batches.Batches):
         mixup: alpha of mixup; 0 is off.
         label_smoothing: share of each label that is spread over all classes.
         rows: use these clips only.
-
-    Raises:
-        ValueError: a batch is larger than the data, or clips and labels do not fit.
     """
 
     def __init__(

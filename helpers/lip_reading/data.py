@@ -76,16 +76,13 @@ def prepare_all(
     points: Mapping[str, np.ndarray] | None = None, model_path: str | os.PathLike | None = None,
     jobs: int | None = -1,
 ) -> pd.DataFrame:  # fmt: skip
-    """`prepare_clip` for every row of a manifest table, in parallel; no clip can stop the others.
+    """`prepare_clip` for every row of a manifest table, in parallel; no clip can stop the others, OSError of a full disk can.
 
     Args:
         points: known face points by path, (T, 5, 2) with NaN, instead of a detector; clips without any get none found.
 
     Returns:
         `table` with `cache`, the measures, and `error`: "" or why the clip cannot be used.
-
-    Raises:
-        OSError: the disk is full or read-only.
     """
     rows = table[["path", "start", "end"]].to_dict("records")
     if points is not None:
@@ -115,18 +112,14 @@ def load_clips(
     folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample",
     out: str | os.PathLike | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """Cached clips as one array, each brought to `length` frames (see `pick_frames`).
+    """Cached clips, each brought to `length` frames (see `pick_frames`), as one array (N, length, height, width, channels) uint8.
+
+    ValueError: no names, or clips of different sizes.
 
     Args:
         folder, names: of the cache, and its column `cache`.
         length, mode: `len_video` and `resample` of the configuration.
         out: a `.npy` file to write to and map into memory, for more than fits there; default an array in memory.
-
-    Returns:
-        (N, length, height, width, channels) uint8.
-
-    Raises:
-        ValueError: no names, or clips of different sizes.
     """
     if not len(names):
         raise ValueError("names: received none; allowed: at least one clip of the cache")

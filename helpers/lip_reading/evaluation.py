@@ -104,6 +104,8 @@ def read_file(
 ) -> tuple[pd.DataFrame, np.ndarray]:  # fmt: skip
     """Read one video file: the same way through detection, cropping and resampling that the training clips took.
 
+    ValueError: nothing decodes, or no face is found.
+
     Args:
         start, end: seconds in the file between which the word is said; NaN is the whole file.
         points: known face points (T, 5, 2), instead of a detector.
@@ -111,9 +113,6 @@ def read_file(
 
     Returns:
         word and probability, the surest first, and the lips as the network sees them, (T, H, W, C) uint8.
-
-    Raises:
-        ValueError: nothing decodes, or no face is found.
     """
     path = Path(path)
     row = {"path": path.name, "start": start, "end": end} | ({} if points is None else {"points": points})

@@ -161,16 +161,12 @@ def found_mask(points: np.ndarray) -> np.ndarray:
 def track_points(points: np.ndarray) -> np.ndarray:
     """Fill gaps and smooth: lines between neighbours, copies at the ends, then a running median of 5 frames.
 
+    Gives (T, 5, 2) float32 without gaps; ValueError where there is no face in any frame.
+
     The median drops single wrong faces and leaves steady motion as it is.
 
     Args:
         points: (T, 5, 2) with NaN where no face was found.
-
-    Returns:
-        (T, 5, 2) float32 without gaps.
-
-    Raises:
-        ValueError: no face in any frame.
     """
     found = found_mask(points)
     if not found.any():

@@ -67,7 +67,7 @@ class PerFrame(layers.Wrapper):
 
 @keras.saving.register_keras_serializable("helpers")
 class StandardizeClip(layers.Layer):
-    """Take from each clip what tells the lighting or the speaker instead of the word; computed in float32.
+    """Take from each clip what tells the lighting or the speaker instead of the word; computed and given in float32.
 
     Args:
         mode: "clip", minus the mean and divided by the standard deviation of the whole clip; "motion", minus the clip's mean
@@ -75,9 +75,6 @@ class StandardizeClip(layers.Layer):
 
     Call arguments:
         inputs: (B, T, H, W, C) in [0, 1].
-
-    Returns:
-        (B, T, H, W, C) float32.
     """
 
     def __init__(self, mode: str = "clip", **options: Any) -> None:

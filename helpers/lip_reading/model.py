@@ -62,6 +62,7 @@ def build_openav(
     """Build OpenAV's visual network: a ResNet-18 for every frame, two LSTMs over the frames.
 
     OpenAV's ends in the 512 features; the last layer is ours. With the defaults and 26 classes it has 15 396 314 parameters.
+    ValueError: a size, number or mode that is not possible.
 
     Args:
         channels: 1 for grey, 3 for colour.
@@ -74,9 +75,6 @@ def build_openav(
 
     Returns:
         A model (B, T, H, W, C) float32 in [0, 1] -> logits (B, num_classes) float32.
-
-    Raises:
-        ValueError: a size, number or mode that is not possible.
     """
     inputs, x = _inputs(num_classes, channels, size, frames, standardize, smallest=3)
     x = PerFrame(build_frame_encoder(channels, size, filters=filters, momentum=momentum), name="per_frame")(x)

@@ -201,22 +201,20 @@ class EventFiles:
     def row(self, values: Mapping[str, Any]) -> None:
         """Write the numbers of a row at its `step`; texts, among them NaN, are left out."""
         from tensorboard.compat.proto import event_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         run = str(values.get("run", ""))
         if run not in self._writers:
-            self._writers[run] = self._open(self.folder / run)
+            folder = self.folder / run
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
+            self._writers[run] = RecordWriter((folder / name).open("wb"))
             self._write(run, event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
         event = event_pb2.Event(wall_time=time.time(), step=int(values.get("step", values.get("epoch", 0))))
         for name, value in values.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and name not in ("epoch", "step"):
                 event.summary.value.add(tag=name, simple_value=value)
         self._write(run, event)
-
-    def _open(self, folder: Path) -> Any:
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        folder.mkdir(parents=True, exist_ok=True)
-        return RecordWriter((folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}").open("wb"))
 
     def _write(self, run: str, event: Any) -> None:
         self._writers[run].write(event.SerializeToString())

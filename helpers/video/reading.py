@@ -17,13 +17,12 @@ from PIL import Image
 from helpers import intake
 from helpers.video.timing import Timing
 
+Name = str | os.PathLike
 # Titles that are not UTF-8 are no reason to refuse a film; PyAV 19 needs not be told so.
 _TAGS = {"metadata_errors": "replace"} if "metadata_errors" in (av.open.__doc__ or "") else {}
 
 
-def read_frames(
-    path: str | os.PathLike, step: int = 1, size: int | Sequence[int] | None = None
-) -> Iterator[np.ndarray]:
+def read_frames(path: Name, step: int = 1, size: int | Sequence[int] | None = None) -> Iterator[np.ndarray]:
     """Decode every `step`-th frame of a video, upright, one at a time.
 
     The checks and the first frame happen now, the rest while iterating. The file is closed when the iterator ends, is
@@ -52,7 +51,7 @@ def scan_frames(
     size: int | Sequence[int] | None = None,
     header: dict | None = None,
 ) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Go through all frames of a video and convert those that are wanted; `read_frames` for any choice of frames.
+    """Go through all frames of a video and convert those that are wanted; `read_frames` for any choice of frames. Raises as that.
 
     Args:
         wanted: from the number of a frame, counted from 0, to whether its picture is needed.
@@ -61,9 +60,6 @@ def scan_frames(
 
     Returns:
         Iterator of (number, (H, W, 3) RGB uint8 or None if not wanted), up to the last frame that decodes.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`, when called.
     """
     return _started(_scan(path, wanted, _height_width(size), {} if header is None else header))
 
@@ -82,14 +78,11 @@ def read_timing(path: str | os.PathLike) -> Timing:
 
 
 def header_info(path: str | os.PathLike) -> dict:
-    """What the file says of itself, only its first frame decoded: never a basis for counting or for times.
+    """What the file says of itself, only its first frame decoded: never a basis for counting or for times. Raises as `read_frames`.
 
     Returns:
         `frames` (claimed, may be wrong, 0 if untold), `fps`, `width` and `height` in pixels (of the upright picture),
         `rotation` in degrees clockwise, `fourcc`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`.
     """
     header: dict = {}
     scan_frames(path, bool, header=header).close()
@@ -102,9 +95,7 @@ def _started(frames: Generator) -> Generator:
     return frames
 
 
-def _scan(
-    path: str | os.PathLike, wanted: Callable[[int], bool], shape: tuple[int, int] | None, header: dict
-) -> Generator:
+def _scan(path: Name, wanted: Callable[[int], bool], shape: tuple[int, int] | None, header: dict) -> Generator:
     with _open(path) as container:
         moving_webp = container.format.name == "webp_pipe"  # FFmpeg knows only pictures that stand still
         frames, reformatter = _webp_frames(path) if moving_webp else _decoded(container), VideoReformatter()

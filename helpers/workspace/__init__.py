@@ -55,7 +55,10 @@ class Workspace:
         return self.root / "downloads"
 
 
-def as_workspace(workspace: Workspace | str | os.PathLike) -> Workspace:
+Place = Workspace | str | os.PathLike
+
+
+def as_workspace(workspace: Place) -> Workspace:
     """Take a `Workspace` or the path of its root."""
     return workspace if isinstance(workspace, Workspace) else Workspace(disk.local_path(workspace, "workspace"))
 
@@ -127,7 +130,7 @@ class Step:
         """Place in the row of steps, from 0."""
         return len(self.chain()) - 1
 
-    def __call__(self, config: Any, workspace: Workspace | str | os.PathLike) -> StepResult:
+    def __call__(self, config: Any, workspace: Place) -> StepResult:
         """Return the finished step, doing or completing its work first.
 
         Raises:
@@ -219,7 +222,7 @@ class Step:
             print(f"{partial.name} was begun before {files[0]} changed, goes on; to begin anew delete it", flush=True)
         return began
 
-    def older(self, config: Any, workspace: Workspace | str | os.PathLike) -> str:
+    def older(self, config: Any, workspace: Place) -> str:
         """Why a finished result is not what today's code would make of today's results before it; "" if nothing speaks for that."""
         folder = self.folder(config, workspace)
         marker = _read_marker(folder)
@@ -247,12 +250,12 @@ class Step:
             parts.append(replaced)
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
-    def folder(self, config: Any, workspace: Workspace | str | os.PathLike) -> Path:
+    def folder(self, config: Any, workspace: Place) -> Path:
         """Where the finished step stands or will stand."""
         root = as_workspace(workspace).root
         return Path(root) / self.project / f"{self.number}_{self.name}-{self.digest(config)}"
 
-    def done(self, config: Any, workspace: Workspace | str | os.PathLike) -> bool:
+    def done(self, config: Any, workspace: Place) -> bool:
         """Whether the finished step stands in the workspace; one that stands packed on `kept` is unpacked first."""
         workspace = as_workspace(workspace)
         folder, pack = self.folder(config, workspace), self._pack(config, workspace)
@@ -260,7 +263,7 @@ class Step:
             packs.restore(pack, folder)
         return (folder / MARKER).is_file()
 
-    def load(self, config: Any, workspace: Workspace | str | os.PathLike) -> StepResult:
+    def load(self, config: Any, workspace: Place) -> StepResult:
         """Read a finished step.
 
         RuntimeError: it is not done; the message names the notebook to run first. ValueError: its `step.json` is damaged.
@@ -290,6 +293,8 @@ def fingerprint_local(
 ) -> list[tuple[str, int, int]] | None:
     """Names, sizes and times of a local folder's files, for a step's `fingerprint`: a changed folder makes a new data set.
 
+    FileNotFoundError: there is no such folder.
+
     Args:
         expected: what the folder has to be, for the error, such as "one with a folder per class".
         sources: the values of `config.source` that read it.
@@ -297,9 +302,6 @@ def fingerprint_local(
 
     Returns:
         (name from the folder, bytes, nanoseconds) of every file that counts, by name; None where `config.source` is another.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
     """
     if config.source not in sources:
         return None
@@ -320,9 +322,7 @@ def step(*, project: str | None = None, after: Step | None = None, **options: An
     return lambda body: Step(body, project=project or after.project, after=after, **options)
 
 
-def ensure(
-    steps: list[Step], until: str, config: Any, workspace: Workspace | str | os.PathLike
-) -> dict[str, StepResult]:
+def ensure(steps: list[Step], until: str, config: Any, workspace: Place) -> dict[str, StepResult]:
     """Make sure that the steps up to `until` (included) are done; returns their results by name.
 
     Missing steps are made on the spot. On genuine data a table says first what they take, with the step after them, which is
@@ -346,7 +346,7 @@ _TOLD: set[Path] = set()
 _KEPT: set[Path] = set()
 
 
-def tell_older(steps: list[Step], config: Any, workspace: Workspace | str | os.PathLike) -> None:
+def tell_older(steps: list[Step], config: Any, workspace: Place) -> None:
     """Print one line, once in a process, for the first of these results that older code made; what follows is made of it."""
     for step in steps:
         if reason := step.older(config, workspace):
@@ -360,14 +360,10 @@ def tell_older(steps: list[Step], config: Any, workspace: Workspace | str | os.P
             return
 
 
-def forget(steps: list[Step], begin: str, config: Any, workspace: Workspace | str | os.PathLike) -> list[str]:
+def forget(steps: list[Step], begin: str, config: Any, workspace: Place) -> list[str]:
     """Delete the results of step `begin` and of those after it, finished or not, so that the next call makes them anew.
 
-    Returns:
-        Names of the deleted folders.
-
-    Raises:
-        ValueError: `begin` is no step.
+    Returns the names of the deleted folders; ValueError: `begin` is no step.
     """
     names = [step.name for step in steps]
     if begin not in names:

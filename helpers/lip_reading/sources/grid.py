@@ -44,10 +44,7 @@ def parse_name(name: str) -> dict[str, str]:
 
 
 def read_align(path: str | os.PathLike) -> pd.DataFrame:
-    """The six words of an alignment with their times, in small letters, pauses ("sil", "sp") left out.
-
-    Returns:
-        One row per word: start, end (seconds), word.
+    """The six words of an alignment in small letters, pauses ("sil", "sp") left out: rows of start, end (seconds), word.
 
     Raises:
         ValueError: a line of another form, times that run backwards, or another number of words.

@@ -12,15 +12,12 @@ STREAMS = {"order": 0, "changes": 1, "watch": 2, "chance": 3, "choice": 4, "labe
 
 
 def stream(seed: int, kind: str, *numbers: int) -> np.random.Generator:
-    """Random numbers for one purpose.
+    """Random numbers for one purpose; ValueError: an unknown kind, or a number that NumPy would split in two.
 
     Args:
         seed: of the run, 0 to 2**32 - 1.
         kind: one of `STREAMS`; two kinds never share numbers. Always give the same count of `numbers` to one kind.
         *numbers: which of the many streams of this kind, such as the step and the place in its batch.
-
-    Raises:
-        ValueError: an unknown kind, or a number that NumPy would split in two.
     """
     if kind not in STREAMS:
         raise ValueError(f"kind must be one of {', '.join(STREAMS)}. Received: kind={kind!r}")

@@ -306,15 +306,14 @@ class UndeclaredField(Exception):
 def view(config: Any, allowed: typing.Collection[str], what: str) -> Any:
     """The same config, which refuses the fields that `what` does not declare and remembers which ones were read.
 
+    UndeclaredField, later, names another field that is read.
+
     So no result can depend on a field that its folder's hash leaves out. It can be sent to other processes; only what is read
     in this one is remembered.
 
     Args:
         allowed: fields that may be read.
         what: who reads, for the error, such as "step train of lip_reading".
-
-    Raises:
-        UndeclaredField: later, when another field is read; names it.
     """
     config = whole(config)
     kind = type(config)

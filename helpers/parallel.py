@@ -26,6 +26,8 @@ def parallel(
 ) -> pd.DataFrame:
     """Call `function` on every item in parallel and collect the rows; no item can stop the others.
 
+    One row per item, in their order: `item`, the function's columns, `error` ("" or "Type: message").
+
     An item whose process dies (killed, out of memory) is found by running those that were under way again, one at a
     time, in another process; so `function` may see an item twice. With `jobs=1` it runs in this process, unprotected.
 
@@ -36,9 +38,6 @@ def parallel(
         function: from one item to one row, a dict; "item" and "error" are columns of the table itself.
         items: anything joblib can send to a worker.
         jobs: processes, -1 for all cores, None for what `joblib.parallel_config` says; a cluster uses all that it has.
-
-    Returns:
-        One row per item, in their order: `item`, the function's columns, `error` ("" or "Type: message").
     """
     items = list(items)
     outcomes: dict[int, tuple[Mapping, str]] = {}

@@ -38,7 +38,7 @@ def project() -> dict:
 
 
 def repo_url() -> str:
-    """The public address of the repository, from the one place where it stands: `[project.urls]` in pyproject.toml."""
+    """The public address of the repository, from the one place where it stands."""
     return project()["urls"]["Repository"].rstrip("/")
 
 

@@ -30,12 +30,10 @@ def look(sender: str, digest: str, traces: Traces) -> str:
         return ""
     if sender != HERE and digest not in __file__:
         return "has another version of the course: start it again"
+    advice = "mount the same disk under the same name there, or choose a workspace and data on a disk that all machines share"
     for path, size in traces:
         if _size(path) != size:
-            return (
-                f"does not see {path} as {sender.split()[0]} does: mount the same disk under the "
-                "same name there, or choose a workspace and data on a disk that all machines share, then call again"
-            )
+            return f"does not see {path} as {sender.split()[0]} does: {advice}, then call again"
     _STOOD.add((sender, digest, traces))
     return ""
 

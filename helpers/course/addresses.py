@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from helpers import runtime
 from helpers.course.notebooks import COLAB
@@ -47,12 +48,10 @@ def of_badges() -> list[tuple[str, str]]:
     """Each file with a Colab link, and where Colab takes the notebook from that the link names; the picture last."""
     root = runtime.repo_root()
     paths = [root / "README.md", *sorted(root.glob("notebooks/*/*.md")), *sorted(root.glob("notebooks/*/*.ipynb"))]
-    found = [
-        (path.relative_to(root).as_posix(), f"{RAW}/{repository}/{place}")
-        for path in paths
-        if path.is_file()
-        for repository, place in dict.fromkeys(LINK.findall(path.read_text(encoding="utf-8")))
-    ]
+    found = []
+    for path in filter(Path.is_file, paths):
+        links = dict.fromkeys(LINK.findall(path.read_text(encoding="utf-8")))
+        found += [(path.relative_to(root).as_posix(), f"{RAW}/{repository}/{place}") for repository, place in links]
     return [*found, ("the badges' picture", f"{COLAB}/assets/colab-badge.svg")]
 
 

@@ -28,13 +28,12 @@ def to_litert(
 ) -> Path:  # fmt: skip
     """Write a model with one input as a LiteRT file for one item at a time; returns the path.
 
+    ValueError: another backend than TensorFlow, a side of unknown length, or an operation that LiteRT lacks.
+
     Args:
         input_shape: of an item, without the batch; None takes the model's own.
         precision: "float32"; "float16", weights in half the bytes; "int8", weights in a quarter, layers that count in whole
             numbers, their scale taken from each item.
-
-    Raises:
-        ValueError: another backend than TensorFlow, a side of unknown length, or an operation that LiteRT lacks.
     """
     shape = tuple(model.input_shape[1:] if input_shape is None else input_shape)
     if keras.backend.backend() != "tensorflow":

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
@@ -157,12 +157,7 @@ class Stop:
 
 
 async def execute(
-    path: Path,
-    environment: dict[str, str],
-    stop: Stop,
-    *,
-    keep: Callable[[NotebookNode], None] | None = None,
-    join: bool = False,
+    path: Path, environment: dict[str, str], stop: Stop, *, keep: Callable | None = None, join: bool = False
 ) -> Outcome:
     """Execute a notebook in its own folder with a kernel of the running interpreter, showing progress.
 
@@ -180,7 +175,7 @@ async def execute(
     progress = Progress(f"{path.parent.name}/{path.stem}", len(code))
     with tempfile.TemporaryFile() as complaints:
         try:
-            await _execute_cells(outcome.notebook, path.parent, environment, stop, progress, complaints, join)
+            await _execute_cells(outcome, stop, progress, join, env=environment, stderr=complaints)
             if keep:
                 keep(outcome.notebook)
         except CellExecutionError as error:
@@ -201,23 +196,15 @@ async def execute(
     return outcome
 
 
-async def _execute_cells(
-    notebook: NotebookNode,
-    folder: Path,
-    environment: dict[str, str],
-    stop: Stop,
-    progress: Progress,
-    complaints: BinaryIO,
-    join: bool,
-) -> None:
-    """Run all cells in a fresh kernel; what the kernel itself writes to stderr goes to `complaints`."""
-    client = _Client(notebook, timeout=None, kernel_manager_class=_ThisPython, coalesce_streams=True)
+async def _execute_cells(outcome: Outcome, stop: Stop, progress: Progress, join: bool, **options: Any) -> None:
+    """Run all cells in a fresh kernel, which is started with `options`."""
+    client = _Client(outcome.notebook, timeout=None, kernel_manager_class=_ThisPython, coalesce_streams=True)
     client.kernel_name, client.relay = "python3", progress.relay
     try:  # nbclient's own context manager would take Ctrl-C for itself
-        await _start(client, stop, cwd=str(folder), env=environment, stderr=complaints)
+        await _start(client, stop, cwd=str(outcome.path.parent), **options)
         if join:
             await _join(client)
-        for index, cell in enumerate(notebook.cells):
+        for index, cell in enumerate(outcome.notebook.cells):
             await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
             if cell.cell_type == "code":
                 progress.cell()

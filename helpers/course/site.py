@@ -35,11 +35,10 @@ START = re.compile(r"^(?:#+ (?:\d\d\.\d+)?|\*\*\d\d\.\d+)", re.MULTILINE)  # of 
 def build(out: Path | None) -> int:
     """Build the site into the folder `out`, in place of an older one; returns 1 after a warning, such as a link that leads nowhere.
 
+    ValueError: a package is missing, `out` holds something else, or a link names no file.
+
     Args:
         out: None: no page is kept, but every address of others that the pages name is asked.
-
-    Raises:
-        ValueError: a package is missing, `out` holds something else, or a link names no file.
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ValueError(f"the site needs {', '.join(missing)}: type  pip install -r tests/requirements.txt")
@@ -219,8 +218,7 @@ def _glossary(readmes: dict[str, str]) -> str:
     """The words of all projects in one table, each with its line and the notebook that shows it."""
     rows = []
     for project, readme in readmes.items():
-        name = _title(readme).partition(":")[0]
-        for word, line, number, notebook in WORD.findall(readme):
-            rows.append(f"| {word} | {line} | [{name}, {number}](notebooks/{project}/{notebook}) |")
+        place = f"[{_title(readme).partition(':')[0]}, {{}}](notebooks/{project}/{{}})"
+        rows += [f"| {word} | {line} | {place.format(*shown)} |" for word, line, *shown in WORD.findall(readme)]
     rows.sort(key=lambda row: re.sub(r"\W", "", row.split("|")[1]).lower())
     return "\n".join(["# Glossary", "", "| word | in a line | shown in |", "|---|---|---|", *rows]) + "\n"

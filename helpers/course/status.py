@@ -11,6 +11,7 @@ from pathlib import Path
 
 from helpers import config, runtime
 from helpers.course import notebooks
+from helpers.course.runner import find_notebooks
 from helpers.workspace import NOTEBOOKS, disk
 
 RECORDS = {  # name of a record's file -> (what ran, who writes it: pytest, or the config that the notebooks ran with)
@@ -27,9 +28,8 @@ DASH = "–"
 
 def _names() -> list[str]:
     """The notebooks of the course, such as "lip_reading/02_split", in its order; the solutions of a project stand last."""
-    folders = [(project, runtime.repo_root() / "notebooks" / project) for project in notebooks.PROJECTS]
-    files = [(project, path) for project, folder in folders for path in sorted(folder.glob("*.ipynb"))]
-    return [f"{project}/{path.stem}" for project, path in files if path.stem in (*NOTEBOOKS, notebooks.SOLUTIONS)]
+    found = {project: find_notebooks(project, notebooks.SOLUTIONS) for project in notebooks.PROJECTS}
+    return [f"{project}/{path.stem}" for project, paths in found.items() for path in paths]
 
 
 def read(path: Path) -> dict:

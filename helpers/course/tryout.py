@@ -28,7 +28,7 @@ PAGE = 720  # pixels: widest picture in a notebook
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a network makes of one file.
+    """What a network makes of one file; ValueError: an unknown kind, or its field is not there.
 
     Attributes:
         kind: "picture", "clip" or "table": which of the fields below is there.
@@ -36,9 +36,6 @@ class Answer:
         picture: (H, W, 3) uint8 RGB.
         frames: (T, H, W, 3) uint8 RGB.
         table: what a picture could not say better.
-
-    Raises:
-        ValueError: an unknown kind, or its field is not there.
     """
 
     kind: str
@@ -119,12 +116,11 @@ def kind_of(path: str | Path, *allowed: str) -> str:
 def choose(path: str = "", *, example: str | Path | None = None) -> Path:
     """The file that a form's one field means.
 
+    ValueError: "upload", "camera" or "" without an example, where there is no Colab; or nothing was uploaded.
+
     Args:
         path: a path; "upload" for Colab's upload; "camera" for three seconds of Colab's camera; "" for the example.
         example: the file for ""; without one, "" is Colab's upload.
-
-    Raises:
-        ValueError: "upload", "camera" or "" without an example, where there is no Colab; or nothing was uploaded.
     """
     path = str(path).strip().strip("\"'")
     if path == CAMERA:

@@ -264,11 +264,9 @@ class Download:
 
     def _start(self, response: requests.Response) -> dict[str, Any]:
         """Empty the part, then note what it will be: notes must never speak of other bytes, wherever a kill falls."""
-        total = length(response)
-        if total is None:
-            total = self.expected.size
-        else:
+        if (total := length(response)) is not None:
             self.expected.check_size(total)
+        total = self.expected.size if total is None else total
         notes = {"url": self.url, "validator": validator(response), "total": total}
         self._discard()
         self.path.touch()

@@ -52,7 +52,7 @@ def lines_beginning_with(ids: set[bytes], block: bytes) -> Iterator[tuple[int, i
 
 
 def collect(csv: Csv, columns: tuple, lines_of: Callable, parse: Callable, options: dict) -> tuple[list, dict]:
-    """Some rows of a file, and what was seen on the way.
+    """Some rows of a file in order, and what was seen on the way: `source, rows, refused, problems` as plain values.
 
     Args:
         csv: path (also of a .gz), address, or open binary file.
@@ -60,9 +60,6 @@ def collect(csv: Csv, columns: tuple, lines_of: Callable, parse: Callable, optio
         lines_of: from a block of whole lines to the start and end of those of interest.
         parse: `(columns of the file, line) -> item`, or None to skip it; may raise `Refused`.
         options: of `downloads.Patience`, for an address.
-
-    Returns:
-        The items in order, and `source, rows, refused, problems` as plain values.
     """
     items, number, refused, problems = [], 2, Counter(), []  # the header is line 1
     with _open(csv, options) as (name, stream):

@@ -94,13 +94,11 @@ def initialize_processes(
     Call it first of all, before anything is computed, then build the model under `strategy().scope()`. Without
     arguments it reads KERAS_DISTRIBUTION_JOB_ADDRESSES, KERAS_DISTRIBUTION_NUM_PROCESSES and
     KERAS_DISTRIBUTION_PROCESS_ID; without these either it does nothing. On CPUs also set
-    JAX_CPU_COLLECTIVES_IMPLEMENTATION=gloo.
+    JAX_CPU_COLLECTIVES_IMPLEMENTATION=gloo. RuntimeError: the backend is not JAX, for TensorFlow's MultiWorkerMirroredStrategy
+    fails inside Keras 3's fit.
 
     Args:
         job_addresses: "host:port" of process 0.
-
-    Raises:
-        RuntimeError: the backend is not JAX. TensorFlow's MultiWorkerMirroredStrategy fails inside Keras 3's fit.
     """
     if job_addresses is None and "KERAS_DISTRIBUTION_JOB_ADDRESSES" not in os.environ:
         return 0

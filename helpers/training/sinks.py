@@ -4,6 +4,7 @@ A sink may raise anything: the log tries again. None of them touches the network
 it needs are imported where they are used.
 """
 
+import dataclasses
 import logging
 import mimetypes
 import os
@@ -168,11 +169,11 @@ class DriveFiles:
         return discovery.build("drive", "v3", http=authorised, cache_discovery=False)
 
 
+@dataclasses.dataclass(frozen=True)
 class FolderFiles:
     """Files copied into a folder, atomically: the simple way in Colab, where Drive can be mounted."""
 
-    def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder)
+    folder: Path
 
     def upload(self, path: Path) -> str:
         """Copy the file; the path of the copy. OSError without a parent folder: made, it would hide that Drive is not mounted."""

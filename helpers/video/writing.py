@@ -96,16 +96,13 @@ def clip_html(
     """Encode frames as a looping VP8 WebM inside one HTML tag; the same frames give the same text on one machine.
 
     Where the text would be longer than `max_bytes`, the quality falls, the picture shrinks in steps, then every second
-    frame goes, then three of four; the size on the page and the duration stay.
+    frame goes, then three of four; the size on the page and the duration stay. ValueError: bad frames, or that is still too large.
 
     Args:
         frames: (H, W, 3) RGB uint8 arrays of one size; see `tile` for several clips.
         width: width on the page in pixels, default the frames' own.
         max_bytes: upper bound for the whole text, data URL included.
         alt: what a reader who cannot see the clip is told.
-
-    Raises:
-        ValueError: bad frames, or the smallest form is still too large.
     """
     frames = list(_checked(frames))
     if not frames:

@@ -31,15 +31,12 @@ NOTEBOOKS = ("00_dataset_build", "01_preprocess", "02_split", "03_train", "04_ev
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """Where a run keeps its files.
+    """Where a run keeps its files; ValueError: `root` is an address, or `kept` one that cannot be written.
 
     Attributes:
         root: folder on a fast local disk.
         kept: folder that outlives the machine, on a mounted Google Drive or in a bucket (gs://bucket/runs), which gets every
             finished step as one packed file, and a training under way every ten minutes; a new machine goes on from there.
-
-    Raises:
-        ValueError: `root` is an address, or `kept` one that cannot be written.
     """
 
     root: Path

@@ -137,7 +137,7 @@ def _save_state(folder: Path, pack: Any) -> None:
     try:
         older, newer = sorted(slots(pack), key=_number)
         save(folder, older, _number(newer) + 1)  # a kill meanwhile leaves the newer
-    except OSError as error:
+    except OSError as error:  # of reading the notes
         print(f"{folder.name} is not kept at {pack.parent}: {clean(error)}", flush=True)
 
 

@@ -307,7 +307,7 @@ def run(
     def terminate() -> None:
         stop("terminated", "stopped by SIGTERM")
         if team:
-            team.terminate()
+            team.send("sigterm")
 
     async def check_team() -> None:
         """A file of process 0 in the workspace: all must see it, and have been given the same settings."""

@@ -100,7 +100,7 @@ class Team:
             with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_connection(host, port)
                 self._add(0, writer)
-                self._send(f"hello {self.place.index}")
+                self.send(f"hello {self.place.index}")
                 self.tasks.append(asyncio.ensure_future(self._listen(0, reader)))
                 return
             if not said:
@@ -111,7 +111,7 @@ class Team:
     async def meet(self, name: str) -> None:
         """Wait until all runners are here."""
         if self.place.index:
-            self._send(f"at {name}")
+            self.send(f"at {name}")
         else:
             self._arrive(0, name)
         rounds = 0
@@ -120,10 +120,6 @@ class Team:
             if rounds == 40:
                 print(f"{self.who} waits for the others before {name}", flush=True)
             await asyncio.sleep(0.05)
-
-    def terminate(self) -> None:
-        """Tell the others of a SIGTERM, so that all save the same step."""
-        self._send("sigterm")
 
     def close(self) -> None:
         """Let go of the others: they end, unless the last meeting is over."""
@@ -164,7 +160,7 @@ class Team:
                 elif word == "sigterm" and not self.stop.status:
                     self.stop("terminated", f"stopped by SIGTERM of process {index}")
                     if self.place.index == 0:
-                        self.terminate()
+                        self.send("sigterm")
         if not self.over:
             self._end(f"process {index} of {self.place.count} ended: {AGAIN}")
 
@@ -175,7 +171,7 @@ class Team:
                 self._end(f"the processes are at different notebooks, {self.at}: start all with the same arguments")
                 return
             self.at.clear()
-            self._send(f"go {name}")
+            self.send(f"go {name}")
             self._pass(name)
 
     def _pass(self, name: str) -> None:
@@ -185,6 +181,7 @@ class Team:
         if not self.stop.status:
             self.stop("failed", why)
 
-    def _send(self, line: str) -> None:
+    def send(self, line: str) -> None:
+        """Tell the others a word of the runners, such as "sigterm", so that all save the same step."""
         for writer in self.writers.values():
             writer.write(line.encode() + b"\n")

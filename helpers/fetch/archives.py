@@ -132,7 +132,7 @@ def extract(archive: Name, folder: Name, *, members: Wanted = None, max_bytes: i
         raise FileExistsError(f"{folder} is not an empty folder: remove it or unpack into a new one")
     with disk.explain_disk_errors(folder), _scratch(folder.with_name(folder.name + ".unpacking")) as scratch:
         try:
-            paths = _unpacker(archive)(archive, scratch, members, max_bytes)
+            paths = _unpacker(archive)(archive, scratch, members, _Budget(archive, max_bytes))
         except ArchiveError as error:
             raise (error if archive.name in str(error) else ArchiveError(f"{archive.name}: {error}")) from error
         except BROKEN as error:
@@ -155,7 +155,7 @@ def _scratch(path: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)  # after the rename there is nothing left to remove
 
 
-def _unpacker(archive: Path) -> Callable[[Path, Path, Wanted, int], list[PurePosixPath]]:
+def _unpacker(archive: Path) -> Callable[[Path, Path, Wanted, "_Budget"], list[PurePosixPath]]:
     with archive.open("rb") as file:
         if file.read(len(RAR_MAGIC)) == RAR_MAGIC:
             return _extract_rar
@@ -200,8 +200,7 @@ def _check_zip(archive: zipfile.ZipFile, wanted: Wanted) -> list[tuple[zipfile.Z
     return [(info, path) for info, path in _choose(files, wanted) if path]
 
 
-def _extract_zip(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
-    budget = _Budget(archive, max_bytes)
+def _extract_zip(archive: Path, scratch: Path, members: Wanted, budget: _Budget) -> list[PurePosixPath]:
     with zipfile.ZipFile(archive) as opened:
         chosen = _check_zip(opened, members)
         for info, path in chosen:
@@ -210,11 +209,10 @@ def _extract_zip(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
     return [path for _, path in chosen]
 
 
-def _extract_tar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
+def _extract_tar(archive: Path, scratch: Path, members: Wanted, budget: _Budget) -> list[PurePosixPath]:
     # One pass in stream order, so that a compressed tar is unpacked once. `filter="data"` would keep harmless links and
     # strip leading slashes; data sets need neither, so both are refused, and the bytes are counted on the way.
-    budget, chosen = _Budget(archive, max_bytes), _selector(members)
-    names, paths = [], []
+    chosen, names, paths = _selector(members), [], []
     with tarfile.open(archive) as opened:
         for member in opened:
             if member.isdir():
@@ -230,7 +228,7 @@ def _extract_tar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
     return paths
 
 
-def _extract_rar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
+def _extract_rar(archive: Path, scratch: Path, members: Wanted, budget: _Budget) -> list[PurePosixPath]:
     opened = rarfile.RarFile(archive, errors="strict")
     if opened.needs_password():
         raise ArchiveError(f"{archive.name} is encrypted: fetch a copy without a password")
@@ -238,19 +236,20 @@ def _extract_rar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
     for info in files:
         _require_plain(info.filename, info.is_file() and not info.file_redir)
     chosen = _choose(files, members)
-    _pour_rar(archive, chosen, scratch, max_bytes)
+    _pour_rar(archive, chosen, scratch, budget)
     return [path for _, path in chosen if path]
 
 
-def _pour_rar(archive: Path, files: list[tuple[Any, PurePosixPath | None]], scratch: Path, max_bytes: int) -> None:
+def _pour_rar(archive: Path, files: list[tuple[Any, PurePosixPath | None]], scratch: Path, budget: _Budget) -> None:
     """Let the first program that can read this archive give out its members, and write those that have a path."""
     reasons = []
     for tool, options in RAR_TOOLS.items():
         if program := shutil.which(tool):
             try:
-                return _pour([program, *options, str(archive.resolve())], files, scratch, _Budget(archive, max_bytes))
+                return _pour([program, *options, str(archive.resolve())], files, scratch, budget)
             except _ToolFailed as error:
                 reasons.append(f"{tool}: {error}")
+                budget.spent = 0
                 shutil.rmtree(scratch)
                 scratch.mkdir()
     if reasons:

@@ -99,10 +99,6 @@ class Counted:
         kinds = {"sha256": hashlib.sha256, "md5Hash": hashlib.md5, "crc32c": google_crc32c.Checksum}
         self.sums = {name: kinds[name]() for name in ("sha256", *more)}
 
-    @property
-    def sha256(self) -> str:
-        return self.sums["sha256"].hexdigest()
-
     def _see(self, data: bytes) -> None:
         self.count += len(data)
         for checksum in self.sums.values():

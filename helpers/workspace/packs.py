@@ -42,7 +42,7 @@ def save(folder: Path, pack: Any, number: int = 0, *, again: bool = True) -> boo
             _note(pack).write_bytes(b"")
             with buckets.put(pack) as writer, tarfile.open(fileobj=writer, mode="w|") as tar:
                 tar.add(folder, arcname=".")
-            note = {"bytes": writer.count, "sha256": writer.sha256, "number": number}
+            note = {"bytes": writer.count, "sha256": writer.sums["sha256"].hexdigest(), "number": number}
             _note(pack).write_text(json.dumps(note), encoding="utf-8")
         return True
     except OSError as error:
@@ -77,7 +77,7 @@ def restore(pack: Any, folder: Path) -> bool:
                     tar.extractall(Path(temporary) / "whole", filter="data")
                 while reader.read(1 << 20):
                     pass
-            if (reader.count, reader.sha256) != (note["bytes"], note["sha256"]):
+            if (reader.count, reader.sums["sha256"].hexdigest()) != (note["bytes"], note["sha256"]):
                 raise tarfile.TarError(f"its {reader.count} bytes are not the {note['bytes']} that were written")
         except (tarfile.TarError, EOFError, FileNotFoundError) as error:
             print(f"{pack.name} at {pack.parent} is damaged and not used: {error}", flush=True)

@@ -68,7 +68,7 @@ class StepResult:
     folder: Path
     config: dict
     found: dict
-    made: str
+    made: str = ""
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.found:

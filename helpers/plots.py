@@ -6,6 +6,7 @@ Clips that move in a notebook, their rate and size, stand in `helpers.video.writ
 import io
 from collections.abc import Mapping, Sequence
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -52,8 +53,9 @@ def as_jpeg(figure: Figure) -> Image:
 
 def as_array(figure: Figure) -> np.ndarray:
     """A figure as a picture: (H, W, 3) uint8 RGB."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return cv2.cvtColor(cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def plot_frames(frames: Sequence[np.ndarray], titles: Sequence[str] | None = None, **options: float) -> Image:

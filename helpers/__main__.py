@@ -67,46 +67,37 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("try", help="one file of your own, answered by a project's published network")
     command.set_defaults(call=_try_command)
     command.add_argument("project", type=_project, metavar="PROJECT", help=f"one of {', '.join(notebooks.PROJECTS)}")
-    command.add_argument(
-        "file", metavar="FILE", help="a photo, a clip, or (circulant_video) a TFRecord file of features"
-    )
-    command.add_argument(
-        "--out", default=".", metavar="FOLDER", help="where the picture, clip or table goes; default: here"
-    )
-    command.add_argument(
-        "--weights", metavar="mini|coco", help="of boat_detection: drawn harbours, or Darknet's photos"
-    )
-    command.add_argument(
-        "--source", metavar="PICTURE", help="of face_animation: what is to move as FILE does; default: a drawn puppet"
-    )
+    kinds = "a photo, a clip, or (circulant_video) a TFRecord file of features"
+    command.add_argument("file", metavar="FILE", help=kinds)
+    command.add_argument("--out", default=".", metavar="FOLDER", help="for the picture, clip or table; default: here")
+    trained = "of boat_detection: trained on drawn harbours, or Darknet's photos"
+    command.add_argument("--weights", metavar="mini|coco", help=trained)
+    moved = "of face_animation: what is to move as FILE does; default: a drawn puppet"
+    command.add_argument("--source", metavar="PICTURE", help=moved)
     command = commands.add_parser("badges", help="derive badges, links and setup cells from pyproject.toml")
     command.set_defaults(call=_badges_command)
     command.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something differs")
-    command.add_argument(
-        "--from-git", action="store_true", help="first write the address of git's remote `origin` into pyproject.toml"
-    )
+    first = "first write the address of git's remote `origin` into pyproject.toml"
+    command.add_argument("--from-git", action="store_true", help=first)
     command = commands.add_parser("addresses", help="ask whether data and badges are still where the course says")
     command.set_defaults(call=_addresses_command)
-    command.add_argument(
-        "manifests", nargs="*", metavar="MANIFEST", help="such as ucf101; default: all, and the badges"
-    )
+    command.add_argument("manifests", nargs="*", metavar="MANIFEST", help="such as ucf101; default: all, and badges")
     command = commands.add_parser("site", help="build the site from the READMEs and the committed notebooks")
-    command.set_defaults(call=_site_command)
+    command.set_defaults(call=lambda given: site.build(None if given.links else Path(given.out).resolve()))
     command.add_argument("--out", metavar="FOLDER", default="build/site", help="default: build/site")
     command.add_argument("--links", action="store_true", help="ask every address that the pages name instead")
     command = commands.add_parser("export", help="write a published network as a LiteRT file, which needs no Keras")
     command.set_defaults(call=_export_command)
     command.add_argument("project", metavar="PROJECT", help="boat_detection, lip_reading or temporal_coherence")
     command.add_argument("--out", metavar="FILE", help="default: PROJECT.tflite")
-    command.add_argument(
-        "--precision", default="float32", choices=("float32", "float16", "int8"), help="of its weights"
-    )
+    precisions = ("float32", "float16", "int8")
+    command.add_argument("--precision", default="float32", choices=precisions, help="of its weights")
     command = commands.add_parser("status", help="make README's table of notebooks, with what new records say")
-    command.set_defaults(call=_status_command)
+    command.set_defaults(call=lambda given: print(status.update(given.records)))
     names = ", ".join(f"{name}.xml" for name in status.RECORDS)
     command.add_argument("records", nargs="*", metavar="FILE", help=f"JUnit XML of the gate or a weekly job: {names}")
     command = commands.add_parser("weights", help="make the published weights anew, or hold them to their cards")
-    command.set_defaults(call=_weights_command)
+    command.set_defaults(call=lambda given: cards.command(given.action, given.projects, _workspace(given)))
     command.add_argument("action", choices=("train", "check"), help="train: by long.yaml; goes on where it was killed")
     command.add_argument("projects", nargs="*", metavar="PROJECT", help="check: default all")
     command.add_argument("--workspace", metavar="DIR", help="default: workspace/ in the repository")
@@ -119,32 +110,15 @@ def _add_run(commands: Any, call: Callable[[argparse.Namespace], int]) -> None:
     command.add_argument("projects", nargs="*", metavar="PROJECT", help=f"default: all of {names}")
     default = os.environ.get("COURSE_CONFIG") or "mini"
     command.add_argument("--config", default=default, metavar="mini|t4|full|FILE", help="FILE goes with one PROJECT")
-    until = os.environ.get("COURSE_UNTIL")
-    command.add_argument(
-        "--until",
-        type=_step,
-        default=until,
-        metavar="STEP",
-        help="last notebook to run, such as 02 or split; solutions: all five and the answers to their exercises",
-    )
+    last = "last notebook to run, such as 02 or split; solutions: all five and the answers to their exercises"
+    command.add_argument("--until", type=_step, default=os.environ.get("COURSE_UNTIL"), metavar="STEP", help=last)
     command.add_argument("--workspace", metavar="DIR", help="default: workspace/ in the repository")
-    command.add_argument(
-        "--keep",
-        metavar="DIR",
-        help="folder that outlives the machine, such as a mounted Drive or gs://bucket/folder: finished steps are packed there",
-    )
-    command.add_argument(
-        "--dask",
-        metavar="ADDRESS",
-        default=os.environ.get("COURSE_DASK"),
-        help="a Dask scheduler, such as tcp://10.0.0.5:8786, whose workers read and prepare the clips; all share the workspace",
-    )
-    command.add_argument(
-        "--jobs",
-        type=_count,
-        metavar="N",
-        help="projects side by side; default: 2 on config mini with 2 cores or more, else 1",
-    )
+    outlives = "folder that outlives the machine, such as a mounted Drive or gs://bucket/folder: finished steps are packed there"
+    command.add_argument("--keep", metavar="DIR", help=outlives)
+    dask = "a Dask scheduler, such as tcp://10.0.0.5:8786, whose workers read and prepare the clips; all share the workspace"
+    command.add_argument("--dask", metavar="ADDRESS", default=os.environ.get("COURSE_DASK"), help=dask)
+    beside = "projects side by side; default: 2 on config mini with 2 cores or more, else 1"
+    command.add_argument("--jobs", type=_count, metavar="N", help=beside)
     command.add_argument("--processes", type=_count, metavar="N", help="this is one of N that train together, on JAX")
     command.add_argument("--process-id", type=int, metavar="K", help="which of them, from 0")
     command.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0; the next port is used, too")
@@ -169,7 +143,9 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
         if not Path(config).is_file():
             parser.error(f"there is no config file {config}; allowed: {', '.join(CONFIGS)} or the path of a YAML file")
         config = str(Path(config).resolve())
-        _greet(arguments.projects[0], config)
+        room = importlib.import_module(f"helpers.{projects[0]}.config")
+        if hasattr(room, "greeting"):  # it checks the file, before any kernel starts
+            print(room.greeting(config), flush=True)
     place = team.find(arguments.processes, arguments.process_id, arguments.coordinator, os.environ)
     workspace = _workspace(arguments)
     if arguments.keep:
@@ -191,19 +167,11 @@ def _workspace(arguments: argparse.Namespace) -> Path:
     return disk.local_path(chosen, "workspace").resolve()
 
 
-def _greet(project: str, config: str) -> None:
-    """Let a project whose config room has a function `greeting` check a config file and say its words before any kernel starts."""
-    room = importlib.import_module(f"helpers.{project}.config")
-    if hasattr(room, "greeting"):
-        print(room.greeting(config), flush=True)
-
-
-def _try_command(arguments: argparse.Namespace) -> int:
+def _try_command(arguments: argparse.Namespace) -> None:
     from helpers.course import tryout  # pictures and clips: not for the other commands
 
     options = {name: getattr(arguments, name) for name in ("weights", "source") if getattr(arguments, name)}
     tryout.run(arguments.project, arguments.file, arguments.out, **options)
-    return 0
 
 
 def _badges_command(arguments: argparse.Namespace) -> int:
@@ -230,24 +198,11 @@ def _export_command(arguments: argparse.Namespace) -> int:
     return export.command(arguments.project, arguments.out, arguments.precision)
 
 
-def _site_command(arguments: argparse.Namespace) -> int:
-    return site.build(None if arguments.links else Path(arguments.out).resolve())
-
-
-def _status_command(arguments: argparse.Namespace) -> int:
-    print(status.update(arguments.records))
-    return 0
-
-
-def _weights_command(arguments: argparse.Namespace) -> int:
-    return cards.command(arguments.action, arguments.projects, _workspace(arguments))
-
-
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code (bad arguments: SystemExit with code 2)."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.call(arguments)
+        return arguments.call(arguments) or 0
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, DownloadError) as error:

@@ -19,9 +19,9 @@ def class_activation(
     Selvaraju et al., "Grad-CAM", 2017. Where maps go through a mean into one dense layer it is, but for a constant, the class
     activation map of Zhou et al., "Learning deep features for discriminative localization", 2016. Where the place counts (maps that
     are laid out flat, a recurrent layer, a head for boxes) the mean mixes places; then `pooled=False` is the faithful one.
+    ValueError: no such layer, or its output has no places.
 
     Args:
-        network: functional, with one input.
         item: (H, W, C), or (T, H, W, C) as a clip, float in [0, 1].
         layer: name of a layer of the network itself whose output is (B, h, w, K), or (B, T', h, w, K).
         score: from the network's outputs for a batch of this one item to one number, made of `keras.ops`, such as
@@ -31,9 +31,6 @@ def class_activation(
     Returns:
         As large as the item, (H, W) or (T, H, W) float32 of at least 0: between places of the layer linear, between its moments the
         nearest. The scale is the score's own; only maps of the same layer and score can be compared.
-
-    Raises:
-        ValueError: no such layer, or its output has no places.
     """
     inside = [found for found in network.layers if not isinstance(found, keras.layers.InputLayer)]
     shapes = {found.name: getattr(getattr(found, "output", None), "shape", ()) for found in inside}

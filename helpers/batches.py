@@ -12,15 +12,12 @@ STREAMS = {"order": 0, "changes": 1, "watch": 2, "chance": 3, "choice": 4, "labe
 
 
 def stream(seed: int, kind: str, *numbers: int) -> np.random.Generator:
-    """Random numbers for one purpose.
+    """Random numbers for one purpose; ValueError: an unknown kind, or a number that NumPy would split in two.
 
     Args:
         seed: of the run, 0 to 2**32 - 1.
         kind: one of `STREAMS`; two kinds never share numbers. Always give the same count of `numbers` to one kind.
         *numbers: which of the many streams of this kind, such as the step and the place in its batch.
-
-    Raises:
-        ValueError: an unknown kind, or a number that NumPy would split in two.
     """
     if kind not in STREAMS:
         raise ValueError(f"kind must be one of {', '.join(STREAMS)}. Received: kind={kind!r}")
@@ -33,27 +30,19 @@ SIDES = ("train", "validation", "test")  # of every split, in every project
 
 
 class Batches:
-    """Order and slices: every epoch is a new permutation, its last partial batch left out.
+    """Order and slices: every epoch is a new permutation, its last partial batch left out. ValueError: it has no whole one.
 
     Args:
-        count: how many items there are.
-        batch_size: items of a batch.
-        seed: of everything that is drawn.
         repeats: how often an item comes in an epoch.
-        items: their name, for the error.
 
     Attributes:
         steps_per_epoch: whole batches.
-
-    Raises:
-        ValueError: a batch is larger than an epoch.
     """
 
     def __init__(self, count: int, *, batch_size: int, seed: int, repeats: int = 1, items: str = "items") -> None:
         if not 1 <= batch_size <= count * repeats:
-            raise ValueError(
-                f"batch_size: received {batch_size}; allowed: 1 to {count * repeats}, the {items} of an epoch"
-            )
+            allowed = f"1 to {count * repeats}, the {items} of an epoch"
+            raise ValueError(f"batch_size: received {batch_size}; allowed: {allowed}")
         self.batch_size, self.seed = batch_size, seed
         self.steps_per_epoch = count * repeats // batch_size
         self._order = lru_cache(2)(lambda epoch: stream(seed, "order", epoch).permutation(count * repeats) % count)

@@ -72,13 +72,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """SafeLoader that refuses a key given twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            if isinstance(key, str):
-                seen.add(key)
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if isinstance(key, str) and key in keys[:place]:
+                mark = node.value[place][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", mark)
         return super().construct_mapping(node, deep)
 
 
@@ -92,34 +90,27 @@ def load(path: str | os.PathLike, schema: type[Schema]) -> Schema:
         ValueError: one error that names every bad key, what was received and what is allowed; also for a missing,
             empty or broken file (with the line number) and for a folder.
     """
-    path = Path(path)
-    raw = _read(path)
-    problems: list[str] = []
-    config = _build(raw, schema, "", problems)
-    refuse(path, problems)
+    path, problems = Path(path), []
+    config = _build(_read(path), schema, "", problems)
+    refuse(f"{path.name} has", problems)
     return config
 
 
-def refuse(path: Path, problems: list[str]) -> None:
-    """Raise one ValueError that names the file and every problem, if there are any."""
+def refuse(what: str, problems: list[str]) -> None:
+    """Raise one ValueError that names every problem, if there are any; `what` begins it, such as "mini.yaml has"."""
     if problems:
-        raise ValueError("\n  ".join([f"{path.name} has {len(problems)} problem(s):", *problems]))
+        raise ValueError("\n  ".join([f"{what} {len(problems)} problem(s):", *problems]))
 
 
 def check(config: Any) -> None:
-    """Hold a project's config that was made or changed in code (`dataclasses.replace`) to the limits that a file is held to.
-
-    Raises:
-        ValueError: names every bad field, what was received and what is allowed.
-    """
+    """Hold a config that was made or changed in code to the limits that a file is held to; ValueError names every bad field."""
     config, problems = whole(config), []
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config) if isinstance(config, BaseConfig) else ():
         value = getattr(config, field.name)
         value = dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value
         _check(str(value) if isinstance(value, Path) else value, hints[field.name], field, field.name, problems)
-    if problems:
-        raise ValueError("\n  ".join([f"the settings have {len(problems)} problem(s):", *problems]))
+    refuse("the settings have", problems)
 
 
 def untouched(config: Any) -> bool:
@@ -144,13 +135,7 @@ def _read(path: Path) -> dict:
         raw = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeyLoader)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path.name} is not text in UTF-8: {error}") from error
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        LookupError,
-        RecursionError,
-    ) as error:  # values such as dates are Python's
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, RecursionError) as error:  # of dates: Python's own
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -170,8 +155,7 @@ def _build(raw: dict, schema: type, prefix: str, problems: list[str]) -> Any:
             near = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"allowed: {', '.join(fields)}"
             problems.append(f"{prefix}{key}: unknown key, received {_show(raw[key])}; {hint}")
-    values = {}
-    before = len(problems)
+    values, before = {}, len(problems)
     for name, field in fields.items():
         if name in raw:
             values[name] = _check(raw[name], hints[name], field, prefix + name, problems)
@@ -209,10 +193,9 @@ def _check(value: Any, hint: Any, field: dataclasses.Field, key: str, problems: 
 
 def _convert(value: Any, hint: Any) -> Any:
     """`value` as the type `hint`, or ValueError (its text may explain)."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _convert(value, next(part for part in typing.get_args(hint) if part is not type(None)))
+    hint, optional = _required(hint)
+    if optional and value is None:
+        return None
     if typing.get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError
@@ -226,9 +209,16 @@ def _convert(value: Any, hint: Any) -> Any:
             raise ValueError("not a finite number")
         return float(value)
     if type(value) is not hint:
-        wrong_bool = type(value) is bool or (hint is str and value is not None)
-        raise ValueError("YAML reads it as another type: quote it for text" if wrong_bool and hint is str else "")
+        text = hint is str and value is not None
+        raise ValueError("YAML reads it as another type: quote it for text" if text else "")
     return value
+
+
+def _required(hint: Any) -> tuple[Any, bool]:
+    """A type without its `| None`, and whether it had one."""
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
+        return hint, False
+    return next(part for part in typing.get_args(hint) if part is not type(None)), True
 
 
 def _limit(value: Any, limits: Any) -> None:
@@ -244,10 +234,7 @@ def _limit(value: Any, limits: Any) -> None:
 
 
 def _allowed(hint: Any, field: dataclasses.Field) -> str:
-    limits = field.metadata
-    optional = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    if optional:
-        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    limits, (hint, optional) = field.metadata, _required(hint)
     many = typing.get_origin(hint) is tuple
     if many:
         hint = typing.get_args(hint)[0]
@@ -290,11 +277,9 @@ def schema_of(project: str) -> type[BaseConfig]:
 
 
 def table(config: Any, keys: typing.Iterable[str] | None = None) -> Any:
-    """A config as a pandas DataFrame with columns `value` and `meaning`, ready to be shown in a notebook.
+    """A config as a DataFrame with columns `value` and `meaning`, to be shown in a notebook.
 
-    Args:
-        config: a config dataclass.
-        keys: show these only, in this order; keys of groups are joined with a dot.
+    `keys`: these only, in this order; those of groups are joined with a dot.
     """
     import pandas as pd
 
@@ -321,16 +306,14 @@ class UndeclaredField(Exception):
 def view(config: Any, allowed: typing.Collection[str], what: str) -> Any:
     """The same config, which refuses the fields that `what` does not declare and remembers which ones were read.
 
+    UndeclaredField, later, names another field that is read.
+
     So no result can depend on a field that its folder's hash leaves out. It can be sent to other processes; only what is read
     in this one is remembered.
 
     Args:
-        config: a config dataclass, or a `view` of one.
         allowed: fields that may be read.
         what: who reads, for the error, such as "step train of lip_reading".
-
-    Raises:
-        UndeclaredField: later, when another field is read; names it.
     """
     config = whole(config)
     kind = type(config)
@@ -344,17 +327,9 @@ def view(config: Any, allowed: typing.Collection[str], what: str) -> Any:
             seen.add(name)
         return object.__getattribute__(self, name)
 
-    guarded = type(
-        kind.__name__,
-        (kind,),
-        {
-            "__getattribute__": guard,
-            "__reduce__": lambda self: (view, (config, tuple(allowed), what)),
-            "_seen": seen,
-            "_whole": config,
-        },
-    )
-    made = object.__new__(guarded)
+    members = {"__getattribute__": guard, "_seen": seen, "_whole": config}
+    members["__reduce__"] = lambda self: (view, (config, tuple(allowed), what))
+    made = object.__new__(type(kind.__name__, (kind,), members))
     object.__getattribute__(made, "__dict__").update(values(config, fields))
     return made
 
@@ -375,11 +350,7 @@ def values(config: Any, names: typing.Iterable[str]) -> dict[str, Any]:
 
 
 def problems_between(*checks: tuple[bool, str]) -> None:
-    """For a schema's `__post_init__`: raise one ValueError with the text of every check that is true.
-
-    Args:
-        *checks: pairs (is it wrong, what to say), the text beginning with the key.
-    """
+    """For a `__post_init__`: one ValueError with the text, beginning with the key, of every check (is it wrong, text)."""
     wrong = [text for bad, text in checks if bad]
     if wrong:
         raise ValueError("\n".join(wrong))

@@ -63,14 +63,10 @@ def fetching(size: float, *, disk: float | None = None, seconds: float = 0.0) ->
     return Needs(download=size, disk=size if disk is None else disk, minutes=(size / DOWNLOAD + seconds) / 60)
 
 
-def peak(precision: str) -> float:
-    """Operations a second that are reached under one of `config.PRECISIONS`."""
-    return SHARE * PEAK["float32" if precision == "float32" else "float16"]
-
-
 def using(network: Network, items: float, *, precision: str, rate: float, passes: int = 1) -> float:
     """Minutes for items, the slower of computing and reading, `rate` of them a second; a training step is three passes."""
-    return max(passes * network.flops * items / peak(precision), items / rate) / 60
+    reached = SHARE * PEAK["float32" if precision == "float32" else "float16"]  # operations a second
+    return max(passes * network.flops * items / reached, items / rate) / 60
 
 
 def count_saves(config: Any, *, epochs: int, steps: float) -> float:
@@ -86,15 +82,10 @@ def training(
     """One training.
 
     Args:
-        network: with the loss.
-        items: seen in all.
         batch: items on the GPU at a time.
-        precision, rate: see `using`.
-        saves: states written, see `count_saves`.
         slots: numbers that the optimiser keeps beside a weight: 2 Adam, 1 SGD with momentum.
         watched: items that are only looked at, at ends of epochs.
         item: bytes of one in memory; a dozen batches wait.
-        keep: of `training.fit`.
     """
     weights = 4 * network.parameters
     state = (1 + slots) * weights

@@ -41,9 +41,8 @@ HINTS = {
 NOTES = {".txt", ".md", ".rst", ".html", ".htm", ".csv", ".tsv", ".json", ".log", ".pdf", ".doc", ".docx", ".xlsx"}
 SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".temp", "~")
-SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("val", "valid", "validate", "validation", "dev"), "validation"
-)
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLITS |= dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "validation")
 COLUMNS = ["file", "reason"]
 NOTHING = pd.DataFrame(columns=COLUMNS)  # left out
 
@@ -51,10 +50,7 @@ NOTHING = pd.DataFrame(columns=COLUMNS)  # left out
 def sniff(path: str | os.PathLike) -> str:
     """What a file is, from its first bytes: "video", "picture", "TFRecord file", "gzip file", "web page", "text" and so on.
 
-    The suffix decides only where the content is "unknown". An animated GIF or WebP is a video.
-
-    Raises:
-        OSError: the file cannot be read.
+    The suffix decides only where the content is "unknown". An animated GIF or WebP is a video. OSError: it cannot be read.
     """
     with Path(path).open("rb") as file:
         head = file.read(HEAD)
@@ -71,12 +67,12 @@ def _kind(head: bytes, size: int) -> str:
     if not size:
         return EMPTY
     kind = next((kind for start, kind in STARTS if head.startswith(start)), None)
-    for test in (_container, _records, _archive, _text) if kind is None else ():
-        kind = kind or test(head, size)
+    for test in (_container, _records, _archive, _text):
+        kind = kind or test(head)
     return kind or UNKNOWN
 
 
-def _container(head: bytes, _: int) -> str | None:
+def _container(head: bytes) -> str | None:
     """Kinds that need more than the first bytes: RIFF, ISO media (MP4, AVIF, HEIC), BMP, MPEG transport stream, PNM."""
     if head[:4] == b"RIFF":
         moving = head[8:12] == b"AVI " or (head[8:16] == b"WEBPVP8X" and bool(ord(head[20:21] or b"\0") & 2))
@@ -93,14 +89,14 @@ def _container(head: bytes, _: int) -> str | None:
     return PICTURE if re.match(rb"P[1-6]\s+(#.*\s+)*\d+\s+\d+\s", head) else None
 
 
-def _records(head: bytes, _: int) -> str | None:
+def _records(head: bytes) -> str | None:
     """A length of 8 bytes and its masked CRC-32C, as every TFRecord file begins."""
     crc = google_crc32c.value(head[:8])
     masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
     return RECORDS if len(head) >= 12 and masked == int.from_bytes(head[8:12], "little") else None
 
 
-def _archive(head: bytes, _: int) -> str | None:
+def _archive(head: bytes) -> str | None:
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return "zip archive"
     if head[257:262] == b"ustar":
@@ -111,7 +107,7 @@ def _archive(head: bytes, _: int) -> str | None:
     return "zlib stream" if zlib_header and _encoding(head) is None else None
 
 
-def _text(head: bytes, _: int) -> str | None:
+def _text(head: bytes) -> str | None:
     encoding = _encoding(head)
     if encoding is None:
         return None
@@ -165,12 +161,9 @@ def _words(kind: str) -> str:
 
 
 def refuse(path: str | os.PathLike, expected: str, why: object = "") -> ValueError:
-    """The error for a file that is not what it should be; raise it.
+    """The error, to be raised, for a file that is not what is `expected`, such as "a Darknet .weights file".
 
-    Args:
-        path: the file.
-        expected: what it should be, such as "a Darknet .weights file".
-        why: what was noticed, in case its first bytes do not tell more.
+    `why` is what was noticed, in case its first bytes do not tell more.
     """
     name, kind = Path(path).name, describe(path)
     found = f"is {kind}" if kind else f"({Path(path).stat().st_size} bytes) is none: {why}" if why else "is none"
@@ -180,10 +173,7 @@ def refuse(path: str | os.PathLike, expected: str, why: object = "") -> ValueErr
 def read_text(path: str | os.PathLike, *, expected: str = "a text file", errors: str = "strict") -> str:
     r"""A text file in UTF-8 or UTF-16 (PowerShell), with or without its mark, any line ends; lines end in \n.
 
-    Args:
-        path: the file.
-        expected: what it should be, for the error.
-        errors: "replace" keeps lines with bytes that fit no encoding, so that only what stands there is lost.
+    `errors="replace"` keeps lines with bytes that fit no encoding, so that only what stands there is lost.
 
     Raises:
         FileNotFoundError: no such file.
@@ -213,12 +203,7 @@ def shown(name: str) -> str:
 def walk(root: str | os.PathLike, wanted: Collection[str]) -> "Walk":
     """Go through a folder and all folders in it, links followed once, and sort its files by what they are.
 
-    Args:
-        root: the folder.
-        wanted: kinds that `sniff` gives.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
+    `wanted` are kinds that `sniff` gives. FileNotFoundError: there is no such folder.
     """
     root = Path(root)
     if not root.is_dir():
@@ -239,12 +224,7 @@ def found_in(folder: "str | os.PathLike | Walk", *wanted: str) -> "Walk":
 
 
 class Walk:
-    """What `walk` found: `files`, paths from `root` with their kinds, in order of name, and a table of what was left out.
-
-    Attributes:
-        root: the folder.
-        files: relative path -> kind.
-    """
+    """What `walk` found: `files`, paths from `root` with their kinds, in order of name, and a table of what was left out."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.files, self._rows = root, {}, []

@@ -26,6 +26,8 @@ def parallel(
 ) -> pd.DataFrame:
     """Call `function` on every item in parallel and collect the rows; no item can stop the others.
 
+    One row per item, in their order: `item`, the function's columns, `error` ("" or "Type: message").
+
     An item whose process dies (killed, out of memory) is found by running those that were under way again, one at a
     time, in another process; so `function` may see an item twice. With `jobs=1` it runs in this process, unprotected.
 
@@ -36,10 +38,6 @@ def parallel(
         function: from one item to one row, a dict; "item" and "error" are columns of the table itself.
         items: anything joblib can send to a worker.
         jobs: processes, -1 for all cores, None for what `joblib.parallel_config` says; a cluster uses all that it has.
-        label: text before the progress bar.
-
-    Returns:
-        One row per item, in their order: `item`, the function's columns, `error` ("" or "Type: message").
     """
     items = list(items)
     outcomes: dict[int, tuple[Mapping, str]] = {}
@@ -53,21 +51,8 @@ def parallel(
     return table[["item", *table.columns.drop(["item", "error"]), "error"]]
 
 
-def failures(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `parallel`'s table that hold an error: `item` and `error`."""
-    return table.loc[table["error"] != "", ["item", "error"]]
-
-
 def stop_at_disk_errors(table: pd.DataFrame, what: str) -> None:
-    """Raise where items of `parallel`'s table failed because of the disk: that is no fault of theirs, and not theirs to record.
-
-    Args:
-        table: of `parallel`.
-        what: the items, for the message.
-
-    Raises:
-        OSError: the disk was full, read-only or broken for some items.
-    """
+    """OSError where items of `parallel`'s table failed because of the disk: no fault of theirs, and not theirs to record."""
     errors = table.loc[table["error"].str.match(DISK), "error"]
     if len(errors):
         first, number = errors.iloc[0], re.search(r"\[Errno (\d+)\]", errors.iloc[0])
@@ -77,15 +62,7 @@ def stop_at_disk_errors(table: pd.DataFrame, what: str) -> None:
 
 
 def usable(table: pd.DataFrame, what: str) -> pd.DataFrame:
-    """The rows without an error.
-
-    Args:
-        table: of `parallel`, or another one with the column `error`.
-        what: the items, for the message.
-
-    Raises:
-        ValueError: there is none; quotes the first error.
-    """
+    """The rows of a table with the column `error` that have none; ValueError, which quotes the first, where all have."""
     good = table[table["error"] == ""]
     if good.empty:
         first = f"; the first says: {table['error'].iloc[0]}" if len(table) else ""
@@ -108,19 +85,12 @@ def _outcomes(function: Callable, items: list, rest: list[int], jobs: int | None
             yield joblib.delayed(_attempt)(function, index, items[index])
 
     try:
-        for index, outcome in _pool(jobs)(tasks()):
+        # Small batches: what is lost with a process must be few items.
+        for index, outcome in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(tasks()):
             done.add(index)
             yield index, outcome
     except BrokenProcessPool:
         yield from _one_by_one(function, items, [index for index in started if index not in done])
-
-
-def _pool(jobs: int | None) -> joblib.Parallel:
-    # Small batches: what is lost with a process must be few items.
-    try:
-        return joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    except ValueError:  # the multiprocessing backend hands over its results only at the end
-        return joblib.Parallel(n_jobs=jobs, batch_size=1)
 
 
 def _one_by_one(function: Callable, items: list, suspects: list[int]) -> Iterator[tuple[int, tuple]]:

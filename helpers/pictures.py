@@ -14,22 +14,15 @@ ORIENTATION = 0x0112  # of EXIF: 1 is upright, 2 to 8 are turned or mirrored
 def read_picture(path: str | os.PathLike, *, upright: bool = True) -> np.ndarray:
     """A picture as (H, W, 3) RGB uint8; alpha is dropped, grey becomes three equal channels.
 
-    Args:
-        path: the file.
-        upright: turn it as the camera's note (EXIF) says; False leaves the pixels as they are stored.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it cannot be decoded; names the file.
+    `upright` turns it as the camera's note (EXIF) says. FileNotFoundError, or ValueError where it cannot be decoded.
     """
     # OpenCV's own reading takes no names outside ASCII everywhere.
     content = np.frombuffer(Path(path).read_bytes(), np.uint8)
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(content, flags) if content.size else None
     if image is None:
-        raise ValueError(
-            f"{Path(path).name} is no picture that can be read ({content.size} bytes): remove it, or run what made it again"
-        )
+        name, again = Path(path).name, "remove it, or run what made it again"
+        raise ValueError(f"{name} is no picture that can be read ({content.size} bytes): {again}")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -51,15 +44,12 @@ def shrink(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def encode_picture(image: np.ndarray, suffix: str, quality: int = JPEG_QUALITY) -> bytes:
-    """The bytes of a picture file, for a writer of one's own: `cv2.imwrite` says nothing of a full disk.
+    """The bytes of a picture file, or ValueError; for a writer of one's own, since `cv2.imwrite` says nothing of a full disk.
 
     Args:
         image: (H, W, 3) RGB uint8.
         suffix: ".jpg" or ".png".
         quality: of a JPEG, 0 to 100.
-
-    Raises:
-        ValueError: OpenCV cannot encode it.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
     done, content = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)

@@ -32,13 +32,10 @@ STYLE = {
 
 
 def figure(rows: int = 1, columns: int = 1, width: float = 9.0, height: float = 3.0) -> tuple[Figure, np.ndarray]:
-    """A figure in the course's style and its (rows, columns) axes; let it end the cell, which shows it.
+    """A figure in the course's style and its (rows, columns) axes; let it end the cell, which shows it. Width and height in inches.
 
     The style (fonts of 9 pt and more, `PALETTE`) stays set for what is drawn into the figure later. The figure is closed, so
     that a notebook does not show it twice.
-
-    Args:
-        width, height: inches; GitHub shows about 9 inches.
     """
     plt.rcParams.update(STYLE)
     made, axes = plt.subplots(rows, columns, figsize=(width, height), dpi=DPI, squeeze=False, layout="constrained")
@@ -61,22 +58,15 @@ def as_array(figure: Figure) -> np.ndarray:
     return cv2.cvtColor(cv2.imdecode(np.frombuffer(buffer.getvalue(), np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
-def plot_frames(
-    frames: Sequence[np.ndarray], titles: Sequence[str] | None = None, *, columns: int = 6, width: float = 9.0
-) -> Image:
-    """Frames in a grid, row by row, as a JPEG; see `frames_figure`."""
-    return as_jpeg(frames_figure(frames, titles, columns=columns, width=width))
+def plot_frames(frames: Sequence[np.ndarray], titles: Sequence[str] | None = None, **options: float) -> Image:
+    """Frames in a grid, row by row, as a JPEG; takes what `frames_figure` takes."""
+    return as_jpeg(frames_figure(frames, titles, **options))
 
 
 def frames_figure(
     frames: Sequence[np.ndarray], titles: Sequence[str] | None = None, *, columns: int = 6, width: float = 9.0
 ) -> Figure:
-    """Frames in a grid, row by row.
-
-    Args:
-        frames: (H, W, 3) uint8 RGB or float in [0, 1]; or (H, W), drawn from dark to bright.
-        width: of the figure, inches.
-    """
+    """Frames in a grid, row by row: (H, W, 3) uint8 RGB or float in [0, 1]; or (H, W), from dark to bright. Width in inches."""
     rows = -(-len(frames) // columns)
     height, wide = np.asarray(frames[0]).shape[:2]
     title = 0.26 if titles else 0.0
@@ -94,9 +84,7 @@ def frames_figure(
 def tint(frames: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Red over frames where their weights are large, the largest of all strongest: (..., H, W, 3) float32 in [0, 1].
 
-    Args:
-        frames: (..., H, W, 3) or (..., H, W, 1), float in [0, 1].
-        weights: (..., H, W), of at least 0, such as of `activation.class_activation`.
+    Frames are (..., H, W, 3) or (..., H, W, 1), float in [0, 1]; weights (..., H, W), of at least 0.
     """
     strength = 0.6 * np.asarray(weights, "float32")[..., None] / max(float(np.max(weights)), 1e-9)
     return np.asarray(frames, "float32") * (1 - strength) + np.array([1.0, 0.1, 0.0], "float32") * strength
@@ -105,14 +93,7 @@ def tint(frames: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def plot_curves(
     tables: Mapping[str, pd.DataFrame], columns: Sequence[str], *, x: str = "epoch", titles: Sequence[str] | None = None
 ) -> Figure:
-    """Training logs side by side: one small plot per column, one line per table.
-
-    Args:
-        tables: name of a run -> its log.
-        columns: what to draw; a table without a column is left out of that plot.
-        x: column of the horizontal axis.
-        titles: above the plots, default the columns' names.
-    """
+    """Training logs by name side by side: one small plot per column, one line per table that has the column."""
     made, axes = figure(1, len(columns), min(3.1 * len(columns), 9.0), 2.5)
     for axis, column, title in zip(axes[0], columns, titles or columns, strict=True):
         for name, table in tables.items():
@@ -135,12 +116,7 @@ def plot_matrix(
     title: str = "",
     width: float = 6.0,
 ) -> Figure:
-    """A table of counts or shares as a heat map with its numbers written in; zeros stay empty.
-
-    Args:
-        matrix: (R, C) numbers.
-        rows, columns: their names.
-    """
+    """A table (R, C) of counts or shares as a heat map with its numbers written in; zeros stay empty."""
     matrix = np.asarray(matrix)
     height = 1.0 + width * 0.75 * len(rows) / max(len(columns), len(rows))
     made, ((axis,),) = figure(1, 1, width, height)
@@ -155,14 +131,8 @@ def plot_matrix(
     return made
 
 
-def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence], *, legend_up_to: int = 12) -> Figure:
-    """The same points side by side, coloured in a different way each time.
-
-    Args:
-        x, y: (N,) coordinates.
-        groupings: title -> (N,) what to colour by.
-        legend_up_to: groupings with more values than this get no legend.
-    """
+def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence]) -> Figure:
+    """The same points (N,) side by side, coloured in a different way each time: title -> (N,) values, above 12 without a legend."""
     made, axes = figure(1, len(groupings), min(4.2 * len(groupings), 9.0), 4.0)
     for axis, (title, values) in zip(axes[0], groupings.items(), strict=True):
         names = sorted(set(values))
@@ -173,23 +143,14 @@ def plot_plane(x: np.ndarray, y: np.ndarray, groupings: Mapping[str, Sequence], 
             axis.scatter(x[chosen], y[chosen], s=9, color=colors[index], label=str(name))
         axis.set_title(title)
         axis.set(xticks=[], yticks=[])
-        if len(names) <= legend_up_to:
-            place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "ncols": 2}
-            axis.legend(markerscale=1.5, **place)
+        if len(names) <= 12:
+            axis.legend(markerscale=1.5, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
     return made
 
 
-def plot_thumbnails(
-    x: np.ndarray, y: np.ndarray, frames: Sequence[np.ndarray], *, side: float = 0.035, width: float = 9.0
-) -> Image:
-    """Every point drawn as its frame.
-
-    Args:
-        x, y: (N,) coordinates.
-        frames: N pictures (H, W, 3).
-        side: of a thumbnail, as a share of the figure.
-    """
-    made, ((axis,),) = figure(1, 1, width, 0.8 * width)
+def plot_thumbnails(x: np.ndarray, y: np.ndarray, frames: Sequence[np.ndarray], *, side: float = 0.035) -> Image:
+    """Every point (N,) drawn as its frame (H, W, 3), whose side is a share of the figure."""
+    made, ((axis,),) = figure(1, 1, 9.0, 7.2)
     half = (side * np.ptp(x), side * np.ptp(y))
     for left, top, frame in zip(x, y, frames, strict=True):
         axis.imshow(frame, extent=(left - half[0], left + half[0], top - half[1], top + half[1]), zorder=2)

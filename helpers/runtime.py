@@ -19,11 +19,7 @@ PACKAGES = ("tensorflow", "keras", "numpy", "opencv-python-headless", "opencv-py
 
 
 def repo_root() -> Path:
-    """The folder that holds `pyproject.toml`, `data_manifests` and `notebooks`.
-
-    Raises:
-        RuntimeError: the package was copied out of its repository.
-    """
+    """The folder of `pyproject.toml`, `data_manifests` and `notebooks`; RuntimeError where the package was copied out of it."""
     root = Path(__file__).resolve().parent.parent
     if not (root / "data_manifests").is_dir():
         raise RuntimeError(
@@ -33,7 +29,8 @@ def repo_root() -> Path:
     return root
 
 
-def _project() -> dict:
+def project() -> dict:
+    """Name, version, licence and addresses of the course, as pyproject.toml states them under `[project]`."""
     import tomllib
 
     with (repo_root() / "pyproject.toml").open("rb") as file:
@@ -41,15 +38,15 @@ def _project() -> dict:
 
 
 def repo_url() -> str:
-    """The public address of the repository, from the one place where it stands: `[project.urls]` in pyproject.toml."""
-    return _project()["urls"]["Repository"].rstrip("/")
+    """The public address of the repository, from the one place where it stands."""
+    return project()["urls"]["Repository"].rstrip("/")
 
 
 @functools.lru_cache(maxsize=1)  # every connection asks; Python 3.8 has no `cache`, and must reach the door
 def user_agent() -> str:
     """Who asks, as servers are told: `learning-from-video/0.1.0 (+address)`. Some refuse the names of programming libraries."""
-    project = _project()
-    return f"{project['name']}/{project['version']} (+{repo_url()})"
+    told = project()
+    return f"{told['name']}/{told['version']} (+{repo_url()})"
 
 
 def where() -> str:
@@ -156,7 +153,7 @@ def onednn() -> bool:
         return False
 
 
-def _device(kind: str, name: str, memory: float | None, capability: tuple | None) -> dict:
+def _device(kind: str, name: str, memory: float | None, capability: tuple | None = None) -> dict:
     return {"kind": kind, "name": name, "memory_gib": memory, "compute_capability": capability}
 
 
@@ -174,7 +171,7 @@ def memory() -> float:
 def _cpu() -> list[dict]:
     size = memory()
     name = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
-    return [_device("CPU", name, round(size / 2**30, 1) if size < math.inf else None, None)]
+    return [_device("CPU", name, round(size / 2**30, 1) if size < math.inf else None)]
 
 
 def _jax_devices() -> list[dict]:
@@ -216,14 +213,7 @@ def _nvidia_memory(index: int) -> float | None:
 
 
 def require_gpu(config) -> None:
-    """Stop with the way to a GPU, unless the machine has one or the config allows the CPU.
-
-    Args:
-        config: anything with a boolean attribute `allow_cpu`.
-
-    Raises:
-        RuntimeError: no GPU and `allow_cpu` is false.
-    """
+    """RuntimeError with the way to a GPU, unless the machine has one or the config's `allow_cpu` is true."""
     if config.allow_cpu or devices()[0]["kind"] != "CPU":
         return
     ways = {

@@ -22,6 +22,7 @@ WIDTHS = "return [document.scrollingElement.scrollWidth, document.documentElemen
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
     def log_message(self, *arguments) -> None:
         pass
 

@@ -402,15 +402,6 @@ def test_a_zip_that_changed_between_two_fetches_is_refused(zipped, tmp_path):
     assert names(tmp_path / "clips") == ["v_07.avi"]
 
 
-def test_a_pinned_directory_is_compared_at_the_first_fetch(zipped, tmp_path):
-    with zipfile.ZipFile(io.BytesIO(zipped.body)) as opened:
-        digest = archives.directory_digest(opened)
-    good, bad = (partial_file(zipped, directory_sha256=value) for value in (digest, "0" * 64))
-    assert len(archives.fetch_members(good, tmp_path / "a", wanted=WANTED, **FAST)) == 3
-    with pytest.raises(manifests.DownloadError, match=f"expected {'0' * 64}"):
-        archives.fetch_members(bad, tmp_path / "b", wanted=WANTED, **FAST)
-
-
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [

@@ -159,7 +159,7 @@ def test_only_an_item_that_kills_every_worker_is_lost(dask, tmp_path):
         return {"number": number}
 
     table = parallel.parallel(work, range(100))
-    failed = parallel.failures(table)
+    failed = table[table["error"] != ""]
     assert failed["item"].tolist() == [37, 40]
     assert failed["error"].tolist() == ["KilledWorker: it ended 4 workers, one after the other", "KeyError: 'forty'"]
     assert table["number"].dropna().tolist() == [number for number in range(100) if number not in (37, 40)]

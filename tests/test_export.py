@@ -75,7 +75,7 @@ def exported(request, tmp_path_factory):
 
 def test_a_network_gives_what_keras_gives(exported):
     project, model, items, path = exported
-    expected, found = keras.tree.flatten(model.predict_on_batch(items)), export.run_litert(path, items)
+    expected, found = keras.tree.flatten(model.predict_on_batch(items)), export.load_litert(path)(items)
     assert [part.shape for part in found] == [part.shape for part in expected]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5, err_msg=project)
@@ -115,7 +115,7 @@ def test_twelve_outputs_keep_their_order(tmp_path, capfd):
     model = keras.Model(inputs, [keras.layers.Rescaling(k + 1.0, offset=0.5)(inputs) for k in range(12)])
     path = export.to_litert(model, tmp_path / "twelve.tflite", (3,))
     items = np.array([[1, 2, 3], [-1, 0, 7]], "float32")
-    for k, part in enumerate(export.run_litert(path, items)):
+    for k, part in enumerate(export.load_litert(path)(items)):
         np.testing.assert_allclose(part, items * (k + 1) + 0.5, rtol=1e-6)
     assert capfd.readouterr().err == "", "a notebook shows what is written there"
 

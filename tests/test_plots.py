@@ -53,7 +53,7 @@ def test_matrix_writes_its_numbers_and_leaves_zeros_empty():
 
 def test_plane_has_one_color_per_group_and_no_endless_legend():
     x = np.arange(30.0)
-    figure = plots.plot_plane(x, -x, {"two": ["a", "b"] * 15, "thirty": range(30)}, legend_up_to=12)
+    figure = plots.plot_plane(x, -x, {"two": ["a", "b"] * 15, "thirty": range(30)})
     two, thirty = figure.axes
     assert [len(part.get_offsets()) for part in two.collections] == [15, 15] and len(thirty.collections) == 30
     assert two.get_legend() is not None and thirty.get_legend() is None

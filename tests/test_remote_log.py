@@ -309,10 +309,11 @@ def test_a_file_queued_again_is_sent_once_and_newest(make, write):
     assert sink.uploaded == [("first", b"old"), ("figure", b"old"), ("model", b"new"), ("first", b"new")]
 
 
-def test_uploads_beyond_the_queue_drop_the_oldest(make, write):
+def test_uploads_beyond_the_queue_drop_the_oldest(make, write, monkeypatch):
+    monkeypatch.setattr(RemoteLog, "queue_size", 3)
     sink = Flaky()
     sink.gate.clear()
-    log = make(files=sink, queue_size=3)
+    log = make(files=sink)
     for name in "01234567":
         log.upload(write(name))
         assert log.status()["queued"] <= 3

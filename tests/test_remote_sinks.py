@@ -43,12 +43,6 @@ def test_folder_files_copies_and_never_invents_a_mount(tmp_path):
     assert [path.name for path in (drive / "course").iterdir()] == [f"{tmp_path.name}-model.h5"]
 
 
-@pytest.mark.parametrize("size", [0, -(2**18), 1000, 2**18 + 1])
-def test_chunks_are_multiples_of_256_kib(size):
-    with pytest.raises(ValueError, match=f"256 KiB.*Received: chunk_size={size}"):
-        sinks.DriveFiles("ID", chunk_size=size)
-
-
 def test_credentials_ask_only_in_colab_and_only_when_told(monkeypatch):
     asked, scopes = [], []
     colab_auth = types.SimpleNamespace(authenticate_user=lambda: asked.append(1))
@@ -207,9 +201,10 @@ SHEET_FAULTS = {
 
 @pytest.mark.parametrize("book", ["KEY", "https://docs.google.com/spreadsheets/d/KEY/edit"])
 @pytest.mark.parametrize("kind", SHEET_FAULTS)
-def test_sheets_rows_with_gspread(google, tmp_path, kind, book):
+def test_sheets_rows_with_gspread(google, tmp_path, monkeypatch, kind, book):
     google["faults"] = list(SHEET_FAULTS[kind])
-    sink = sinks.SheetsRows(book, timeout=0.5 if "silence" in kind else WAIT)
+    monkeypatch.setattr(sinks, "TIMEOUT", 0.5 if "silence" in kind else WAIT)
+    sink = sinks.SheetsRows(book)
     with RemoteLog(tmp_path, rows=sink, **FAST) as log:
         train(log, 3)
         until(lambda: log.status()["sent"] == 3)
@@ -225,7 +220,7 @@ def test_sheets_rows_with_gspread(google, tmp_path, kind, book):
 @pytest.mark.parametrize("status", [403, 404])
 def test_a_sheet_that_is_not_shared_is_not_asked_again_and_again(google, tmp_path, status):
     google["faults"] = [("GET", "/v4/", status)]
-    with RemoteLog(tmp_path, rows=sinks.SheetsRows("KEY", timeout=WAIT), max_delay=3600.0) as log:
+    with RemoteLog(tmp_path, rows=sinks.SheetsRows("KEY"), max_delay=3600.0) as log:
         train(log, 1)
         until(lambda: log.status()["failures"] == 1)
         until(lambda: log._paces["rows"].failures == 1)  # the round is over, the next one an hour away
@@ -246,11 +241,13 @@ DRIVE_FAULTS = {
 
 
 @pytest.mark.parametrize("kind", DRIVE_FAULTS)
-def test_drive_files_with_googleapiclient(google, tmp_path, kind):
+def test_drive_files_with_googleapiclient(google, tmp_path, monkeypatch, kind):
     google["faults"] = list(DRIVE_FAULTS[kind])
+    monkeypatch.setattr(sinks, "CHUNK", 2**18)
+    monkeypatch.setattr(sinks, "TIMEOUT", 0.5 if "silence" in kind else WAIT)
     path = tmp_path / "it's a model.h5"
     path.write_bytes(random.Random(1).randbytes(700_000))  # three chunks
-    sink = sinks.DriveFiles("FOLDER", chunk_size=2**18, timeout=0.5 if "silence" in kind else WAIT)
+    sink = sinks.DriveFiles("FOLDER")
     with RemoteLog(tmp_path / "log", files=sink, **FAST) as log:
         log.upload(path)
         until(lambda: log.status()["uploaded"] == 1)
@@ -272,8 +269,9 @@ def test_drive_files_goes_on_where_it_broke_off(google, tmp_path, monkeypatch):
         return self.answer(fault) if fault else genuine(self, state, content_range, content)
 
     monkeypatch.setattr(Google, "chunk", chunk)
+    monkeypatch.setattr(sinks, "CHUNK", 2**18)
     (tmp_path / "model.h5").write_bytes(bytes(700_000))
-    sink = sinks.DriveFiles("FOLDER", chunk_size=2**18, timeout=WAIT)
+    sink = sinks.DriveFiles("FOLDER")
     with RemoteLog(tmp_path / "log", files=sink, **FAST) as log:
         log.upload(tmp_path / "model.h5")
         until(lambda: log.status()["uploaded"] == 1)
@@ -285,12 +283,12 @@ def test_drive_files_goes_on_where_it_broke_off(google, tmp_path, monkeypatch):
 
 def test_drive_files_updates_the_same_file(google, tmp_path):
     path = tmp_path / "model.h5"
-    sink = sinks.DriveFiles("FOLDER", timeout=WAIT)
+    sink = sinks.DriveFiles("FOLDER")
     for content in (b"one", b"two"):
         path.write_bytes(content)
         assert sink.upload(path) == "id0"
     path.write_bytes(b"three")
-    assert sinks.DriveFiles("FOLDER", timeout=WAIT).upload(path) == "id0"  # a later run finds it
+    assert sinks.DriveFiles("FOLDER").upload(path) == "id0"  # a later run finds it
     assert google["files"]["id0"]["data"] == b"three" and len(google["files"]) == 1
     google["files"]["other"] = google["files"].pop("id0") | {"name": "other.h5"}  # the user deletes it in Drive
     path.write_bytes(b"four")

@@ -130,7 +130,7 @@ def test_one_that_ends_ends_all(lost):
 def test_a_sigterm_is_told_to_all():
     async def story():
         async with teams(3) as (zero, one, two):
-            two.terminate()
+            two.send("sigterm")
             await until(lambda: one.stop.status)
             assert zero.stop.status == one.stop.status == "terminated" and "of process 2" in zero.stop.why
 

@@ -25,9 +25,7 @@ PATIENCE = 10  # seconds after which workers are counted again
 def check(address: str, workspace: Path) -> str:
     """Make sure that a cluster can do the course's work in a workspace; returns what is there, in one line.
 
-    Raises:
-        ValueError: Dask is not installed.
-        ConnectionError: no cluster, no worker, another Python, or a worker that does not see the workspace.
+    ValueError: Dask is not installed. ConnectionError: no cluster or worker, another Python, or a worker without the workspace.
     """
     with workers.session(address, (), workspace) as (client, _):
         threads = client.nthreads()
@@ -113,9 +111,9 @@ class _Run:
         except (KilledWorker, CancelledError, OSError):
             raise
         except Exception as error:
-            text = f"a worker cannot run the course: {type(error).__name__}: {error}"
+            advice = "install there what requirements.txt names, with the versions of here"
             raise ConnectionError(
-                f"{text}; install there what requirements.txt names, with the versions of here"
+                f"a worker cannot run the course: {type(error).__name__}: {error}; {advice}"
             ) from error
         self.size = max(1, min(2 * self.size, int(len(found) * self._wanted() / max(seconds, 1e-6))))
         return found

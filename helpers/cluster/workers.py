@@ -30,12 +30,10 @@ def look(sender: str, digest: str, traces: Traces) -> str:
         return ""
     if sender != HERE and digest not in __file__:
         return "has another version of the course: start it again"
+    advice = "mount the same disk under the same name there, or choose a workspace and data on a disk that all machines share"
     for path, size in traces:
         if _size(path) != size:
-            return (
-                f"does not see {path} as {sender.split()[0]} does: mount the same disk under the "
-                "same name there, or choose a workspace and data on a disk that all machines share, then call again"
-            )
+            return f"does not see {path} as {sender.split()[0]} does: {advice}, then call again"
     _STOOD.add((sender, digest, traces))
     return ""
 
@@ -77,9 +75,8 @@ def _connect(address: str) -> Any:
         from distributed import Client
         from distributed.comm import get_address_host_port
     except ImportError as error:
-        raise ValueError(
-            f"COURSE_DASK: received {address!r}; Dask is not installed: pip install distributed"
-        ) from error
+        missing = "Dask is not installed: pip install distributed"
+        raise ValueError(f"COURSE_DASK: received {address!r}; {missing}") from error
     try:
         with socket.create_connection(get_address_host_port(address), TIMEOUT) as there:  # Dask's client waits for ever
             if "tls:" not in address and not there.recv(1):  # a scheduler greets, the dashboard beside it does not
@@ -95,23 +92,19 @@ def _connect(address: str) -> Any:
         client.wait_for_workers(1, timeout=PATIENCE)
     except OSError as error:
         client.close()
-        raise ConnectionError(
-            f"COURSE_DASK: the cluster at {address} has no worker: start one on each machine with: dask worker {address}"
-        ) from error
+        start = f"start one on each machine with: dask worker {address}"
+        raise ConnectionError(f"COURSE_DASK: the cluster at {address} has no worker: {start}") from error
     return client
 
 
 def _compare_python(client: Any) -> None:
     """Functions that are sent whole need the same Python everywhere, the scheduler included."""
     versions = client.get_versions()
-    here = platform.python_version_tuple()[:2]
-    found = {"the scheduler": versions["scheduler"], **versions["workers"]}
-    found = {name: part["packages"]["python"].split(".")[:2] for name, part in found.items() if part}
-    for name, version in found.items():
-        if tuple(version) != here:
-            raise ConnectionError(
-                f"COURSE_DASK: {name} runs Python {'.'.join(version)}, this is {'.'.join(here)}: start it with {'.'.join(here)}"
-            )
+    here = ".".join(platform.python_version_tuple()[:2])
+    for name, part in {"the scheduler": versions["scheduler"], **versions["workers"]}.items():
+        version = ".".join(part["packages"]["python"].split(".")[:2]) if part else here
+        if version != here:
+            raise ConnectionError(f"COURSE_DASK: {name} runs Python {version}, this is {here}: start it with {here}")
 
 
 def places_of(value: Any) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from helpers import runtime
 from helpers.course.notebooks import COLAB
@@ -12,30 +13,25 @@ RAW = "https://raw.githubusercontent.com"
 
 
 def ask(url: str, size: int | None = None, *, pinned: bool = False, **options: float) -> str:
-    """What is wrong with the answer of an address; "" if nothing.
+    """What is wrong with the answer of an address, whose size in bytes may be known; "" if nothing.
 
     A host that refuses HEAD is asked by GET, whose body is not read.
-
-    Args:
-        size: bytes that the answer must announce; None where they are not known.
-        pinned: the host's certificate is not checked.
-        **options: those of `Patience`.
     """
     patience, verify = downloads.Patience(**options), {"verify": False} if pinned else {}
     with downloads.Session(patience.timeout) as session:
         for method in ("HEAD", "GET"):
+            request = partial(session.request, method, url, allow_redirects=True, stream=True, **verify)
             try:
-                response = patience.insist(
-                    lambda method=method: session.request(method, url, allow_redirects=True, stream=True, **verify)
-                )
+                with patience.insist(request) as response:
+                    found = downloads.length(response)
             except downloads.SourceFailed as error:
                 problem = str(error)
                 continue
-            response.close()
-            found = response.headers.get("Content-Length", "")
-            if size is None or found == str(size):
+            if size in (None, found):
                 return ""
-            problem = f"announces {found} bytes, expected {size}" if found else f"tells no size, expected {size} bytes"
+            problem = f"tells no size, expected {size} bytes"
+            if found is not None:
+                problem = f"announces {found} bytes, expected {size}"
         return problem
 
 
@@ -51,23 +47,15 @@ def of_badges() -> list[tuple[str, str]]:
     """Each file with a Colab link, and where Colab takes the notebook from that the link names; the picture last."""
     root = runtime.repo_root()
     kinds = ("README.md", "notebooks/*.md", "notebooks/*/*.md", "notebooks/*/*.ipynb")
-    paths = [path for kind in kinds for path in sorted(root.glob(kind))]
-    found = [
-        (path.relative_to(root).as_posix(), f"{RAW}/{repository}/{place}")
-        for path in paths
-        if path.is_file()
-        for repository, place in dict.fromkeys(LINK.findall(path.read_text(encoding="utf-8")))
-    ]
+    found = []
+    for path in (path for kind in kinds for path in sorted(root.glob(kind))):
+        links = dict.fromkeys(LINK.findall(path.read_text(encoding="utf-8")))
+        found += [(path.relative_to(root).as_posix(), f"{RAW}/{repository}/{place}") for repository, place in links]
     return [*found, ("the badges' picture", f"{COLAB}/assets/colab-badge.svg")]
 
 
 def problems(names: Sequence[str] = (), **options: float) -> tuple[list[str], int]:
-    """One line, file and address, for each address that does not answer as it should; and how many were asked.
-
-    Args:
-        names: of manifests; default all, and then the badges too.
-        **options: those of `Patience`.
-    """
+    """A line, file and address, for each that does not answer as it should, and how many were asked; without names badges too."""
     rows = [(label, source.url, size, source.tls == "pinned") for label, source, size in of_manifests(names)]
     rows += [] if names else [(label, url, None, False) for label, url in of_badges()]
     lines = [

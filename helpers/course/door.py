@@ -15,19 +15,8 @@ from pathlib import Path
 BACKENDS = ("tensorflow", "jax")
 PLAIN = {"image_data_format": "channels_last", "floatx": "float32"}  # what all layers and losses rely on
 # What notebooks import beside Keras and its backend: what Colab has, and what the setup cell adds there.
-COLABS = (
-    "cv2",
-    "numpy",
-    "pandas",
-    "matplotlib",
-    "sklearn",
-    "h5py",
-    "google.protobuf",
-    "google_crc32c",
-    "PIL",
-    "joblib",
-)
-COLABS += ("threadpoolctl", "filelock", "gdown", "requests", "tqdm", "yaml")
+COLABS = ["cv2", "numpy", "pandas", "matplotlib", "sklearn", "h5py", "google.protobuf", "google_crc32c", "PIL"]
+COLABS += ["joblib", "threadpoolctl", "filelock", "gdown", "requests", "tqdm", "yaml"]
 ADDED = ("av", "remotezip", "rarfile")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,12 +48,9 @@ def backend() -> str:
 
 
 def check(*, colab: bool) -> None:
-    """Look at Python, the backend and the packages, before anything imports them.
+    """Look at Python, the backend and the packages, before anything imports them; NotReadyError says what is too old or missing.
 
     Scripts on JAX (a GPU machine that has little else) need Keras and JAX alone.
-
-    Raises:
-        NotReadyError: something is too old, missing or not allowed.
     """
     oldest, newest = _pythons()
     found = "{}.{}".format(*sys.version_info)

@@ -26,18 +26,14 @@ def to_litert(
     model: keras.Model, path: str | os.PathLike, input_shape: tuple[int, ...] | None = None, *,
     precision: str = "float32",
 ) -> Path:  # fmt: skip
-    """Write a model with one input as a LiteRT file for one item at a time.
+    """Write a model with one input as a LiteRT file for one item at a time; returns the path.
+
+    ValueError: another backend than TensorFlow, a side of unknown length, or an operation that LiteRT lacks.
 
     Args:
         input_shape: of an item, without the batch; None takes the model's own.
         precision: "float32"; "float16", weights in half the bytes; "int8", weights in a quarter, layers that count in whole
             numbers, their scale taken from each item.
-
-    Returns:
-        The path of the file.
-
-    Raises:
-        ValueError: another backend than TensorFlow, a side of unknown length, or an operation that LiteRT lacks.
     """
     shape = tuple(model.input_shape[1:] if input_shape is None else input_shape)
     if keras.backend.backend() != "tensorflow":
@@ -49,8 +45,7 @@ def to_litert(
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}. Received: precision={precision!r}")
     if None in shape:
         raise ValueError(f"input_shape must say every side in numbers. Received: {shape} of {model.name}")
-    with disk.atomic_write(path) as file:
-        file.write(_convert(model, shape, precision))
+    disk.write(path, _convert(model, shape, precision))
     return Path(path)
 
 
@@ -80,17 +75,21 @@ def _convert(model: keras.Model, shape: tuple[int, ...], precision: str) -> byte
 def load_litert(path: str | os.PathLike) -> Callable[[np.ndarray], list[np.ndarray]]:
     """A LiteRT file as a function from inputs (N, ...) to the list of its outputs (N, ...), in the order that Keras has them.
 
-    By the package ai_edge_litert where it is installed, else by TensorFlow's interpreter, which is the same.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or none of `to_litert`.
+    By the package ai_edge_litert where it is installed, else by TensorFlow's interpreter, which is the same. FileNotFoundError or
+    ValueError where there is none of `to_litert`.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}: python -m helpers export PROJECT writes one")
     with runtime.quiet_stderr(), warnings.catch_warnings(action="ignore"):
         try:
-            interpreter = _interpreter()(model_content=path.read_bytes(), num_threads=runtime.cpu_count())
+            try:
+                from ai_edge_litert.interpreter import Interpreter
+            except ImportError:
+                import tensorflow as tf
+
+                Interpreter = tf.lite.Interpreter  # its notice that this will move is silenced above
+            interpreter = Interpreter(model_content=path.read_bytes(), num_threads=runtime.cpu_count())
             interpreter.allocate_tensors()
             runner = interpreter.get_signature_runner()
         except (ValueError, RuntimeError) as error:
@@ -104,26 +103,11 @@ def load_litert(path: str | os.PathLike) -> Callable[[np.ndarray], list[np.ndarr
     return run
 
 
-def _interpreter() -> type:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        import tensorflow as tf
-
-        return tf.lite.Interpreter  # its notice that this will move is silenced above
-    return Interpreter
-
-
-def run_litert(path: str | os.PathLike, inputs: np.ndarray) -> list[np.ndarray]:
-    """Outputs of a LiteRT file for inputs (N, ...); see `load_litert`, which reads the file once for many calls."""
-    return load_litert(path)(inputs)
-
-
 def difference(model: keras.Model, path: str | os.PathLike, inputs: np.ndarray) -> float:
     """The largest absolute difference between a LiteRT file's outputs and those of the model that it was made from."""
     with runtime.quiet_stderr():  # where a model is compiled by XLA, TensorFlow 2.20 says so
         expected = keras.tree.flatten(model.predict_on_batch(inputs))
-    found = run_litert(path, inputs)
+    found = load_litert(path)(inputs)
     return max(float(np.abs(one - np.asarray(other)).max()) for one, other in zip(found, expected, strict=True))
 
 
@@ -137,17 +121,12 @@ def build(project: str, network: keras.Model | None = None) -> keras.Model:
 
 
 def command(project: str, out: str | None, precision: str) -> int:
-    """`python -m helpers export`; returns the exit code.
-
-    Raises:
-        ValueError: a project without a network to export.
-    """
+    """`python -m helpers export`; returns the exit code, or raises ValueError for a project without a network to export."""
     if project not in INFERENCE:
         raise ValueError(f"no network of {project!r} can be exported; there are: {', '.join(INFERENCE)}")
     model = build(project)
     path = to_litert(model, out or f"{project}{SUFFIX}", precision=precision)
     items = np.random.default_rng(0).random((2, *model.input_shape[1:]), dtype="float32")
-    print(
-        f"{path}: {path.stat().st_size:,} bytes, within {difference(model, path, items):.0e} of Keras on random inputs"
-    )
+    within = f"within {difference(model, path, items):.0e} of Keras on random inputs"
+    print(f"{path}: {path.stat().st_size:,} bytes, {within}")
     return 0

@@ -12,7 +12,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from helpers import runtime
-from helpers.workspace.disk import atomic_write
+from helpers.workspace import disk
 
 PROJECTS = ("temporal_coherence", "circulant_video", "boat_detection", "lip_reading", "face_animation")
 SOLUTIONS = "solutions"  # the notebook of a project that answers the exercises of its five
@@ -75,26 +75,17 @@ pre, code {{ font: 13px/1.5 var(--font-stack--monospace) }} pre {{ overflow-x: a
 
 
 def address() -> tuple[str, str]:
-    """The public address of the repository and its `owner/name`, from the one place where they stand.
-
-    Raises:
-        ValueError: not an address on GitHub, from which Colab could open a notebook.
-    """
+    """The public address of the repository, and its `owner/name`; ValueError unless it is on GitHub, for Colab."""
     url = runtime.repo_url().removesuffix(".git")
     found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", url)
     if not found:
-        raise ValueError(
-            f"pyproject.toml, [project.urls] Repository must be https://github.com/<owner>/<name>. Received: {url!r}"
-        )
+        allowed = "https://github.com/<owner>/<name>"
+        raise ValueError(f"pyproject.toml, [project.urls] Repository must be {allowed}. Received: {url!r}")
     return url, found[1]
 
 
 def take_address() -> str:
-    """Write the address of git's remote `origin` into pyproject.toml, from which all others are derived; returns it.
-
-    Raises:
-        ValueError: there is no such remote, or it is not on GitHub.
-    """
+    """Write git's remote `origin` into pyproject.toml, from which all addresses are derived; ValueError unless it is on GitHub."""
     root = runtime.repo_root()
     try:
         done = subprocess.run(["git", "remote", "get-url", "origin"], cwd=root, capture_output=True, text=True)
@@ -109,8 +100,7 @@ def take_address() -> str:
         )
     url, path = f"https://github.com/{found[1]}", root / "pyproject.toml"
     text = path.read_text(encoding="utf-8")
-    with atomic_write(path, "w") as file:
-        file.write(re.sub(r'^Repository = ".*"$', f'Repository = "{url}"', text, flags=re.MULTILINE))
+    disk.write(path, re.sub(r'^Repository = ".*"$', f'Repository = "{url}"', text, flags=re.MULTILINE))
     return url
 
 
@@ -134,8 +124,7 @@ def read(path: str | os.PathLike) -> NotebookNode:
 def write(notebook: NotebookNode, path: str | os.PathLike) -> None:
     """Write a notebook atomically, with sorted keys, one space of indent and a newline at the end."""
     nbformat.validate(notebook)
-    with atomic_write(path, "w") as file:
-        file.write(nbformat.writes(notebook).rstrip("\n") + "\n")
+    disk.write(path, nbformat.writes(notebook).rstrip("\n") + "\n")
 
 
 def tags(cell: NotebookNode) -> list[str]:
@@ -147,37 +136,30 @@ def rewrite_addresses(*, check: bool = False) -> list[str]:
     """Bring badges, links and setup cells of all notebooks, READMEs and CITATION.cff in line with the public address.
 
     An address that a Colab link still carries is an old one: it is replaced where READMEs and markdown cells name it.
+    ValueError: a notebook has no title cell or no cell tagged `setup`.
 
     Args:
         check: write nothing.
 
     Returns:
         Files that differ (and, unless `check`, now no longer do), relative to the repository's root.
-
-    Raises:
-        ValueError: a notebook has no title cell or no cell tagged `setup`.
     """
     root = runtime.repo_root()
-    readmes = [
-        *(root / name for name in ("README.md", "CITATION.cff", "data_manifests/weights.yaml")),
-        *sorted(root.glob("notebooks/*/README.md")),
-    ]
-    readmes = [path for path in readmes if path.is_file()]
+    files = [root / name for name in ("README.md", "CITATION.cff", "data_manifests/weights.yaml")]
+    files += sorted(root.glob("notebooks/*/README.md"))
+    texts = {path: path.read_text(encoding="utf-8") for path in files if path.is_file()}
     notebooks = {path: read(path) for path in sorted(root.glob("notebooks/*/*.ipynb"))}
-    texts = [path.read_text(encoding="utf-8") for path in readmes]
-    texts += [cell.source for notebook in notebooks.values() for cell in notebook.cells if cell.cell_type == "markdown"]
-    links = re.findall(rf"{COLAB}/github/([\w.-]+/[\w.-]+)/blob/", "\n".join(texts))
+    cells = [cell.source for notebook in notebooks.values() for cell in notebook.cells if cell.cell_type == "markdown"]
+    links = re.findall(rf"{COLAB}/github/([\w.-]+/[\w.-]+)/blob/", "\n".join([*texts.values(), *cells]))
     old = sorted(set(links) - {address()[1]})
-    new = {path: _readdress(text, old) for path, text in zip(readmes, texts, strict=False)}
-    changed = [path for path, text in zip(readmes, texts, strict=False) if new[path] != text]
-    changed += [path for path, notebook in notebooks.items() if _rewrite_notebook(notebook, path, old)]
-    for path in [] if check else changed:
-        if path in notebooks:
-            write(notebooks[path], path)
-        else:
-            with atomic_write(path, "w") as file:
-                file.write(new[path])
-    return [path.relative_to(root).as_posix() for path in changed]
+    new = {path: made for path, text in texts.items() if (made := _readdress(text, old)) != text}
+    changed = {path: notebook for path, notebook in notebooks.items() if _rewrite_notebook(notebook, path, old)}
+    if not check:
+        for path, text in new.items():
+            disk.write(path, text)
+        for path, notebook in changed.items():
+            write(notebook, path)
+    return [path.relative_to(root).as_posix() for path in (*new, *changed)]
 
 
 def _readdress(text: str, old: list[str]) -> str:
@@ -235,11 +217,7 @@ def output_text(output: NotebookNode) -> str:
 
 
 def refusals(notebook: NotebookNode, folders: tuple[Path, ...] = ()) -> list[str]:
-    """Why an executed notebook cannot be committed: one line for each output with stderr, an error or an absolute path.
-
-    Args:
-        folders: more folders of this machine that no output may name, beside the repository and the home folder.
-    """
+    """Why a notebook cannot be committed: a line for each output with stderr, an error, or a path here or in `folders`."""
     known = [str(folder) for folder in (runtime.repo_root(), Path.home(), *folders) if len(folder.parts) > 1]
     found = []
     for number, cell in enumerate(notebook.cells, 1):
@@ -256,11 +234,7 @@ def refusals(notebook: NotebookNode, folders: tuple[Path, ...] = ()) -> list[str
 
 
 def save(notebook: NotebookNode, path: str | os.PathLike, folders: tuple[Path, ...] = ()) -> None:
-    """Write an executed notebook in place, normalised for committing; `folders` as in `refusals`.
-
-    Raises:
-        ValueError: it shows stderr, an error or an absolute path, in the cells named; the file stays as it was.
-    """
+    """Write an executed notebook in place, normalised for committing; or ValueError names its `refusals`, and the file stays."""
     if problems := refusals(notebook, folders):
         raise ValueError("\n  ".join([f"{Path(path).name} is not saved:", *problems]))
     write(normalise(notebook), path)
@@ -276,11 +250,7 @@ def describe_outputs(notebook: NotebookNode) -> None:
 
 
 def mathml(tex: str, *, block: bool = False) -> str:
-    """A formula as MathML, which a browser sets without any script; needs docutils.
-
-    Args:
-        block: it stands on a line of its own.
-    """
+    """A formula as MathML, which a browser sets without any script; needs docutils."""
     from docutils.utils.math.latex2mathml import tex2mathml
 
     tex = re.sub(r"(\\[dt]?frac)\s*(\d)\s*(\d)", r"\1{\2}{\3}", tex)  # docutils would take 12 for the first argument
@@ -301,11 +271,9 @@ def _hold(text: str, held: list[str]) -> str:
 
 
 def render(notebook: NotebookNode, *, folder: Path, tag: str | None = None) -> str:
-    """HTML of a notebook's cells, readable offline: pictures embedded, those of the network replaced by their text.
+    """HTML of a notebook's cells, readable offline: pictures, from `folder`, embedded, those of the network replaced by their text.
 
-    Args:
-        folder: where the notebook's own pictures lie.
-        tag: show only the outputs of the cells with this tag, without their code.
+    With a `tag` only the outputs of the cells that have it, without their code.
     """
     import bs4
     from nbconvert import HTMLExporter
@@ -328,9 +296,7 @@ def render(notebook: NotebookNode, *, folder: Path, tag: str | None = None) -> s
     for outside in soup.find_all(["script", "iframe", "link"]):
         if str(outside.get("src", outside.get("href", ""))).startswith(("http", "//")):
             outside.decompose()
-    for style in soup.find_all(
-        "style", string=re.compile(r"^pre \{")
-    ):  # IPython's colours of code, for white paper only
+    for style in soup.find_all("style", string=re.compile(r"^pre \{")):  # IPython's colours, for white paper only
         style.decompose()
     for link in soup.find_all("a", href=re.compile(r"^[\w-]+\.ipynb$")):
         link["href"] = link["href"].replace(".ipynb", ".html")
@@ -343,10 +309,8 @@ def page(title: str, body: str, *, formulas: bool = False) -> str:
 
     script = ""
     if formulas and not find_spec("docutils"):
-        script = (
-            '<script type="text/x-mathjax-config">MathJax.Hub.Config({tex2jax: {inlineMath: [["$", "$"]]}})</script>'
-        )
-        script += f'<script async src="{MATHJAX}"></script>'
+        settings = 'MathJax.Hub.Config({tex2jax: {inlineMath: [["$", "$"]]}})'
+        script = f'<script type="text/x-mathjax-config">{settings}</script><script async src="{MATHJAX}"></script>'
         body = f'<p class="note">Formulas are typeset over the network; offline they read as LaTeX.</p>\n{body}'
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in CODE_STYLES)
     look = (Path(__file__).resolve().parents[2] / "notebooks" / "_site" / "look.css").read_text(encoding="utf-8")

@@ -20,10 +20,10 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar
 
 from ipykernel.kernelspec import get_kernel_dict
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -34,8 +34,7 @@ from nbformat.v4 import new_code_cell
 from helpers import runtime
 from helpers.course import notebooks
 from helpers.course.team import Place, Team
-from helpers.workspace import NOTEBOOKS
-from helpers.workspace.disk import atomic_write
+from helpers.workspace import NOTEBOOKS, disk
 
 GRACE = 20.0  # seconds that kernels have to save what they train
 TERMINATED = 128 + signal.SIGTERM
@@ -43,16 +42,10 @@ SAVED = "SIGTERM: "  # begins the line of a training that saved its step
 JOIN = "import sys\nsys.path.insert(0, {root!r})\nfrom helpers.training import devices\ndevices.join()"
 
 
-class _ThisPython(KernelSpecManager):
+class _ThisPython(AsyncKernelManager):
     """Knows one kernel, the running interpreter, whatever kernels are installed on the machine."""
 
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        return KernelSpec(**get_kernel_dict())  # its command begins with sys.executable
-
-
-class _KernelManager(AsyncKernelManager):
-    def __init__(self, **options) -> None:
-        super().__init__(**options, kernel_spec_manager=_ThisPython())
+    kernel_spec = functools.cached_property(lambda self: KernelSpec(**get_kernel_dict()))  # begins with sys.executable
 
 
 class _Client(NotebookClient):
@@ -164,18 +157,11 @@ class Stop:
 
 
 async def execute(
-    path: Path,
-    environment: dict[str, str],
-    stop: Stop,
-    *,
-    keep: Callable[[NotebookNode], None] | None = None,
-    join: bool = False,
+    path: Path, environment: dict[str, str], stop: Stop, *, keep: Callable | None = None, join: bool = False
 ) -> Outcome:
     """Execute a notebook in its own folder with a kernel of the running interpreter, showing progress.
 
     Args:
-        environment: of the kernel.
-        stop: ends it.
         keep: called with the notebook once all cells ran; its ValueError or OSError counts as a failure.
         join: the kernel joins those of the other processes first.
     """
@@ -189,7 +175,7 @@ async def execute(
     progress = Progress(f"{path.parent.name}/{path.stem}", len(code))
     with tempfile.TemporaryFile() as complaints:
         try:
-            await _execute_cells(outcome.notebook, path.parent, environment, stop, progress, complaints, join)
+            await _execute_cells(outcome, stop, progress, join, env=environment, stderr=complaints)
             if keep:
                 keep(outcome.notebook)
         except CellExecutionError as error:
@@ -197,8 +183,8 @@ async def execute(
         except RuntimeError as error:  # the kernel did not start or died, most often for want of memory
             complaints.seek(0)
             last = complaints.read().decode(errors="replace").splitlines()[-20:]
-            text = "\n".join([f"after {progress.done} of {len(code)} code cells: {error}", *last])
-            outcome.status, outcome.message = "failed", text
+            text = [f"after {progress.done} of {len(code)} code cells: {error}", *last]
+            outcome.status, outcome.message = "failed", "\n".join(text)
         except (ValueError, OSError) as error:
             outcome.status, outcome.message = "failed", str(error)
     if stop.status:
@@ -210,23 +196,15 @@ async def execute(
     return outcome
 
 
-async def _execute_cells(
-    notebook: NotebookNode,
-    folder: Path,
-    environment: dict[str, str],
-    stop: Stop,
-    progress: Progress,
-    complaints: BinaryIO,
-    join: bool,
-) -> None:
-    """Run all cells in a fresh kernel; what the kernel itself writes to stderr goes to `complaints`."""
-    client = _Client(notebook, timeout=None, kernel_manager_class=_KernelManager, coalesce_streams=True)
+async def _execute_cells(outcome: Outcome, stop: Stop, progress: Progress, join: bool, **options: Any) -> None:
+    """Run all cells in a fresh kernel, which is started with `options`."""
+    client = _Client(outcome.notebook, timeout=None, kernel_manager_class=_ThisPython, coalesce_streams=True)
     client.kernel_name, client.relay = "python3", progress.relay
     try:  # nbclient's own context manager would take Ctrl-C for itself
-        await _start(client, stop, cwd=str(folder), env=environment, stderr=complaints)
+        await _start(client, stop, cwd=str(outcome.path.parent), **options)
         if join:
             await _join(client)
-        for index, cell in enumerate(notebook.cells):
+        for index, cell in enumerate(outcome.notebook.cells):
             await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
             if cell.cell_type == "code":
                 progress.cell()
@@ -329,21 +307,18 @@ def run(
     def terminate() -> None:
         stop("terminated", "stopped by SIGTERM")
         if team:
-            team.terminate()
+            team.send("sigterm")
 
     async def check_team() -> None:
         """A file of process 0 in the workspace: all must see it, and have been given the same settings."""
         text = Path(config).read_text(encoding="utf-8") if Path(config).is_file() else config
         mark, same = workspace / f".process-0-{place.port}", repr((projects, until, text))
         if place.index == 0:
-            with atomic_write(mark, "w") as file:
-                file.write(same)
+            disk.write(mark, same)
         await team.meet("the start")
         if place.index and not (mark.is_file() and mark.read_text(encoding="utf-8") == same) and not stop.status:
-            stop(
-                "failed",
-                f"{mark} is not what process 0 wrote: give all the same arguments, and a workspace on a disk that all see",
-            )
+            advice = "give all the same arguments, and a workspace on a disk that all see"
+            stop("failed", f"{mark} is not what process 0 wrote: {advice}")
         await team.meet("the first notebook")
         if place.index == 0:
             mark.unlink(missing_ok=True)
@@ -382,9 +357,8 @@ def _write_page(outcome: Outcome, reports: Path) -> None:
     if outcome.message:
         note += f'\n<pre class="failed">{html.escape(outcome.message)}</pre>'
     body = f"{note}\n{notebooks.render(outcome.notebook, folder=path.parent)}"
-    title = f"{path.parent.name}: {path.stem}"
-    with atomic_write(reports / path.parent.name / f"{path.stem}.html", "w") as file:
-        file.write(notebooks.page(title, body, formulas=notebooks.has_formulas(outcome.notebook)))
+    page = notebooks.page(f"{path.parent.name}: {path.stem}", body, formulas=notebooks.has_formulas(outcome.notebook))
+    disk.write(reports / path.parent.name / f"{path.stem}.html", page)
 
 
 def _write_index(outcomes: list[Outcome], config: str, reports: Path) -> None:
@@ -398,8 +372,7 @@ def _write_index(outcomes: list[Outcome], config: str, reports: Path) -> None:
         for outcome in mine:
             shown = notebooks.render(outcome.notebook, folder=outcome.path.parent, tag="headline")
             body.append(f"<h3>{outcome.path.stem}</h3>\n{shown}" if shown else "")
-    with atomic_write(reports / "index.html", "w") as file:
-        file.write(notebooks.page("Learning from video: report", "\n".join(body)))
+    disk.write(reports / "index.html", notebooks.page("Learning from video: report", "\n".join(body)))
 
 
 def _write_record(outcomes: list[Outcome], config: str, reports: Path, timed: list[str]) -> None:
@@ -413,8 +386,7 @@ def _write_record(outcomes: list[Outcome], config: str, reports: Path, timed: li
             case.set("time", f"{outcome.seconds:.1f}")
         if outcome.status != "ok":
             xml.SubElement(case, "failure", message=outcome.status)
-    with atomic_write(reports / f"{Path(config).stem}.xml", "w") as file:
-        file.write(xml.tostring(suite, encoding="unicode") + "\n")
+    disk.write(reports / f"{Path(config).stem}.xml", xml.tostring(suite, encoding="unicode") + "\n")
 
 
 def _took(outcome: Outcome) -> str:

@@ -35,16 +35,12 @@ START = re.compile(r"^(?:#+ (?:\d\d\.\d+)?|\*\*\d\d\.\d+)", re.MULTILINE)  # of 
 
 
 def build(out: Path | None) -> int:
-    """Build the site into the folder `out`, in place of an older one.
+    """Build the site into the folder `out`, in place of an older one; returns 1 after a warning, such as a link that leads nowhere.
+
+    ValueError: a package is missing, `out` holds something else, or a link names no file.
 
     Args:
         out: None: no page is kept, but every address of others that the pages name is asked.
-
-    Returns:
-        The exit code: 1 after a warning, such as a link that leads nowhere.
-
-    Raises:
-        ValueError: a package is missing, `out` holds something else, or a link names no file.
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise ValueError(f"the site needs {', '.join(missing)}: type  pip install -r tests/requirements.txt")
@@ -87,7 +83,8 @@ class Sources:
 
     def write(self) -> None:
         """Write the sources of all pages."""
-        readmes = {project: self._readme(project) for project in notebooks.PROJECTS}
+        places = {project: self.root / "notebooks" / project / "README.md" for project in notebooks.PROJECTS}
+        readmes = {project: path.read_text(encoding="utf-8") for project, path in places.items()}
         self.top["index"] = TABLE.sub(lambda table: _cards(table[0], readmes), self.top["index"], count=1)
         self.top["glossary"] = _glossary(readmes)
         for name, text in self.top.items():
@@ -101,9 +98,6 @@ class Sources:
             file.write(_contents([name for name in names if name != "index"]) + _contents(titles, "Projects"))
         for project, text in readmes.items():
             self._write_project(project, text)
-
-    def _readme(self, project: str) -> str:
-        return (self.root / "notebooks" / project / "README.md").read_text(encoding="utf-8")
 
     def _write(self, name: str, text: str) -> None:
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -149,11 +143,7 @@ class Sources:
         return LINK.sub(lambda found: self.link(found[1], place) if found[1] else found[0], text)
 
     def link(self, link: str, place: str) -> str:
-        """Where a link of the file at `place` leads on the site; pictures are brought along.
-
-        Raises:
-            ValueError: it names no file of the repository.
-        """
+        """Where a link of the file at `place` leads on the site, pictures brought along; ValueError where there is no such file."""
         path, _, anchor = link.partition("#")
         if re.match(r"[a-z]+:", link) or (not path and place != "README.md"):
             return link
@@ -176,9 +166,8 @@ def cut(readme: str) -> dict[str, str]:
     pages = {"index": head, "results": "", REST: "# Run and use the course\n\n", "glossary": "", "credit": ""}
     for section in sections:
         name = names.get(section.partition("\n")[0], REST)
-        pages[name] += (
-            f"## {section}" if name == REST else re.sub(r"^#(#+ )", r"\1", f"## {section}", flags=re.MULTILINE)
-        )
+        section = f"## {section}"
+        pages[name] += section if name == REST else re.sub(r"^#(#+ )", r"\1", section, flags=re.MULTILINE)
     return pages
 
 
@@ -226,10 +215,8 @@ def _cards(table: str, readmes: dict[str, str]) -> str:
     cards = []
     for title, folder, what, links in PROJECT.findall(table):
         alt, picture = re.search(r"!\[(.+?)\]\((\S+?)\)", readmes[posixpath.basename(folder)]).groups()
-        image = f"[![{alt}]({folder}/{picture})]({folder}/README.md)"
-        cards.append(
-            f'<div class="card">\n\n{image}\n\n**[{title}]({folder}/README.md)**: {what}.\n\n{links}\n\n</div>\n'
-        )
+        image, name = f"[![{alt}]({folder}/{picture})]({folder}/README.md)", f"[{title}]({folder}/README.md)"
+        cards.append(f'<div class="card">\n\n{image}\n\n**{name}**: {what}.\n\n{links}\n\n</div>\n')
     return '<div class="cards">\n\n' + "\n".join(cards) + "\n</div>\n"
 
 
@@ -237,8 +224,7 @@ def _glossary(readmes: dict[str, str]) -> str:
     """The words of all projects in one table, each with its line and the notebook that shows it."""
     rows = []
     for project, readme in readmes.items():
-        name = _title(readme).partition(":")[0]
-        for word, line, number, notebook in WORD.findall(readme):
-            rows.append(f"| {word} | {line} | [{name}, {number}](notebooks/{project}/{notebook}) |")
+        place = f"[{_title(readme).partition(':')[0]}, {{}}](notebooks/{project}/{{}})"
+        rows += [f"| {word} | {line} | {place.format(*shown)} |" for word, line, *shown in WORD.findall(readme)]
     rows.sort(key=lambda row: re.sub(r"\W", "", row.split("|")[1]).lower())
     return "\n".join(["# Glossary", "", "| word | in a line | shown in |", "|---|---|---|", *rows]) + "\n"

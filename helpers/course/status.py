@@ -11,8 +11,8 @@ from pathlib import Path
 
 from helpers import config, runtime
 from helpers.course import marks, notebooks
-from helpers.workspace import NOTEBOOKS
-from helpers.workspace.disk import atomic_write, write_json
+from helpers.course.runner import find_notebooks
+from helpers.workspace import NOTEBOOKS, disk
 
 RECORDS = {  # name of a record's file -> (what ran, who writes it: pytest, or the config that the notebooks ran with)
     "main": ("main stack", "pytest"),
@@ -28,9 +28,8 @@ DASH = "–"
 
 def _names() -> list[str]:
     """The notebooks of the course, such as "lip_reading/02_split", in its order; the solutions of a project stand last."""
-    folders = [(project, runtime.repo_root() / "notebooks" / project) for project in notebooks.PROJECTS]
-    files = [(project, path) for project, folder in folders for path in sorted(folder.glob("*.ipynb"))]
-    return [f"{project}/{path.stem}" for project, path in files if path.stem in (*NOTEBOOKS, notebooks.SOLUTIONS)]
+    found = {project: find_notebooks(project, notebooks.SOLUTIONS) for project in notebooks.PROJECTS}
+    return [f"{project}/{path.stem}" for project, paths in found.items() for path in paths]
 
 
 def read(path: Path) -> dict:
@@ -77,8 +76,7 @@ def _computed(project: str) -> dict[str, float]:
     """Minutes of each notebook of a project on config t4, as far as `needs` counts them."""
     path = runtime.repo_root() / "notebooks" / project / "t4.yaml"
     needs = config.load(path, config.schema_of(project)).needs() if path.is_file() else {}
-    steps = {"dataset_build": "build_dataset"}
-    steps = {name: steps.get(name[3:], name[3:]) for name in NOTEBOOKS}
+    steps = dict(zip(NOTEBOOKS, ("build_dataset", *(name[3:] for name in NOTEBOOKS[1:])), strict=True))
     return {f"{project}/{name}": needs[step].minutes for name, step in steps.items() if step in needs}
 
 
@@ -100,18 +98,13 @@ def table(records: dict) -> str:
 
 
 def update(files: list[str]) -> str:
-    """Read records into `notebooks/status.json` and write README's table anew; returns the table.
-
-    Raises:
-        ValueError: see `read`; or README lacks the two marks.
-    """
-    kept, readme = runtime.repo_root() / "notebooks" / "status.json", runtime.repo_root() / "README.md"
+    """Read records into `notebooks/status.json` and write README's table anew; returns it. ValueError: see `read`, or no marks."""
+    readme = runtime.repo_root() / "README.md"
     records = load() | {Path(file).stem: read(Path(file)) for file in files}
     made = table(records)
     text = marks.fill(readme.read_text(encoding="utf-8"), BEGIN, END, f"\n\n{made}\n\n", name="README.md")
-    write_json(kept, records)
-    with atomic_write(readme, "w") as file:
-        file.write(text)
+    disk.write_json(readme.with_name("notebooks") / "status.json", records)
+    disk.write(readme, text)
     return made
 
 

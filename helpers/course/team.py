@@ -43,24 +43,17 @@ class Place:
 def find(count: int | None, index: int | None, address: str | None, environ: Mapping[str, str]) -> Place | None:
     """The place that the options or the environment (the course's, Keras's, SLURM's, a TPU slice's) name; None to run alone.
 
-    Raises:
-        ValueError: one of the three is missing or wrong, or the backend is not JAX.
+    ValueError: one of the three is missing or wrong, or the backend is not JAX.
     """
-    told = (count, index, address)
-    if told == (None, None, None):
-        told = _from_environment(environ)
-    count, index, address = told
+    if (count, index, address) == (None, None, None):
+        count, index, address = _from_environment(environ)
     if count in (None, "", "1", 1) and not (count is None and (index is not None or address)):
         return None
     received = f"--processes {count} --coordinator {address} --process-id {index}"
     host, _, port = (address or "").partition(",")[0].rpartition(":")
     numbers = [str(count), str(index), port]
-    if not (
-        host
-        and all(number.isdecimal() for number in numbers)
-        and 0 <= int(index) < int(count)
-        and 0 < int(port) < 65535
-    ):
+    right = host and all(number.isdecimal() for number in numbers)
+    if not (right and 0 <= int(index) < int(count) and 0 < int(port) < 65535):
         raise ValueError(
             f"several processes: received {received}; allowed: --processes N --coordinator HOST:PORT --process-id K with K from 0 "
             "to N - 1, all three, the address of process 0 in all of them"
@@ -88,15 +81,10 @@ def _from_environment(environ: Mapping[str, str]) -> tuple[str | None, str | Non
 
 
 class Team:
-    """This runner's connections.
-
-    Args:
-        place: which of the processes this is.
-        stop: called once with a status and a sentence when another one ends; `stop.status` is then set.
-    """
+    """This runner's connections; `stop` is called once with a status and a sentence when another one ends, and has it then."""
 
     def __init__(self, place: Place, stop: Callable[[str, str], None]) -> None:
-        self.place, self.stop = place, stop
+        self.place, self.stop, self.who = place, stop, f"process {place.index} of {place.count}"
         self.writers: dict[int, asyncio.StreamWriter] = {}
         self.at: dict[int, str] = {}
         self.passed, self.over, self.tasks = "", False, []
@@ -112,34 +100,26 @@ class Team:
             with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_connection(host, port)
                 self._add(0, writer)
-                self._send(f"hello {self.place.index}")
+                self.send(f"hello {self.place.index}")
                 self.tasks.append(asyncio.ensure_future(self._listen(0, reader)))
                 return
             if not said:
-                print(
-                    f"process {self.place.index} of {self.place.count} waits for process 0 at {host}:{port}", flush=True
-                )
+                print(f"{self.who} waits for process 0 at {host}:{port}", flush=True)
             said = True
             await asyncio.sleep(1)
 
     async def meet(self, name: str) -> None:
         """Wait until all runners are here."""
         if self.place.index:
-            self._send(f"at {name}")
+            self.send(f"at {name}")
         else:
             self._arrive(0, name)
         rounds = 0
         while self.passed != name and not self.stop.status:
             rounds += 1
             if rounds == 40:
-                print(
-                    f"process {self.place.index} of {self.place.count} waits for the others before {name}", flush=True
-                )
+                print(f"{self.who} waits for the others before {name}", flush=True)
             await asyncio.sleep(0.05)
-
-    def terminate(self) -> None:
-        """Tell the others of a SIGTERM, so that all save the same step."""
-        self._send("sigterm")
 
     def close(self) -> None:
         """Let go of the others: they end, unless the last meeting is over."""
@@ -180,7 +160,7 @@ class Team:
                 elif word == "sigterm" and not self.stop.status:
                     self.stop("terminated", f"stopped by SIGTERM of process {index}")
                     if self.place.index == 0:
-                        self.terminate()
+                        self.send("sigterm")
         if not self.over:
             self._end(f"process {index} of {self.place.count} ended: {AGAIN}")
 
@@ -191,7 +171,7 @@ class Team:
                 self._end(f"the processes are at different notebooks, {self.at}: start all with the same arguments")
                 return
             self.at.clear()
-            self._send(f"go {name}")
+            self.send(f"go {name}")
             self._pass(name)
 
     def _pass(self, name: str) -> None:
@@ -201,6 +181,7 @@ class Team:
         if not self.stop.status:
             self.stop("failed", why)
 
-    def _send(self, line: str) -> None:
+    def send(self, line: str) -> None:
+        """Tell the others a word of the runners, such as "sigterm", so that all save the same step."""
         for writer in self.writers.values():
             writer.write(line.encode() + b"\n")

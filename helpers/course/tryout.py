@@ -28,18 +28,14 @@ PAGE = 720  # pixels: widest picture in a notebook
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a network makes of one file.
+    """What a network makes of one file; ValueError: an unknown kind, or its field is not there.
 
     Attributes:
         kind: "picture", "clip" or "table": which of the fields below is there.
         text: lines that say what was found, by which network, and what that network was trained on.
         picture: (H, W, 3) uint8 RGB.
         frames: (T, H, W, 3) uint8 RGB.
-        fps: of the frames.
         table: what a picture could not say better.
-
-    Raises:
-        ValueError: an unknown kind, or its field is not there.
     """
 
     kind: str
@@ -52,9 +48,8 @@ class Answer:
     def __post_init__(self) -> None:
         there = [kind for kind, field in FIELDS.items() if getattr(self, field) is not None]
         if self.kind not in there:
-            raise ValueError(
-                f"kind must be one of {', '.join(FIELDS)} and its field be set. Received: {self.kind!r}, {there}"
-            )
+            wanted = f"one of {', '.join(FIELDS)} and its field be set"
+            raise ValueError(f"kind must be {wanted}. Received: {self.kind!r}, {there}")
 
 
 def show(answer: Answer):
@@ -65,9 +60,8 @@ def show(answer: Answer):
     if answer.kind == "clip":
         count, _, width, _ = answer.frames.shape
         room = max(60_000, 1_000 * count)  # bytes: what a committed notebook may hold; more for a long clip
-        return video.show_clip(
-            answer.frames, fps=answer.fps, width=min(PAGE, width), alt=answer.text[0], max_bytes=room
-        )
+        options = {"width": min(PAGE, width), "alt": answer.text[0], "max_bytes": room}
+        return video.show_clip(answer.frames, fps=answer.fps, **options)
     from IPython.display import Image as Shown
 
     small = pictures.shrink(answer.picture, answer.picture.shape[1] / PAGE)
@@ -85,17 +79,12 @@ def save(answer: Answer, folder: str | Path, stem: str) -> Path:
         odd = [(0, 0), *((0, side % 2) for side in answer.frames.shape[1:3]), (0, 0)]
         video.write_video(path, np.pad(answer.frames, odd, mode="edge"), answer.fps)  # VP8 wants even sides
     else:
-        with disk.atomic_write(path) as file:
-            file.write(pictures.encode_picture(answer.picture, ".png"))
+        disk.write(path, pictures.encode_picture(answer.picture, ".png"))
     return path
 
 
 def kind_of(path: str | Path, *allowed: str) -> str:
-    """What a file is, if that is allowed and a first look finds nothing wrong with it.
-
-    Args:
-        path: the file.
-        allowed: kinds that `intake.sniff` gives, such as "picture" and "video".
+    """What a file is, if that is one of the kinds allowed (see `intake.sniff`) and a first look finds nothing wrong with it.
 
     Raises:
         FileNotFoundError: no such file.
@@ -112,32 +101,26 @@ def kind_of(path: str | Path, *allowed: str) -> str:
     if kind == intake.VIDEO:
         video.scan_frames(path, bool).close()  # decodes the first frame
     elif kind == intake.PICTURE:
-        _check_picture(path)
+        try:  # OpenCV fills the rest of a cut picture with grey and says nothing; Pillow refuses it
+            with Image.open(path) as picture:
+                picture.load()
+        except (OSError, SyntaxError, ValueError) as error:
+            name, size = intake.shown(path.name), path.stat().st_size
+            raise ValueError(
+                f"{name} ({size} bytes) is cut off, damaged, or of a form that is not read here: get it again, or save it as a "
+                f"JPEG ({str(error) or type(error).__name__})"
+            ) from None
     return kind
-
-
-def _check_picture(path: Path) -> None:
-    """OpenCV fills the rest of a cut picture with grey and says nothing; Pillow refuses it."""
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        name, size = intake.shown(path.name), path.stat().st_size
-        raise ValueError(
-            f"{name} ({size} bytes) is cut off, damaged, or of a form that is not read here: get it again, or save it as a JPEG "
-            f"({str(error) or type(error).__name__})"
-        ) from None
 
 
 def choose(path: str = "", *, example: str | Path | None = None) -> Path:
     """The file that a form's one field means.
 
+    ValueError: "upload", "camera" or "" without an example, where there is no Colab; or nothing was uploaded.
+
     Args:
         path: a path; "upload" for Colab's upload; "camera" for three seconds of Colab's camera; "" for the example.
         example: the file for ""; without one, "" is Colab's upload.
-
-    Raises:
-        ValueError: "upload", "camera" or "" without an example, where there is no Colab; or nothing was uploaded.
     """
     path = str(path).strip().strip("\"'")
     if path == CAMERA:
@@ -148,7 +131,7 @@ def choose(path: str = "", *, example: str | Path | None = None) -> Path:
 
 
 def _upload() -> Path:
-    _colab("upload", "type the path of a file")
+    _require_colab("upload", "type the path of a file")
     from google.colab import files
 
     sent = files.upload()
@@ -161,51 +144,38 @@ def _upload() -> Path:
 
 
 def camera(seconds: float = 3.0) -> Path:
-    """Record a clip with the camera of the browser that shows this notebook in Colab.
-
-    Raises:
-        ValueError: not in Colab, no camera, or the browser may not use it.
-    """
-    _colab("camera", "record a clip with your phone and type the path of its file")
+    """Record a clip with the camera of the browser that shows this notebook in Colab; ValueError where there is none to be had."""
+    _require_colab("camera", "record a clip with your phone and type the path of its file")
     from google.colab import output
 
     script = Path(__file__).with_name("camera.js").read_text(encoding="utf-8")
     said = str(output.eval_js(script.replace("SECONDS", f"{float(seconds):g}"), timeout_sec=120))
     found = re.match(r"data:video/(\w+)[^,]*;base64,", said)
     if not found:
-        raise ValueError(
-            f"the camera gave no clip ({said[:200]}): allow the camera in the browser's address bar, run the cell again"
-        )
+        allow = "allow the camera in the browser's address bar, run the cell again"
+        raise ValueError(f"the camera gave no clip ({said[:200]}): {allow}")
     return _own_file(f"camera-{time.strftime('%H%M%S')}.{found[1]}", base64.b64decode(said[found.end() :]))
 
 
-def _colab(what: str, instead: str) -> None:
+def _require_colab(what: str, instead: str) -> None:
     if "google.colab" not in sys.modules:
         raise ValueError(f"{what!r} needs a notebook in Colab: here, {instead} instead")
 
 
 def _own_file(name: str, content: bytes) -> Path:
-    folder = workspace.open_workspace().root / "own_files"
-    folder.mkdir(parents=True, exist_ok=True)
-    with disk.atomic_write(folder / name) as file:
-        file.write(content)
-    return folder / name
+    path = workspace.open_workspace().root / "own_files" / name
+    disk.write(path, content)
+    return path
 
 
 def run(project: str, path: str | Path, out: str | Path = ".", **options: object) -> Path:
-    """The command `try`: answer a file by the published network of a project, print what it says, and save it.
+    """The command `try`: answer a file by the published network of a project, print what it says, save it, and return the file.
+
+    FileNotFoundError or ValueError: no such file, or one that the project cannot answer; says what to do.
 
     Args:
-        project: a project's name.
-        path: the learner's file.
         out: folder for the picture, clip or table, called `<file>-<project>`.
         **options: of the project's `answer`, such as `weights` of boats.
-
-    Returns:
-        What was saved.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or one that the project cannot answer; says what to do.
     """
     runtime.quiet_start()
     ask = importlib.import_module(f"helpers.{project}.answer").answer

@@ -28,7 +28,6 @@ class Traits:
     Args:
         rng: the same for all of a group.
         place: of this one in the group, from 0.
-        group: how many there are.
         count: numbers that can be taken, one a trait.
     """
 

@@ -1,6 +1,6 @@
 """Files of the drawn data sets: all items drawn in processes, and the true points of every frame in one table."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +12,15 @@ from helpers.workspace import disk
 POINTS = "points.csv"
 
 
-def draw_all(
-    draw: Callable[[object], Mapping], items: Iterable, *, what: str, label: str, jobs: int | None
-) -> pd.DataFrame:
+def draw_all(draw: Callable, items: Iterable, *, what: str, label: str, jobs: int | None) -> pd.DataFrame:
     """One row an item, in their order, of a function that writes the item's files; see `helpers.parallel.parallel`.
 
-    Args:
-        what: the items, for the error.
-
-    Raises:
-        OSError: the disk is full or read-only.
-        RuntimeError: items that could not be drawn, with the first reason.
+    OSError: the disk is full or read-only. RuntimeError: items that could not be drawn, with the first reason.
     """
     table = parallel.parallel(draw, items, jobs=jobs, label=label)
     parallel.stop_at_disk_errors(table, what)
-    if len(failed := parallel.failures(table)):
-        raise RuntimeError(f"{len(failed)} of {len(table)} {what} could not be drawn: {failed.iloc[0]['error']}")
+    if len(failed := table.loc[table["error"] != "", "error"]):
+        raise RuntimeError(f"{len(failed)} of {len(table)} {what} could not be drawn: {failed.iloc[0]}")
     return table
 
 
@@ -39,9 +32,7 @@ def write_points(folder: str | Path, table: pd.DataFrame, names: Sequence[str], 
     """Write `points.csv`, the true points, one row a frame: the clip, the frame's number, and x and y of every point.
 
     Args:
-        folder: of the data set.
         table: one row a clip with its `frames` and `points`, (frames, names, 2), and its name in column `key`.
-        names: of the points.
         key: also the name of the file's first column.
     """
     columns = _columns(names)
@@ -54,8 +45,7 @@ def write_points(folder: str | Path, table: pd.DataFrame, names: Sequence[str], 
 def read_points(folder: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """What `write_points` wrote, by the clip's name: (frames, names, 2) float32; a clip without frames has no entry.
 
-    Raises:
-        FileNotFoundError: the folder has no `points.csv`.
+    FileNotFoundError: the folder has no `points.csv`.
     """
     columns = _columns(names)
     table = pd.read_csv(Path(folder) / POINTS, dtype=dict.fromkeys(columns, np.float32))

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -23,19 +24,22 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
 
+import rarfile
 import remotezip
 
 from helpers.fetch import downloads, manifests
+from helpers.fetch.downloads import Patience, Session
 from helpers.workspace import disk
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Name = str | os.PathLike
 Wanted = Callable[[str], bool] | Collection[str] | None
 
 CHUNK = 1 << 20
 BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error),
+    *(zipfile.BadZipFile, tarfile.TarError, rarfile.Error, zlib.error, lzma.LZMAError, gzip.BadGzipFile, struct.error),
     *(EOFError, NotImplementedError, ValueError, OverflowError, IndexError),
 )
 RAR_MAGIC = b"Rar!\x1a\x07"
@@ -105,22 +109,17 @@ def _choose(members: list[Any], wanted: Wanted) -> list[tuple[Any, PurePosixPath
     return [(member, path if chosen(member.filename) else None) for member, path in zip(members, paths, strict=True)]
 
 
-def extract(
-    archive: str | os.PathLike, folder: str | os.PathLike, *, members: Wanted = None, max_bytes: int
-) -> list[Path]:
-    """Unpack a zip, tar (also compressed) or rar archive into a new folder, all or nothing.
+def extract(archive: Name, folder: Name, *, members: Wanted = None, max_bytes: int) -> list[Path]:
+    """Unpack a zip, tar (also compressed) or rar archive into a new folder, all or nothing; returns the files in its order.
 
     The work happens in `<folder>.unpacking`, which is renamed at the end; what a killed run left there is removed by
     the next one. Rar needs one of the programs of `RAR_TOOLS`, whose output is read here: it writes no file itself.
 
     Args:
-        archive: the file; its kind is told from its content.
+        archive: its kind is told from its content.
         folder: must not exist, or be empty.
         members: names, or a test of a name; default all.
-        max_bytes: how many bytes may be written (`unpacked_size` of a manifest); they are counted, no header is believed.
-
-    Returns:
-        The files written, in the order of the archive.
+        max_bytes: how many may be written (`unpacked_size` of a manifest); they are counted, no header is believed.
 
     Raises:
         ArchiveError: a member would leave the folder or is a link or device, a name comes twice, a member asked for is
@@ -133,7 +132,7 @@ def extract(
         raise FileExistsError(f"{folder} is not an empty folder: remove it or unpack into a new one")
     with disk.explain_disk_errors(folder), _scratch(folder.with_name(folder.name + ".unpacking")) as scratch:
         try:
-            paths = _unpacker(archive)(archive, scratch, members, max_bytes)
+            paths = _unpacker(archive)(archive, scratch, members, _Budget(archive, max_bytes))
         except ArchiveError as error:
             raise (error if archive.name in str(error) else ArchiveError(f"{archive.name}: {error}")) from error
         except BROKEN as error:
@@ -156,7 +155,7 @@ def _scratch(path: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)  # after the rename there is nothing left to remove
 
 
-def _unpacker(archive: Path) -> Callable[[Path, Path, Wanted, int], list[PurePosixPath]]:
+def _unpacker(archive: Path) -> Callable[[Path, Path, Wanted, "_Budget"], list[PurePosixPath]]:
     with archive.open("rb") as file:
         if file.read(len(RAR_MAGIC)) == RAR_MAGIC:
             return _extract_rar
@@ -201,8 +200,7 @@ def _check_zip(archive: zipfile.ZipFile, wanted: Wanted) -> list[tuple[zipfile.Z
     return [(info, path) for info, path in _choose(files, wanted) if path]
 
 
-def _extract_zip(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
-    budget = _Budget(archive, max_bytes)
+def _extract_zip(archive: Path, scratch: Path, members: Wanted, budget: _Budget) -> list[PurePosixPath]:
     with zipfile.ZipFile(archive) as opened:
         chosen = _check_zip(opened, members)
         for info, path in chosen:
@@ -211,11 +209,10 @@ def _extract_zip(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
     return [path for _, path in chosen]
 
 
-def _extract_tar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
+def _extract_tar(archive: Path, scratch: Path, members: Wanted, budget: _Budget) -> list[PurePosixPath]:
     # One pass in stream order, so that a compressed tar is unpacked once. `filter="data"` would keep harmless links and
     # strip leading slashes; data sets need neither, so both are refused, and the bytes are counted on the way.
-    budget, chosen = _Budget(archive, max_bytes), _selector(members)
-    names, paths = [], []
+    chosen, names, paths = _selector(members), [], []
     with tarfile.open(archive) as opened:
         for member in opened:
             if member.isdir():
@@ -231,38 +228,33 @@ def _extract_tar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) 
     return paths
 
 
-def _extract_rar(archive: Path, scratch: Path, members: Wanted, max_bytes: int) -> list[PurePosixPath]:
-    import rarfile
-
-    try:
-        opened = rarfile.RarFile(archive, errors="strict")
-    except rarfile.Error as error:
-        raise ArchiveError(f"{archive.name} is broken ({error}): remove it and fetch it again") from error
+def _extract_rar(archive: Path, scratch: Path, members: Wanted, budget: _Budget) -> list[PurePosixPath]:
+    opened = rarfile.RarFile(archive, errors="strict")
     if opened.needs_password():
         raise ArchiveError(f"{archive.name} is encrypted: fetch a copy without a password")
     files = [info for info in opened.infolist() if not info.is_dir()]
     for info in files:
         _require_plain(info.filename, info.is_file() and not info.file_redir)
     chosen = _choose(files, members)
-    _pour_rar(archive, chosen, scratch, max_bytes)
+    _pour_rar(archive, chosen, scratch, budget)
     return [path for _, path in chosen if path]
 
 
-def _pour_rar(archive: Path, files: list[tuple[Any, PurePosixPath | None]], scratch: Path, max_bytes: int) -> None:
+def _pour_rar(archive: Path, files: list[tuple[Any, PurePosixPath | None]], scratch: Path, budget: _Budget) -> None:
     """Let the first program that can read this archive give out its members, and write those that have a path."""
     reasons = []
     for tool, options in RAR_TOOLS.items():
         if program := shutil.which(tool):
             try:
-                return _pour([program, *options, str(archive.resolve())], files, scratch, _Budget(archive, max_bytes))
+                return _pour([program, *options, str(archive.resolve())], files, scratch, budget)
             except _ToolFailed as error:
                 reasons.append(f"{tool}: {error}")
+                budget.spent = 0
                 shutil.rmtree(scratch)
                 scratch.mkdir()
     if reasons:
-        raise ArchiveError(
-            f"{archive.name} cannot be unpacked ({'; '.join(reasons)}): install unrar, or fetch it again"
-        )
+        advice = "install unrar, or fetch it again"
+        raise ArchiveError(f"{archive.name} cannot be unpacked ({'; '.join(reasons)}): {advice}")
     raise RuntimeError(
         f"a rar archive needs one of the programs {', '.join(RAR_TOOLS)}, and none was found: install one "
         "(Debian: apt-get install unar; Ubuntu and Colab: apt-get install unrar; macOS: brew install unar)"
@@ -317,20 +309,18 @@ def directory_digest(archive: zipfile.ZipFile) -> str:
 
 
 def fetch_members(
-    file: manifests.File, folder: str | os.PathLike, *, wanted: Wanted, jobs: int = 4, **options: float
+    file: manifests.File, folder: Name, *, wanted: Wanted, jobs: int = 4, **options: float
 ) -> "pd.DataFrame":
     """Take single members out of a zip on a server, without the rest of it.
 
     Members already there with the right size and CRC-32 are kept, so a killed fetch continues. The sha256 of the whole
     zip cannot be checked this way. Instead: certificates are always verified, the total size must be the manifest's,
-    each member has the CRC-32 of the zip's directory, and the directory is the one of `directory_sha256`. Where the
-    manifest does not state that, the directory is trusted on first use: its digest is kept in `<name>.directory.json`
-    in `folder`, and later calls must find the same.
+    each member has the CRC-32 of the zip's directory, and the directory is trusted on first use: its digest is kept in
+    `<name>.directory.json` in `folder`, and later calls must find the same.
 
     Args:
         file: a zip of a manifest; its https sources are tried in order.
         folder: members go to `folder / name`.
-        wanted: names, or a test of a name.
         **options: retries, timeout, backoff, max_wait of `downloads.Patience`.
 
     Returns:
@@ -345,8 +335,8 @@ def fetch_members(
     import pandas as pd
 
     folder = Path(folder)
-    patience = downloads.Patience(**options)
-    with disk.explain_disk_errors(folder / file.name), downloads.Session(patience.timeout) as session:
+    patience = Patience(**options)
+    with disk.explain_disk_errors(folder / file.name), Session(patience.timeout) as session:
         folder.mkdir(parents=True, exist_ok=True)
         remote = _first_remote(file, folder, session, patience)
         chosen = _check_zip(remote.zip(), wanted)
@@ -357,19 +347,16 @@ def fetch_members(
     return pd.DataFrame(rows, columns=["member", "path", "bytes", "error"])
 
 
+@dataclasses.dataclass
 class _Remote:
     """A zip on a server. A RemoteZip has one position, so each thread opens its own; one that failed is dropped."""
 
-    def __init__(
-        self,
-        url: str,
-        file: manifests.File,
-        session: downloads.Session,
-        patience: downloads.Patience,
-        digest: str | None,
-    ) -> None:
-        self.url, self.file, self.session, self.patience, self.digest = url, file, session, patience, digest
-        self._local = threading.local()
+    url: str
+    file: manifests.File
+    session: Session
+    patience: Patience
+    digest: str | None
+    _local: threading.local = dataclasses.field(default_factory=threading.local)
 
     def zip(self) -> zipfile.ZipFile:
         """This thread's view; SourceFailed where the zip is not the one that was opened first."""
@@ -406,14 +393,10 @@ def _remote_errors() -> Iterator[None]:
         raise downloads.SourceFailed(f"not a sound zip: {error}") from error
 
 
-def _first_remote(
-    file: manifests.File, folder: Path, session: downloads.Session, patience: downloads.Patience
-) -> _Remote:
+def _first_remote(file: manifests.File, folder: Path, session: Session, patience: Patience) -> _Remote:
     """The first source that sends parts of the zip that is expected."""
     notes = folder / f"{file.name}.directory.json"
-    expected = file.directory_sha256
-    if expected is None and notes.exists():
-        expected = json.loads(notes.read_text(encoding="utf-8"))["directory_sha256"]
+    expected = json.loads(notes.read_text(encoding="utf-8"))["directory_sha256"] if notes.exists() else None
     reasons, no_ranges = [], False
     for source in file.sources:
         if not source.url or source.tls == "pinned":
@@ -431,7 +414,7 @@ def _first_remote(
             disk.write_json(notes, {"url": source.url, "directory_sha256": remote.digest})
             return remote
     advice = f"The directory was recorded in {notes.name}; remove that only if you trust the new archive.\n"
-    text = (advice if expected and not file.directory_sha256 else "") + manifests.explain(file, folder, reasons)
+    text = (advice if expected else "") + manifests.explain(file, folder, reasons)
     raise (RangesNotSupported if no_ranges else manifests.DownloadError)(text)
 
 
@@ -442,7 +425,8 @@ def _fetch_member(remote: _Remote, folder: Path, member: tuple[zipfile.ZipInfo, 
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     error = ""
-    if not _is_complete(path, info):
+    complete = path.is_file() and path.stat().st_size == info.file_size and zlib.crc32(path.read_bytes()) == info.CRC
+    if not complete:
         try:
             remote.patience.insist(partial(remote.copy, info, part))
             disk.replace(part, path)
@@ -451,13 +435,3 @@ def _fetch_member(remote: _Remote, folder: Path, member: tuple[zipfile.ZipInfo, 
         finally:
             part.unlink(missing_ok=True)
     return info.filename, str(path), 0 if error else info.file_size, error
-
-
-def _is_complete(path: Path, info: zipfile.ZipInfo) -> bool:
-    if not path.is_file() or path.stat().st_size != info.file_size:
-        return False
-    with path.open("rb") as file:
-        piece = _Piece(file, info.file_size)
-        while piece.read(CHUNK):
-            pass
-    return piece.crc == info.CRC

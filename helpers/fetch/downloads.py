@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import json
 import random
-import re
 import threading
 import time
 import urllib.parse
@@ -95,10 +94,7 @@ def in_threads(
 ) -> list[Result]:
     """`function` of each item, in their order; an error or Ctrl-C begins no other item, and those under way end.
 
-    Args:
-        jobs: threads.
-        label, unit: of the progress bar.
-        stop: set at the end, before the items under way are waited for, so that they need not insist any longer.
+    `stop` is set before these are waited for, so that they need not insist any longer.
     """
     executor = ThreadPoolExecutor(jobs)
     try:
@@ -148,9 +144,10 @@ class Session(requests.Session):
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", self.timeout)
-        with network_errors(), warnings.catch_warnings() if kwargs.get("verify") is False else contextlib.nullcontext():
-            if kwargs.get("verify") is False:  # `pinned` asks for it; never in several threads, whose filters are one
-                warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+        silent = contextlib.nullcontext()
+        if kwargs.get("verify") is False:  # `pinned` asks for it; never in several threads, whose filters are one
+            silent = warnings.catch_warnings(action="ignore", category=urllib3.exceptions.InsecureRequestWarning)
+        with network_errors(), silent:
             response = super().request(*args, **kwargs)
         status = f"HTTP {response.status_code} {response.reason}"
         if response.status_code in TRANSIENT:
@@ -213,9 +210,7 @@ class Download:
     `<name>.part` holds the bytes so far, `<name>.part.json` of which version of which file they are.
 
     Args:
-        url: https address.
         target: gets its name once it is whole and verified; its folder exists.
-        expected: what the file must be.
         pinned: the certificate is not checked for this url, as the file's sha256 vouches for it; no redirects.
     """
 
@@ -225,11 +220,7 @@ class Download:
         self.notes_path = target.with_name(target.name + ".part.json")
 
     def bring(self, patience: Patience) -> None:
-        """Download what is missing.
-
-        Raises:
-            SourceFailed: patience ended, or what came is not the file expected.
-        """
+        """Download what is missing; SourceFailed when patience ended, or what came is not the file expected."""
         with Session(patience.timeout) as session:
             patience.insist(partial(self._attempt, session), self.size)
         disk.replace(self.path, self.target)
@@ -249,8 +240,11 @@ class Download:
             with session.get(self.url, headers=headers, stream=True, **options) as response:
                 if response.status_code == 200:  # all of it: new, or changed, or a server that knows no ranges
                     offset, notes = 0, self._start(response)
-                else:
-                    self._check_range(response, notes, offset)
+                elif not notes:
+                    raise SourceFailed(f"HTTP {response.status_code} to a request for the whole file")
+                elif not continues(response, offset, notes["total"], notes["validator"]):
+                    self._discard()
+                    raise TryAgain("the file changed on the server between two requests")
                 self._append(response, notes["total"])
         if notes["total"] is not None and self.size() < notes["total"]:
             raise TryAgain(f"the connection ended after {self.size()} of {notes['total']} bytes")
@@ -273,28 +267,14 @@ class Download:
 
     def _start(self, response: requests.Response) -> dict[str, Any]:
         """Empty the part, then note what it will be: notes must never speak of other bytes, wherever a kill falls."""
-        notes = {"url": self.url, "validator": validator(response), "total": self._total(response)}
+        if (total := length(response)) is not None:
+            self.expected.check_size(total)
+        total = self.expected.size if total is None else total
+        notes = {"url": self.url, "validator": validator(response), "total": total}
         self._discard()
         self.path.touch()
         disk.write_json(self.notes_path, notes)
         return notes
-
-    def _total(self, response: requests.Response) -> int | None:
-        length = response.headers.get("Content-Length", "")
-        if not length.isdigit():
-            return self.expected.size
-        self.expected.check_size(int(length))
-        return int(length)
-
-    def _check_range(self, response: requests.Response, notes: dict[str, Any] | None, offset: int) -> None:
-        """Start over unless the answer continues exactly the bytes that are here."""
-        if notes is None:
-            raise SourceFailed(f"HTTP {response.status_code} to a request for the whole file")
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        same = found and (int(found[1]), int(found[2])) == (offset, notes["total"])
-        if response.status_code != 206 or not same or validator(response) not in (None, notes["validator"]):
-            self._discard()
-            raise TryAgain("the file changed on the server between two requests")
 
     def _append(self, response: requests.Response, total: int | None) -> None:
         """Write the body after the bytes that are here."""
@@ -313,7 +293,21 @@ class Download:
         self.notes_path.unlink(missing_ok=True)
 
 
+def length(response: requests.Response) -> int | None:
+    """Bytes that a server announces; None where it does not."""
+    found = response.headers.get("Content-Length", "")
+    return int(found) if found.isdigit() else None
+
+
 def validator(response: requests.Response) -> str | None:
     """What If-Range may hold: a strong ETag, else the date."""
     tag = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+
+
+def continues(response: requests.Response, offset: int, total: int | None, before: str | None) -> bool:
+    """Whether an answer is of the file whose validator was `before`: all of it, or the rest from byte `offset`."""
+    rest = f"bytes {offset}-{(total or 0) - 1}/{total}"
+    part = response.status_code == 206 and response.headers.get("Content-Range") == rest
+    whole = response.status_code == 200 and length(response) == total
+    return (part or whole) and validator(response) in (None, before)

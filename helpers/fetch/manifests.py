@@ -34,8 +34,7 @@ class DownloadError(RuntimeError):
 def check_name(name: str) -> PurePosixPath:
     """The name of a file or of an archive's member as a relative path.
 
-    Raises:
-        ValueError: the name is absolute, climbs with `..`, or holds a drive letter, backslash or control character.
+    ValueError: it is absolute, climbs with `..`, or holds a drive letter, backslash or control character.
     """
     path = PurePosixPath(name)
     strange = "\\" in name or re.match(r"[A-Za-z]:", name) or any(ord(letter) < 32 for letter in name)
@@ -56,7 +55,6 @@ class Evidence:
     Attributes:
         date: of the evidence, not of its reading: "YYYY-MM-DD" or "YYYY-MM", in quotes.
         source: https address of the evidence.
-        found: one sentence.
         address: which address is meant, where the evidence does not stand below a source.
     """
 
@@ -77,11 +75,8 @@ class Source:
     """Where a file can be had: exactly one of `url`, `gdrive` and `python`.
 
     Attributes:
-        url: https address.
-        gdrive: id of a file on Google Drive.
         python: "package.module:function" that writes the file to the path it is given.
         tls: "pinned" switches the certificate check off for this url alone; the file's sha256 then vouches for it.
-        checked: public evidence that it works, or does not.
     """
 
     url: str | None = None
@@ -115,7 +110,6 @@ class File(downloads.Expected):
         sources: tried in order.
         kind: "file", or the archive it is: "zip", "rar", "tar".
         unpacked_size: most bytes that unpacking may write.
-        directory_sha256: `directory_digest` of a zip, for `fetch_members`.
         instead_of: name of the file that this one replaces when that one cannot be had.
         by_hand: what a person should do when every source fails.
     """
@@ -124,14 +118,13 @@ class File(downloads.Expected):
     sources: tuple[Source, ...]
     kind: str = config.option("file", choices=("file", "zip", "rar", "tar"))
     unpacked_size: int | None = config.option(None, low=1)
-    directory_sha256: str | None = None
     instead_of: str | None = None
     by_hand: str = ""
 
     def __post_init__(self) -> None:
         check_name(self.name)
         _require("sources", self.sources, self.sources, "a list, each one of url, gdrive, python")
-        for key, digits in (("sha256", 64), ("directory_sha256", 64), ("md5", 32)):
+        for key, digits in (("sha256", 64), ("md5", 32)):
             value = getattr(self, key)
             good = value is None or re.fullmatch(f"[0-9a-f]{{{digits}}}", value)
             _require(key, value, good, f"{digits} hexadecimal digits in lower case, in quotes, or null")
@@ -171,13 +164,12 @@ class Manifest:
 
     def __post_init__(self) -> None:
         names = [file.name for file in self.files]
-        problems = [f"files: name {name!r} comes twice" for name in sorted(set(names)) if names.count(name) > 1]
+        checks = [(names.count(name) > 1, f"files: name {name!r} comes twice") for name in sorted(set(names))]
         for index, file in enumerate(self.files):
-            if file.instead_of is not None and file.instead_of not in set(names) - {file.name}:
-                received = f"files[{index}].instead_of: received {file.instead_of!r}"
-                problems.append(f"{received}; allowed: the name of another file")
-        if problems:
-            raise ValueError("\n".join(problems))
+            received = f"files[{index}].instead_of: received {file.instead_of!r}"
+            wrong = file.instead_of not in {None, *names} - {file.name}
+            checks.append((wrong, f"{received}; allowed: the name of another file"))
+        config.problems_between(*checks)
 
     def file(self, name: str) -> File:
         """The file called `name`; KeyError naming those that there are."""
@@ -188,18 +180,15 @@ class Manifest:
 
 
 def load_manifest(name_or_path: str | os.PathLike) -> Manifest:
-    """Read and check a manifest, and the checksums of the lists packaged with it.
+    """Read and check a manifest, by its name or the path of a YAML file, and the checksums of the lists packaged with it.
 
-    Args:
-        name_or_path: a name such as "ucf101" (of `data_manifests/ucf101.yaml`) or the path of a YAML file.
-
-    Raises:
-        ValueError: one error that names the file and every bad key, what was received and what is allowed.
+    ValueError: one error that names the file and every bad key, what was received and what is allowed.
     """
     path = _find(name_or_path)
     manifest = config.load(path, Manifest)
     lists = tuple(dataclasses.replace(entry, path=path.parent / entry.path) for entry in manifest.lists)
-    config.refuse(path, [f"lists[{i}].{text}" for i, entry in enumerate(lists) if (text := _problem(entry))])
+    problems = [f"lists[{i}].{text}" for i, entry in enumerate(lists) if (text := _problem(entry))]
+    config.refuse(f"{path.name} has", problems)
     return dataclasses.replace(manifest, lists=lists)
 
 
@@ -253,24 +242,20 @@ def _through(write: Callable[[Path], object], file: File, target: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _from_drive(source: Source, file: File, path: Path) -> None:
+def _from_program(source: Source, file: File, path: Path) -> None:
+    """Let gdown or a function of ours write the file; whatever it raises is the reason why the next source is tried."""
+    if source.gdrive:
+        _announce(file, source, path.parent)
     try:
-        import gdown
-    except ImportError as error:
-        raise SourceFailed("gdown is not installed: pip install gdown") from error
-    _announce(file, source, path.parent)
-    try:
-        gdown.download(id=source.gdrive, output=str(path), quiet=True, resume=True)
-    except Exception as error:  # gdown's exceptions differ between its versions
+        if source.gdrive:
+            import gdown
+
+            gdown.download(id=source.gdrive, output=str(path), quiet=True, resume=True)
+        else:
+            module, name = source.python.split(":")
+            getattr(importlib.import_module(module), name)(path)
+    except Exception as error:
         raise SourceFailed(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
-
-
-def _from_maker(source: Source, path: Path) -> None:
-    module, name = source.python.split(":")
-    try:
-        getattr(importlib.import_module(module), name)(path)
-    except Exception as error:  # one source of several: its reason is reported, the next one is tried
-        raise SourceFailed(f"{type(error).__name__}: {error}") from error
 
 
 def _ways(file: File, target: Path, cache: Path | None, patience: Patience) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -282,8 +267,7 @@ def _ways(file: File, target: Path, cache: Path | None, patience: Patience) -> I
         if source.url:
             yield str(source), partial(_from_url, source, file, target, patience)
         else:
-            write = partial(_from_drive, source, file) if source.gdrive else partial(_from_maker, source)
-            yield str(source), partial(_through, write, file, target)
+            yield str(source), partial(_through, partial(_from_program, source, file), file, target)
 
 
 def fetch(file: File, folder: str | os.PathLike, *, cache: str | os.PathLike | None = None, **options: float) -> Path:
@@ -312,11 +296,7 @@ def fetch(file: File, folder: str | os.PathLike, *, cache: str | os.PathLike | N
 
 
 def ask(url: str, method: str = "GET", **options: float) -> requests.Response:
-    """The whole answer of a server, for what is small; `options` are those of `Patience`.
-
-    Raises:
-        DownloadError: patience ended, or it refuses.
-    """
+    """The whole answer of a server, for what is small; DownloadError when `Patience` (of the options) ended or it refuses."""
     patience = Patience(**options)
     try:
         with downloads.Session(patience.timeout) as session:
@@ -325,20 +305,15 @@ def ask(url: str, method: str = "GET", **options: float) -> requests.Response:
         raise DownloadError(f"{url}: {error}") from error
 
 
-def fetch_url(url: str, path: Path, *, by_hand: str = "", **options: float) -> Path:
+def fetch_url(url: str, path: Path, **options: float) -> Path:
     """Fetch a large file of which only the address is known: the server tells its size first, which is checked in the end.
 
-    Args:
-        by_hand: what a person should do when it fails.
-        **options: those of `fetch`.
-
-    Raises:
-        DownloadError: it could not be had, or the server does not tell its size.
+    DownloadError: it could not be had, or the server does not tell its size.
     """
-    length = ask(url, "HEAD", **options).headers.get("Content-Length", "")
-    if not length.isdigit() or int(length) == 0:
-        raise DownloadError(f"{url}: the server does not say how large it is. By hand: {by_hand or 'a browser'}")
-    return fetch(File(path.name, (Source(url=url),), size=int(length), by_hand=by_hand), path.parent, **options)
+    size = downloads.length(ask(url, "HEAD", **options))
+    if not size:
+        raise DownloadError(f"{url}: the server does not say how large it is: open it in a browser")
+    return fetch(File(path.name, (Source(url=url),), size=size), path.parent, **options)
 
 
 def explain(file: File, folder: Path, reasons: list[str]) -> str:
@@ -352,24 +327,15 @@ def explain(file: File, folder: Path, reasons: list[str]) -> str:
     return "\n".join([*lines, f"Size {size}, sha256 {file.sha256 or 'unknown'}{md5}."])
 
 
-def fetch_all(
-    manifest: Manifest, folder: str | os.PathLike, *, names: Collection[str] | None = None, **options: Any
-) -> dict[str, Path]:
-    """Fetch the files of a manifest; one with `instead_of` is fetched only when the file it replaces cannot be had.
+def fetch_all(manifest: Manifest, folder: Path, *, names: Collection[str], **options: Any) -> dict[str, Path]:
+    """Fetch the files of a manifest; one with `instead_of` comes only when the file it replaces cannot be had.
 
-    Args:
-        names: the files wanted; default all that replace no other.
-        **options: those of `fetch`.
-
-    Returns:
-        Name of the file that came -> its path.
+    Returns the paths of the files that came by their names.
 
     Raises:
         DownloadError: neither a file nor its replacements could be had.
         KeyError: the manifest has no file of one of `names`.
     """
-    if names is None:
-        names = [file.name for file in manifest.files if file.instead_of is None]
     found = {}
     for name in names:
         reasons = []

@@ -14,7 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import requests
 
@@ -51,10 +51,8 @@ def lines_beginning_with(ids: set[bytes], block: bytes) -> Iterator[tuple[int, i
             yield start, end
 
 
-def collect(
-    csv: Csv, columns: tuple, lines_of: Callable, parse: Callable, options: dict
-) -> tuple[list, dict[str, Any]]:
-    """Some rows of a file, and what was seen on the way.
+def collect(csv: Csv, columns: tuple, lines_of: Callable, parse: Callable, options: dict) -> tuple[list, dict]:
+    """Some rows of a file in order, and what was seen on the way: `source, rows, refused, problems` as plain values.
 
     Args:
         csv: path (also of a .gz), address, or open binary file.
@@ -62,9 +60,6 @@ def collect(
         lines_of: from a block of whole lines to the start and end of those of interest.
         parse: `(columns of the file, line) -> item`, or None to skip it; may raise `Refused`.
         options: of `downloads.Patience`, for an address.
-
-    Returns:
-        The items in order, and `source, rows, refused, problems` as plain values.
     """
     items, number, refused, problems = [], 2, Counter(), []  # the header is line 1
     with _open(csv, options) as (name, stream):
@@ -119,9 +114,7 @@ class Stream(io.RawIOBase):
 
     When the connection breaks, the next one goes on at that byte (`Range`). At the end the length and, where Google's
     storage sends one (`x-goog-hash`), the MD5 of all bytes are compared. `options` are those of `downloads.Patience`.
-
-    Raises:
-        manifests.DownloadError: when reading: patience ended, or what came is not what the server promised.
+    manifests.DownloadError, when reading: patience ended, or what came is not what the server promised.
     """
 
     _session = _bar = None
@@ -176,29 +169,20 @@ class Stream(io.RawIOBase):
     def _connect(self) -> Iterator[bytes]:
         headers = {"Range": f"bytes={self.position}-", "If-Range": self._validator} if self.position else {}
         response = self._session.get(self.url, headers=headers, stream=True)
-        if self.position:
-            self._check_same(response)
-        else:
+        if not self.position:
             self._start(response)
+        elif not downloads.continues(response, self.position, self.total, self._validator):
+            raise SourceFailed("the file changed on the server while it was read")
         # 200: all of it, also from a server that knows no ranges
         return _drop(response.iter_content(downloads.CHUNK), self.position if response.status_code == 200 else 0)
 
     def _start(self, response: requests.Response) -> None:
-        length = response.headers.get("Content-Length", "")
-        self.total = int(length) if length.isdigit() else None
+        self.total = downloads.length(response)
         self._validator = downloads.validator(response)
         promised = re.search(r"md5=([A-Za-z0-9+/]{22}==)", response.headers.get("x-goog-hash", ""))
         self._promised_md5 = base64.b64decode(promised[1]).hex() if promised else None
         if self._bar is None:
             self._bar = runtime.progress(total=self.total, label=self.url[-40:], unit="B", unit_scale=True)
-
-    def _check_same(self, response: requests.Response) -> None:
-        """SourceFailed unless the answer belongs to the bytes that were read."""
-        headers, span = response.headers, f"bytes {self.position}-{(self.total or 0) - 1}/{self.total}"
-        whole = response.status_code == 200 and headers.get("Content-Length") == str(self.total)
-        part = response.status_code == 206 and headers.get("Content-Range") == span
-        if not (whole or part) or downloads.validator(response) not in (None, self._validator):
-            raise SourceFailed("the file changed on the server while it was read")
 
 
 def _drop(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:

@@ -33,7 +33,6 @@ def answer(
     """Read a clip in which one face says one word: the face is found in each frame, the rest is what step preprocess does.
 
     Args:
-        path: a video.
         network: of one's own training, with its `config` and its `words` in order; None is the published one.
 
     Returns:
@@ -63,18 +62,16 @@ def _points(path: Path, config: LipReadingConfig) -> tuple[np.ndarray | None, li
     seconds = timing.times[-1] - timing.times[0] + 1 / timing.fps
     notes = [timing.note]
     if not USUAL[0] <= seconds <= USUAL[1]:
-        notes.append(
-            f"{path.name} lasts {seconds:.1f} s and is read as one word: cut a clip of about 2 s around the word"
-        )
+        cut = "cut a clip of about 2 s around the word"
+        notes.append(f"{path.name} lasts {seconds:.1f} s and is read as one word: {cut}")
     if config.lips != "detect":
         return None, notes
     detector, model = faces.find_detector(config, downloads := workspace.open_workspace().downloads)
     drawn = _drawn_points(path) if detector == "drawn points" else None
     if drawn is None:
         model = model or faces.fetch_model(downloads / "yunet")
-        frames = runtime.progress(
-            video.read_frames(path), total=len(timing.times), label="looking for the face", unit="frame"
-        )
+        options = {"total": len(timing.times), "label": "looking for the face", "unit": "frame"}
+        frames = runtime.progress(video.read_frames(path), **options)
         drawn, note = faces.follow_face(faces.find_faces(frame, model) for frame in frames)
         notes.append(note)
     _check(path, drawn, config.min_found)
@@ -95,9 +92,8 @@ def _check(path: Path, points: np.ndarray, least: float) -> None:
     if found.any() and found.mean() >= least:
         return
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ~found, [False]]).astype(int))).reshape(-1, 2)
-    gaps = ", ".join(
-        f"{first} to {end - 1}" if end - first > 1 else f"{first}" for first, end in edges[:3]
-    ) + ", ..." * (len(edges) > 3)
+    gaps = [f"{first} to {end - 1}" if end - first > 1 else f"{first}" for first, end in edges[:3]]
+    gaps = ", ".join([*gaps, "..."] if len(edges) > 3 else gaps)
     raise ValueError(
         f"{path.name}: a face was found in {found.sum()} of {len(found)} frames, needed are {least:.0%}; there is none in frames "
         f"{gaps}. Take a clip of one whole face, near, from the front and in good light (in a mouth alone no face is found)"

@@ -18,7 +18,6 @@ class Lips:
     Attributes:
         table: one row a clip: path, label, speaker, number (of the word), and its sides.
         clips: (N, T, H, W, C) uint8, mapped from the disk.
-        words: the classes in order.
         parts: columns of the table that hold the sides, one or one per part of a cross-validation.
     """
 
@@ -45,21 +44,16 @@ class Lips:
 
 
 class Batches(batches.Batches):
-    """Batches of changed clips and soft labels; see `helpers.batches`.
+    """Batches of changed clips and soft labels; see `helpers.batches`. ValueError: clips and labels do not fit.
 
     Args:
         clips: (N, T, H, W, C) uint8, also memory-mapped.
         labels: (N,) class numbers.
-        num_classes: how many classes there are.
-        batch_size: clips in a batch.
         seed: of order, augmentation and mixup.
         augmentation: how strongly clips are changed; None not at all.
         mixup: alpha of mixup; 0 is off.
         label_smoothing: share of each label that is spread over all classes.
         rows: use these clips only.
-
-    Raises:
-        ValueError: a batch is larger than the data, or clips and labels do not fit.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
 """The configuration of the lip-reading project: every setting with its default and limits, OpenAV's twelve first; its greeting."""
 
 import os
-import tomllib
 from dataclasses import dataclass, replace
 
 from helpers import config, estimates, runtime
@@ -9,6 +8,7 @@ from helpers.config import BaseConfig, Needs, option, problems_between
 from helpers.estimates import Network
 
 SLOTS = ("command", "colour", "preposition", "letter", "digit", "adverb")  # the keys of `grid.WORDS`
+RULES = ("auto", "speaker", "random", "given")
 LAYOUTS = ("auto", "split/speaker/class", "class/split", "split/class", "speaker/class", "class")
 
 CLIP = 0.5e6  # bytes; about 0.5 GB a talker of 1 000, data_manifests/grid.yaml: exact sizes are not known
@@ -64,9 +64,7 @@ class LipReadingConfig(BaseConfig):
     swap_channels: bool = option(False, help="the files have red and blue the wrong way round")
     resample: str = option("resample", choices=("resample", "pad", "center"), help="how a clip gets its length")
 
-    split_by: str = option(
-        "auto", choices=("auto", "speaker", "random", "given"), help="what decides a side; auto: folders, else speakers"
-    )
+    split_by: str = option("auto", choices=RULES, help="what decides a side; auto: folders, else speakers")
     validation_share: float = option(0.15, above=0.0, high=0.8, help="share of speakers or clips to watch")
     test_share: float = option(0.2, above=0.0, high=0.8, help="share of speakers or clips to test")
     folds: int | None = option(None, low=2, help="cross-validation in so many parts; null: none")
@@ -155,10 +153,9 @@ def network_of(settings: LipReadingConfig) -> Network:
 
 
 def greeting(path: str | os.PathLike) -> str:
-    """What OpenAV's command prints before it works, for a config file; `hide_metadata` and `hide_libs_vers` leave their part out.
+    """What OpenAV's command prints before it works, for a config file, unless `hide_metadata` and `hide_libs_vers` hide it.
 
-    Raises:
-        ValueError: one error with all problems of the file.
+    ValueError: one error with all problems of the file.
     """
     return describe(config.load(path, LipReadingConfig))
 
@@ -167,7 +164,7 @@ def describe(settings: LipReadingConfig) -> str:
     """What this program is (a name, a line about it, its licence), then one line a library, unless the config hides them."""
     parts = []
     if not settings.hide_metadata:
-        told = tomllib.loads((runtime.repo_root() / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        told = runtime.project()
         parts.append(f"{told['name']} {told['version']}: {told['description']}\nlicence: {told['license']}")
     if not settings.hide_libs_vers:
         parts.append("\n".join(f"{name:<24} {version}" for name, version in runtime.versions().items()))

@@ -43,7 +43,6 @@ def prepare_clip(
         row: of the manifest table: path, start, end; `points` (T, 5, 2) of the whole file, where they are known already.
         root: folder that paths start from.
         folder: of the cache.
-        model_path: see `faces.find_face_points`.
 
     Returns:
         cache (file name), and the measures: frames (decoded), fps, what `faces.statistics` tells, redness, and note: "" or what
@@ -77,17 +76,13 @@ def prepare_all(
     points: Mapping[str, np.ndarray] | None = None, model_path: str | os.PathLike | None = None,
     jobs: int | None = -1,
 ) -> pd.DataFrame:  # fmt: skip
-    """`prepare_clip` for every row of a manifest table, in parallel; no clip can stop the others.
+    """`prepare_clip` for every row of a manifest table, in parallel; no clip can stop the others, OSError of a full disk can.
 
     Args:
         points: known face points by path, (T, 5, 2) with NaN, instead of a detector; clips without any get none found.
-        others: see `prepare_clip`.
 
     Returns:
         `table` with `cache`, the measures, and `error`: "" or why the clip cannot be used.
-
-    Raises:
-        OSError: the disk is full or read-only.
     """
     rows = table[["path", "start", "end"]].to_dict("records")
     if points is not None:
@@ -117,18 +112,14 @@ def load_clips(
     folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample",
     out: str | os.PathLike | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """Cached clips as one array, each brought to `length` frames (see `pick_frames`).
+    """Cached clips, each brought to `length` frames (see `pick_frames`), as one array (N, length, height, width, channels) uint8.
+
+    ValueError: no names, or clips of different sizes.
 
     Args:
         folder, names: of the cache, and its column `cache`.
         length, mode: `len_video` and `resample` of the configuration.
         out: a `.npy` file to write to and map into memory, for more than fits there; default an array in memory.
-
-    Returns:
-        (N, length, height, width, channels) uint8.
-
-    Raises:
-        ValueError: no names, or clips of different sizes.
     """
     if not len(names):
         raise ValueError("names: received none; allowed: at least one clip of the cache")
@@ -156,9 +147,7 @@ def _open_map(path: str | os.PathLike, shape: tuple[int, ...]) -> np.memmap:
 def read_clip(folder: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
     """One cached clip: frames, times, found, points, fps."""
     with np.load(Path(folder) / name) as stored:
-        clip = {key: stored[key] for key in ("frames", "found", "points", "fps")}
-        even = np.arange(len(clip["frames"])) / clip["fps"]  # what clips were taken for before their times were kept
-        return clip | {"times": stored.get("times", even)}
+        return {key: stored[key] for key in ("frames", "times", "found", "points", "fps")}
 
 
 def read_word(row: Mapping, root: str | os.PathLike, *, size: int | Sequence[int] | None = None) -> list[np.ndarray]:
@@ -205,8 +194,6 @@ def pick_frames(
     pictures: those that are seen at certain moments.
 
     Args:
-        count: frames that the clip has.
-        length: frames wanted.
         fps: frames per second of the clip.
         mode: "resample" spreads them evenly from the first to the last frame, so that every word fills the clip; "pad" keeps
             the tempo: frames at 25 per second from the beginning, the last repeated, or what is too long cut off; "center"

@@ -1,5 +1,6 @@
 """Reading clips with a network and with its controls, reading one video file, and where in a clip a network looks."""
 
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -24,21 +25,16 @@ BATCH = 32
 MOST_TEMPLATES = 4000  # training clips, taken evenly where there are more: so many fit into memory
 
 
-def predict(
-    network: keras.Model, clips: np.ndarray, rows: Sequence[int] | np.ndarray | None = None, *, logits: bool = True,
-) -> np.ndarray:  # fmt: skip
-    """Probabilities (N, classes) of some clips, in batches of one size, so that a network is traced once.
+def predict(network: keras.Model, clips: np.ndarray, rows: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    """Probabilities (N, classes) of clips by a network of logits, in batches of one size, so that it is traced once.
 
-    Args:
-        network: from (B, T, H, W, C) float32 in [0, 1] to logits, or to probabilities with `logits=False`.
-        clips: (M, T, H, W, C) uint8, also memory-mapped, or float32 in [0, 1].
-        rows: N numbers of clips; None for all.
+    Clips are (M, T, H, W, C) uint8, also memory-mapped, or float32 in [0, 1]; `rows` N numbers of them, None for all.
     """
     rows, parts = np.arange(len(clips)) if rows is None else rows, []
     for start in range(0, len(rows), BATCH):
         chosen = clips[np.resize(rows[start : start + BATCH], BATCH)]  # the last is filled up with its own clips
         outputs = network.predict_on_batch(to_unit(chosen) if chosen.dtype == np.uint8 else chosen)
-        parts.append(ops.convert_to_numpy(ops.softmax(outputs) if logits else outputs)[: len(rows) - start])
+        parts.append(ops.convert_to_numpy(ops.softmax(outputs))[: len(rows) - start])
     return np.concatenate(parts)
 
 
@@ -108,18 +104,15 @@ def read_file(
 ) -> tuple[pd.DataFrame, np.ndarray]:  # fmt: skip
     """Read one video file: the same way through detection, cropping and resampling that the training clips took.
 
+    ValueError: nothing decodes, or no face is found.
+
     Args:
-        words: the classes in order.
         start, end: seconds in the file between which the word is said; NaN is the whole file.
         points: known face points (T, 5, 2), instead of a detector.
-        model_path: see `faces.find_face_points`.
         top: so many guesses.
 
     Returns:
         word and probability, the surest first, and the lips as the network sees them, (T, H, W, C) uint8.
-
-    Raises:
-        ValueError: nothing decodes, or no face is found.
     """
     path = Path(path)
     row = {"path": path.name, "start": start, "end": end} | ({} if points is None else {"points": points})
@@ -158,9 +151,7 @@ def occlude(network: keras.Model, clip: np.ndarray, target: int, masks: Sequence
     Within a mask every frame shows the clip's mean frame: the look stays, the motion is gone.
 
     Args:
-        network: see `predict`.
         clip: (T, H, W, C) float32 in [0, 1].
-        target: number of the class.
         masks: M boolean arrays, each of a shape that broadcasts to (T, H, W); one batch is made at a time.
     """
     clip = np.asarray(clip, "float32")
@@ -180,29 +171,25 @@ def occlude_time(network: keras.Model, clip: np.ndarray, target: int, *, width: 
     return occlude(network, clip, target, masks)
 
 
-def occlude_space(
-    network: keras.Model, clip: np.ndarray, target: int, *, patch: int = 8, stride: int | None = None
-) -> np.ndarray:
+def occlude_space(network: keras.Model, clip: np.ndarray, target: int, *, patch: int = 8) -> np.ndarray:
     """Loss of probability (H, W) when a square patch of the picture stands still, as the mean over the patches on a pixel.
 
-    `patch` is the side of the square, `stride` the way from one to the next, in pixels; None is half a patch.
+    `patch` is the side of the square in pixels; from one to the next it is half a patch.
     """
     height, width = clip.shape[1:3]
-    stride = stride or max(1, patch // 2)
     masks = []
-    for top in _starts(height, patch, stride):
-        for left in _starts(width, patch, stride):
-            mask = np.zeros((1, height, width), bool)
-            mask[:, top : top + patch, left : left + patch] = True
-            masks.append(mask)
+    for top, left in itertools.product(_starts(height, patch), _starts(width, patch)):
+        mask = np.zeros((1, height, width), bool)
+        mask[:, top : top + patch, left : left + patch] = True
+        masks.append(mask)
     losses, cover = occlude(network, clip, target, masks), np.concatenate(masks)
     return np.tensordot(losses, cover, axes=1) / cover.sum(axis=0)
 
 
-def _starts(length: int, patch: int, stride: int) -> list[int]:
+def _starts(length: int, patch: int) -> list[int]:
     """First pixels of the patches; the last one ends at the border."""
     last = max(length - patch, 0)
-    return sorted({*range(0, last, stride), last})
+    return sorted({*range(0, last, max(1, patch // 2)), last})
 
 
 def gradient(network: keras.Model, clip: np.ndarray, target: int) -> np.ndarray:

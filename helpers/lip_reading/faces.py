@@ -2,14 +2,14 @@
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from helpers import pictures, runtime, workspace
+from helpers import intake, pictures, runtime, workspace
 from helpers.fetch import manifests
 from helpers.lip_reading.config import LipReadingConfig
 
@@ -18,14 +18,12 @@ LONG_SIDE = 320  # pixels: larger pictures are shrunk to it, which finds the sam
 SCORE = 0.7
 LIKE = 0.6  # of the followed face's width: such a face can be taken for it
 SMOOTHING = 5  # frames of the running median
-POINTER = b"version https://git-lfs"
 
 
 def find_face_points(frame: np.ndarray, model_path: str | os.PathLike | None = None) -> np.ndarray | None:
-    """Eyes, nose and corners of the mouth of the widest face; takes and raises what `find_faces` does.
+    """Eyes, nose and corners of the mouth of the widest face, (5, 2) float32 x, y in pixels in the order of `POINTS`, or None.
 
-    Returns:
-        (5, 2) float32 x, y in pixels in the order of `POINTS`, or None if there is no face.
+    Takes and raises what `find_faces` does.
     """
     found = find_faces(frame, model_path)
     return found[np.argmax(_widths(found)), 2:] if len(found) else None
@@ -42,7 +40,7 @@ def find_faces(frame: np.ndarray, model_path: str | os.PathLike | None = None) -
         (N, 7, 2) float32 x, y in pixels: two corners of each face's box, then its points in the order of `POINTS`.
 
     Raises:
-        ValueError: not an RGB uint8 picture, or a file that is no detector (a Git LFS pointer is named as such).
+        ValueError: not an RGB uint8 picture, or a file that is no detector; says what it is.
         FileNotFoundError: no file at `model_path`.
         RuntimeError: this OpenCV is too old for it, or the model could not be downloaded.
     """
@@ -65,11 +63,8 @@ def follow_face(found: Iterable[np.ndarray]) -> tuple[np.ndarray, str]:
     """Follow one face through a clip: the one that is largest, summed over the frames. Where it is not seen, another is taken
     only if the two are never seen at once, since then it can be the same one elsewhere.
 
-    Args:
-        found: of T frames, what `find_faces` gives.
-
-    Returns:
-        (T, 5, 2) float32 points, NaN where the face is not; and "" or a note that there is another of like size.
+    From what `find_faces` gives of T frames to (T, 5, 2) float32 points, NaN where the face is not; and "" or a note that there is
+    another of like size.
     """
     paths: list[dict[int, np.ndarray]] = []  # of each face: number of a frame -> the face there
     count = 0
@@ -108,12 +103,9 @@ def _linked(paths: list[dict[int, np.ndarray]], faces: np.ndarray) -> list[tuple
 def _others(paths: list[dict[int, np.ndarray]]) -> str:
     """A note where another face is as large as the followed one, or nearly, in a tenth of its frames or more."""
     sizes = [float(np.median(_widths(np.stack([*path.values()])))) for path in paths]
-    like = [
-        path
-        for path, size in zip(paths[1:], sizes[1:], strict=True)
-        if size > LIKE * sizes[0] and len(path.keys() & paths[0].keys()) > 0.1 * len(paths[0])
-    ]
-    said = f"{1 + len(like)} faces of like size in the picture: the one seen largest and longest is followed"
+    often = [len(path.keys() & paths[0].keys()) > 0.1 * len(paths[0]) for path in paths]
+    like = sum(size > LIKE * sizes[0] and seen for size, seen in zip(sizes[1:], often[1:], strict=True))
+    said = f"{1 + like} faces of like size in the picture: the one seen largest and longest is followed"
     return said if like else ""
 
 
@@ -122,12 +114,9 @@ def _widths(faces: np.ndarray) -> np.ndarray:
 
 
 def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path | None]:
-    """How the lips are found: "yunet" with its file, "drawn points" (mini without the file), "cropped" or "fixed".
+    """How the lips are found: "yunet" with its file in `downloads`, "drawn points" (mini without the file), "cropped" or "fixed".
 
-    The file is kept in `downloads`, the folder of the workspace.
-
-    Raises:
-        manifests.DownloadError: the file could not be had; says what to do by hand.
+    manifests.DownloadError: the file could not be had; says what to do by hand.
     """
     if config.lips != "detect":
         return config.lips, None
@@ -139,14 +128,9 @@ def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path 
 
 
 def fetch_model(folder: str | os.PathLike | None = None, **options: float) -> Path:
-    """YuNet's file, checked by size and sha256, downloaded if it is not there.
+    """YuNet's file, checked by size and sha256, downloaded if it is not there, by default to `downloads/yunet` of the workspace.
 
-    Args:
-        folder: where it is kept; default `downloads/yunet` of the workspace.
-        **options: retries, timeout, backoff, max_wait of `manifests.fetch`.
-
-    Raises:
-        manifests.DownloadError: it could not be had; says what to do by hand.
+    Options are those of `manifests.fetch`; its DownloadError says what to do by hand.
     """
     return manifests.fetch(_entry(), _folder(folder), **options)
 
@@ -173,21 +157,16 @@ def found_mask(points: np.ndarray) -> np.ndarray:
     return np.isfinite(points).all(axis=(1, 2))
 
 
-def track_points(points: Sequence[np.ndarray | None] | np.ndarray) -> np.ndarray:
+def track_points(points: np.ndarray) -> np.ndarray:
     """Fill gaps and smooth: lines between neighbours, copies at the ends, then a running median of 5 frames.
+
+    Gives (T, 5, 2) float32 without gaps; ValueError where there is no face in any frame.
 
     The median drops single wrong faces and leaves steady motion as it is.
 
     Args:
-        points: (T, 5, 2) with NaN, or a list with None, where no face was found.
-
-    Returns:
-        (T, 5, 2) float32 without gaps.
-
-    Raises:
-        ValueError: no face in any frame.
+        points: (T, 5, 2) with NaN where no face was found.
     """
-    points = points if isinstance(points, np.ndarray) else stack_points(points)
     found = found_mask(points)
     if not found.any():
         raise ValueError(f"points: received {len(points)} frames without a face; allowed: at least one with a face")
@@ -201,14 +180,10 @@ def track_points(points: Sequence[np.ndarray | None] | np.ndarray) -> np.ndarray
 
 
 def statistics(points: np.ndarray) -> dict[str, float]:
-    """What a detector found in a clip.
+    """What a detector found in a clip, from points (T, 5, 2), NaN where no face was.
 
-    Args:
-        points: (T, 5, 2) as found, NaN where no face was.
-
-    Returns:
-        frames, found, share, longest_gap (frames), eye_distance (median, pixels), tilt (median of the line through the eyes,
-        degrees), jitter (median move of the mouth between two frames, in eye distances); NaN where nothing can be told.
+    Returns frames, found, share, longest_gap (frames), eye_distance (median, pixels), tilt (median of the line through the eyes,
+    degrees), jitter (median move of the mouth between two frames, in eye distances); NaN where nothing can be told.
     """
     found = found_mask(points)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], ~found, [False]]).astype(int)))
@@ -249,16 +224,10 @@ def _detector(path: str, thread: int) -> "cv2.FaceDetectorYN":
         )
     if not Path(path).is_file():
         raise FileNotFoundError(f"no face detector at {path}: fetch it with faces.fetch_model()")
-    with Path(path).open("rb") as file:
-        pointer = file.read(len(POINTER)) == POINTER
-    if pointer:
-        raise ValueError(
-            f"{path} is a pointer of Git LFS ({Path(path).stat().st_size} bytes of text), not the detector itself "
-            f"({_entry().size} bytes): remove it and call faces.fetch_model(), or press Download on its page"
-        )
     with runtime.quiet_stderr():  # OpenCV 5 warns of a target that nobody set, and its parser shouts at broken files
         try:
             return cv2.FaceDetectorYN.create(path, "", (LONG_SIDE, LONG_SIDE), SCORE)
         except cv2.error as error:
             reason = str(error).splitlines()[0]
-    raise ValueError(f"{path} is no face detector that OpenCV can read: {reason}. Remove it, call faces.fetch_model()")
+    expected = f"the face detector of {_entry().size} bytes: remove {path}, call faces.fetch_model()"
+    raise intake.refuse(path, expected, reason)

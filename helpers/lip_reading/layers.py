@@ -67,7 +67,7 @@ class PerFrame(layers.Wrapper):
 
 @keras.saving.register_keras_serializable("helpers")
 class StandardizeClip(layers.Layer):
-    """Take from each clip what tells the lighting or the speaker instead of the word; computed in float32.
+    """Take from each clip what tells the lighting or the speaker instead of the word; computed and given in float32.
 
     Args:
         mode: "clip", minus the mean and divided by the standard deviation of the whole clip; "motion", minus the clip's mean
@@ -75,9 +75,6 @@ class StandardizeClip(layers.Layer):
 
     Call arguments:
         inputs: (B, T, H, W, C) in [0, 1].
-
-    Returns:
-        (B, T, H, W, C) float32.
     """
 
     def __init__(self, mode: str = "clip", **options: Any) -> None:
@@ -128,9 +125,8 @@ class MaxPooling3D(layers.MaxPooling3D):
         alone = self.pool_size[0] == self.strides[0] == 1 and self.data_format == "channels_last"
         if not (fold_time() and alone):
             return super().call(inputs)
-        return per_frame(
-            lambda frames: ops.max_pool(frames, self.pool_size[1:], self.strides[1:], self.padding), inputs
-        )
+        options = (self.pool_size[1:], self.strides[1:], self.padding)
+        return per_frame(lambda frames: ops.max_pool(frames, *options), inputs)
 
 
 @keras.saving.register_keras_serializable("helpers")

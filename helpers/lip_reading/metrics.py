@@ -96,17 +96,17 @@ def most_confused(matrix: ArrayLike, names: Sequence[str], n: int = 10) -> pd.Da
 # --- controls: does it read the motion at all? ---
 
 
-def mean_frames(clips: Iterable[np.ndarray], side: int = SIDE) -> np.ndarray:
-    """Time-averaged pictures of clips (T, H, W, C), at most `side` pixels high and wide, flat: float32 (N, D), bytes as [0, 1]."""
+def mean_frames(clips: Iterable[np.ndarray]) -> np.ndarray:
+    """Time-averaged pictures of clips (T, H, W, C), at most `SIDE` pixels high and wide, flat: float32 (N, D), bytes as [0, 1]."""
     white = {True: np.float32(255), False: np.float32(1)}
     means = [np.mean(clip, axis=0, dtype=np.float32) / white[clip.dtype == np.uint8] for clip in clips]
-    return _shrink(np.stack(means), side).reshape(len(means), -1)
+    return _shrink(np.stack(means)).reshape(len(means), -1)
 
 
-def _shrink(frame: np.ndarray, side: int) -> np.ndarray:
-    """Pictures (..., H, W, C) at most `side` pixels high and wide, float32."""
+def _shrink(frame: np.ndarray) -> np.ndarray:
+    """Pictures (..., H, W, C) at most `SIDE` pixels high and wide, float32."""
     for axis in (-3, -2):  # mean of stripes, which is what a smaller picture is
-        edges = np.linspace(0, frame.shape[axis], min(side, frame.shape[axis]) + 1).round().astype(int)
+        edges = np.linspace(0, frame.shape[axis], min(SIDE, frame.shape[axis]) + 1).round().astype(int)
         stripes = np.add.reduceat(frame, edges[:-1], axis=axis)
         frame = stripes / np.diff(edges).astype(np.float32).reshape(-1, *[1] * (-1 - axis))
     return frame
@@ -115,12 +115,9 @@ def _shrink(frame: np.ndarray, side: int) -> np.ndarray:
 def mean_frame_baseline(
     train_clips: Iterable[np.ndarray], train_labels: ArrayLike, test_clips: Iterable[np.ndarray], num_classes: int
 ) -> np.ndarray:
-    """The reader that sees no motion: logistic regression on time-averaged frames.
+    """The reader that sees no motion, logistic regression on time-averaged frames: probabilities (M, num_classes) of test clips.
 
     Clips are as `mean_frames` takes them, labels (N,) of at least two classes; one that training lacks is never predicted.
-
-    Returns:
-        Probabilities (M, num_classes) of the test clips.
     """
     reader = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.LogisticRegression(max_iter=1000))
     train, test = mean_frames(train_clips), mean_frames(test_clips)
@@ -134,12 +131,12 @@ def mean_frame_baseline(
 # --- templates: readers that hold a clip against the training clips, frame by frame and pixel by pixel ---
 
 
-def normalised(clips: np.ndarray, side: int = SIDE) -> np.ndarray:
+def normalised(clips: np.ndarray) -> np.ndarray:
     """Clips (N, T, H, W, C) minus their mean frames, each divided by the standard deviation of what is left: float32 (N, D).
 
-    Pictures are at most `side` pixels high and wide.
+    Pictures are at most `SIDE` pixels high and wide.
     """
-    small = _shrink(np.asarray(clips, np.float32), side)
+    small = _shrink(np.asarray(clips, np.float32))
     rows = (small - small.mean(axis=1, keepdims=True)).reshape(len(small), -1)
     return rows / np.maximum(rows.std(axis=1, keepdims=True), 1e-6)
 

@@ -46,9 +46,7 @@ def residual_stages(x: Tensor, filters: int, *, openav: bool, momentum: float) -
     return layers.GlobalAveragePooling2D(name="pool")(x)
 
 
-def build_frame_encoder(
-    channels: int = 1, size: Size = 112, *, filters: int = 64, momentum: float = 0.99
-) -> keras.Model:
+def build_frame_encoder(channels: int, size: Size, *, filters: int, momentum: float) -> keras.Model:
     """OpenAV's ResNet-18 for one frame: (N, H, W, C) -> (N, 8 filters)."""
     inputs = keras.Input((*_sides(size), channels), name="frame")
     x = layers.Conv2D(filters, 7, 2, padding="same", use_bias=False, name="conv1")(inputs)
@@ -59,29 +57,24 @@ def build_frame_encoder(
 
 def build_openav(
     num_classes: int, channels: int = 1, size: Size = 112, frames: int | None = 29, *, filters: int = 64,
-    units: int = 512, dropout: float = 0.2, momentum: float = 0.99, standardize: str = "clip", logits: bool = True,
+    units: int = 512, dropout: float = 0.2, momentum: float = 0.99, standardize: str = "clip",
 ) -> keras.Model:  # fmt: skip
     """Build OpenAV's visual network: a ResNet-18 for every frame, two LSTMs over the frames.
 
     OpenAV's ends in the 512 features; the last layer is ours. With the defaults and 26 classes it has 15 396 314 parameters.
+    ValueError: a size, number or mode that is not possible.
 
     Args:
-        num_classes: number of words.
         channels: 1 for grey, 3 for colour.
         size: side in pixels, or (height, width); None for any.
         frames: frames per clip; None for any.
         filters: width of the first stage of the ResNet, 64 in the original.
         units: width of both LSTMs, 512 in the original.
-        dropout: after each LSTM.
         momentum: of BatchNorm; below about 500 training steps 0.9, or its averages never arrive.
         standardize: what the network does to a clip first, see `layers.StandardizeClip`.
-        logits: True ends in logits, False in probabilities.
 
     Returns:
-        A model (B, T, H, W, C) float32 in [0, 1] -> (B, num_classes) float32.
-
-    Raises:
-        ValueError: a size, number or mode that is not possible.
+        A model (B, T, H, W, C) float32 in [0, 1] -> logits (B, num_classes) float32.
     """
     inputs, x = _inputs(num_classes, channels, size, frames, standardize, smallest=3)
     x = PerFrame(build_frame_encoder(channels, size, filters=filters, momentum=momentum), name="per_frame")(x)
@@ -90,13 +83,13 @@ def build_openav(
     x = layers.LSTM(units, name="lstm2")(x)  # (B, units)
     x = layers.Dropout(dropout, name="dropout2")(x)
     x = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    return _finish(inputs, x, logits, "openav")
+    return keras.Model(inputs, x, name="openav")
 
 
 def build_conv3d_bigru(
     num_classes: int, channels: int = 1, size: Size = 88, frames: int | None = 29, *, filters: int = 64,
     units: int = 1024, recurrent_layers: int = 3, dropout: float = 0.5, recurrent_dropout: float = 0.2,
-    momentum: float = 0.99, standardize: str = "clip", logits: bool = True,
+    momentum: float = 0.99, standardize: str = "clip",
 ) -> keras.Model:  # fmt: skip
     """Build the standard recipe for single words: one 3-D convolution, a ResNet-18 for every frame, bidirectional GRUs.
 
@@ -104,7 +97,6 @@ def build_conv3d_bigru(
     pains", 2020. Logits of all frames are averaged.
 
     Args:
-        recurrent_layers: number of GRUs in each direction.
         dropout: before the first GRU and after the last.
         recurrent_dropout: between two GRUs.
         For the others, the model and the errors see `build_openav`.
@@ -123,13 +115,13 @@ def build_conv3d_bigru(
     x = layers.Dropout(dropout, name="dropout_last")(x)
     x = layers.Dense(num_classes, dtype="float32", name="frame_logits")(x)  # (B, T, num_classes)
     x = layers.GlobalAveragePooling1D(dtype="float32", name="logits")(x)
-    return _finish(inputs, x, logits, "conv3d_bigru")
+    return keras.Model(inputs, x, name="conv3d_bigru")
 
 
 def build_tiny(
     num_classes: int, channels: int = 1, size: Size = 32, frames: int | None = 16, *,
     filters: tuple[int, int, int] = (12, 24, 32), features: int = 48, units: int = 32, dropout: float = 0.2,
-    momentum: float = 0.9, standardize: str = "motion", logits: bool = True,
+    momentum: float = 0.9, standardize: str = "motion",
 ) -> keras.Model:  # fmt: skip
     """Build a network that learns on two CPU cores within a minute: three convolutions, one bidirectional GRU.
 
@@ -137,11 +129,10 @@ def build_tiny(
         size: side in pixels, or (height, width); not None, because where in the picture something is counts here.
         filters: of the three convolutions; the first one sees five frames at once, the others one.
         features: numbers per frame that the GRU gets.
-        units: of the GRU, in each direction.
         For the others and the errors see `build_openav`.
 
     Returns:
-        A model (B, T, H, W, C) float32 in [0, 1] -> (B, num_classes) float32; 33 732 parameters by default with 8 classes.
+        A model (B, T, H, W, C) float32 in [0, 1] -> logits (B, num_classes); 33 732 parameters by default with 8 classes.
     """
     if None in _sides(size):
         raise ValueError(f"size must be an int or (height, width) for this network. Received: size={size!r}")
@@ -157,7 +148,7 @@ def build_tiny(
     x = layers.Bidirectional(layers.GRU(units), name="gru")(x)
     x = layers.Dropout(dropout, name="dropout")(x)
     x = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    return _finish(inputs, x, logits, "tiny")
+    return keras.Model(inputs, x, name="tiny")
 
 
 def build_inference_model(network: keras.Model) -> keras.Model:
@@ -184,15 +175,8 @@ def _inputs(
     given = {"num_classes": (num_classes, 1), "channels": (channels, 1), "frames": (frames, 1)}
     given |= {"height": (sides[0], smallest), "width": (sides[1], smallest)}
     for name, (number, least) in given.items():
-        if number is None and name in ("frames", "height", "width"):
-            continue
-        if not isinstance(number, numbers.Integral) or number < least:
+        open_side = number is None and name in ("frames", "height", "width")
+        if not open_side and (not isinstance(number, numbers.Integral) or number < least):
             raise ValueError(f"{name} must be an int of at least {least}. Received: {name}={number!r}")
     inputs = keras.Input((frames, *sides, channels), name="clip")
     return inputs, StandardizeClip(standardize, name="standardize")(inputs)
-
-
-def _finish(inputs: Tensor, x: Tensor, logits: bool, name: str) -> keras.Model:
-    if not logits:
-        x = layers.Softmax(dtype="float32", name="probabilities")(x)
-    return keras.Model(inputs, x, name=name)

@@ -20,19 +20,8 @@ from helpers.lip_reading.model import BUILDERS
 from helpers.training import early_stop, loop
 from helpers.workspace import StepResult
 
-AUGMENTATION = tuple(field.name for field in dataclasses.fields(Augmentation))
-TRAIN = (
-    "model",
-    "batch_size",
-    "lr",
-    "epoch",
-    "epoch_stop",
-    "mixup",
-    "label_smoothing",
-    "precision",
-    "seed",
-    *AUGMENTATION,
-)
+TRAIN = ("model", "batch_size", "lr", "epoch", "epoch_stop", "mixup", "label_smoothing", "precision", "seed")
+TRAIN += tuple(field.name for field in dataclasses.fields(Augmentation))
 PUBLISHED, JUDGE = "reader", "evaluation"  # name of the published weights, and what scores them
 FEW_STEPS = 500  # with fewer, the averages of BatchNorm at momentum 0.99 never arrive
 
@@ -40,8 +29,7 @@ FEW_STEPS = 500  # with fewer, the averages of BatchNorm at momentum 0.99 never 
 def build_network(config: LipReadingConfig, num_classes: int, *, steps: int = 0) -> keras.Model:
     """The network of a config: (B, T, H, W, C) float32 in [0, 1] -> logits (B, num_classes).
 
-    Args:
-        steps: of the whole training, if known: few of them need a faster average in BatchNorm.
+    Few `steps` of the whole training, if known, need a faster average in BatchNorm.
     """
     momentum = {"momentum": 0.9} if steps < FEW_STEPS else {}
     build = BUILDERS[config.model]
@@ -76,18 +64,16 @@ class Watch:
 
 
 def train_one(config: LipReadingConfig, lips: Lips, part: str, folder: Path, *, remote: Any = None) -> pd.DataFrame:
-    """Train one network in `folder`, or go on with it; `part` is the column of the sides, `remote` is for `training.fit`.
+    """Train one network in `folder`, or go on with it; returns the log, with the column part.
 
-    Returns:
-        The log, with the column part.
+    `part` is the column of the sides, `remote` is for `training.fit`.
     """
     batches = batches_of(config, lips, part)
     runtime.set_seeds(config.seed)
     with training.strategy().scope():
         network = build_network(config, len(lips.words), steps=config.epoch * batches.steps_per_epoch)
-        network.compile(
-            keras.optimizers.Adam(config.lr), build_loss(config), metrics=["accuracy"]
-        )  # as the original's would be
+        optimizer = keras.optimizers.Adam(config.lr)  # as the original's would be
+        network.compile(optimizer, build_loss(config), metrics=["accuracy"])
         network.optimizer.build(network.trainable_variables)
     log = training.fit(
         network,

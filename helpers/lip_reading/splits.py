@@ -34,7 +34,6 @@ def assign_sides(
         rule: speaker, random or given.
         validation_share, test_share: of speakers or clips; at least one of each. With `folds` the parts decide what is tested.
         folds: every clip is tested once, in one of so many parts.
-        seed: of the order.
 
     Returns:
         Text columns `split`, or `split1`, `split2`, ... with `folds`; index as `table`'s.
@@ -78,13 +77,10 @@ def _blocks(total: int, share: float, folds: int | None, rule: str) -> list[tupl
     parts = folds or 1
     if total < max(3, parts + (folds is not None)):
         what = "speakers" if rule == "speaker" else "clips"
-        raise ValueError(
-            f"received {total} {what} for {', '.join(SIDES)} in {parts} part(s); take more, or fewer folds"
-        )
+        raise ValueError(f"received {total} {what} for {', '.join(SIDES)} in {parts} part(s); take more or fewer folds")
     if folds is None:
         return [(0, _count(total, share))]
-    edges = [round(total * part / folds) for part in range(folds + 1)]
-    return list(pairwise(edges))
+    return list(pairwise(round(total * part / folds) for part in range(folds + 1)))
 
 
 def _speakers(table: pd.DataFrame) -> pd.Series:
@@ -124,9 +120,8 @@ def _require_training(labels: pd.Series, sides: pd.DataFrame) -> None:
     for column in sides:
         lacking = sorted(set(labels) - set(labels[sides[column] == "train"]))
         if lacking:
-            raise ValueError(
-                f"{column}: no clip to train on of {', '.join(map(str, lacking[:5]))}; add clips, or leave it out"
-            )
+            some = ", ".join(map(str, lacking[:5]))
+            raise ValueError(f"{column}: no clip to train on of {some}; add clips, or leave it out")
 
 
 def columns_of(table: pd.DataFrame) -> list[str]:

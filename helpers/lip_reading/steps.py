@@ -29,9 +29,8 @@ SPLIT = ("len_video", "resample", "split_by", "validation_share", "test_share", 
 
 def fingerprint(config: LipReadingConfig) -> list | None:
     """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    return workspace.fingerprint_local(
-        config, expected="one that holds clips in folders named by words", key="path_to_dataset"
-    )
+    expected = "one that holds clips in folders named by words"
+    return workspace.fingerprint_local(config, expected=expected, key="path_to_dataset")
 
 
 @workspace.step(project="lip_reading", reads=DATASET, fingerprint=fingerprint)
@@ -71,8 +70,7 @@ def preprocess(config: LipReadingConfig, place: Workspace, folder: Path) -> dict
     options = {"points": points, "model_path": model_path}
     done = data.prepare_all(data.usable_clips(built), built.source_root, folder / "lips", Cut.of(config), **options)
     good = usable(done, "clips")
-    warning = data.check_channels(good)
-    if warning:
+    if warning := data.check_channels(good):
         print(f"warning: {warning}", flush=True)
     for row in good[good["note"] != ""].head(3).itertuples():
         print(f"note: {row.path}: {row.note}", flush=True)
@@ -136,9 +134,8 @@ def evaluate(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
     with runtime.precision(config.precision):
         network, untrained = (runs.build_network(config, len(lips.words)) for _ in range(2))
         options = {"network": network, "untrained": untrained, "seed": config.seed}
-        readings = evaluation.read_parts(
-            lips, load=lambda part: early_stop.load_best(network, trained / part), **options
-        )
+        options["load"] = lambda part: early_stop.load_best(network, trained / part)
+        readings = evaluation.read_parts(lips, **options)
     rows = np.concatenate([lips.rows("test", part) for part in lips.parts])
     scores, found = evaluation.score_table(lips.labels[rows], readings), readings[evaluation.READERS[0]]
     disk.write_table(folder / "scores.csv", scores)

@@ -38,7 +38,6 @@ def why(error: BaseException, what: str, account: str = "") -> str:
     if status == 401 or "RefreshError" in kinds:
         return f"the login is not valid any more: sign in again, or {KEY_FILE}"
     if status in (403, 404):
-        return (
-            f"{what} is not open to {account or 'the account that is signed in'}: share it with that address as Editor"
-        )
+        who = account or "the account that is signed in"
+        return f"{what} is not open to {who}: share it with that address as Editor"
     return f"{what} cannot be reached ({clean(error)})"

@@ -8,6 +8,7 @@ When to write is decided in `loop` (`checkpoint_every`, `save_every`).
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -86,10 +87,8 @@ def states(folder: Path) -> list[Path]:
 def save(folder: Path, model: keras.Model, arrays: Arrays, *, info: dict[str, Any], keep: int) -> Path:
     """Write `arrays` and the JSON-able `info` (with key `step`) atomically, then keep only the newest `keep` files.
 
-    Files of later steps go too: training came back to an earlier step because they are damaged.
-
-    Raises:
-        OSError: the disk is full or read-only; the states written before stay.
+    Files of later steps go too: training came back to an earlier step because they are damaged. OSError: the disk is full or
+    read-only; the states written before stay.
     """
     path = folder / f"state-{info['step']:09d}.h5"
     with disk.atomic_path(path, room=room_for(model)) as temporary:
@@ -131,11 +130,7 @@ def read_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
 
 
 def read_arrays(path: Path, model: keras.Model, groups: Sequence[str] = WEIGHTS) -> Arrays:
-    """Values of a sound state for the variables of `model`, matched by order.
-
-    Raises:
-        ValueError: the state belongs to another model; the message names the first variable that differs.
-    """
+    """Values of a sound state for the variables of `model`, matched by order; ValueError names the first of another model."""
     arrays: Arrays = {}
     with h5py.File(path) as file:
         for group, members in variables(model, groups).items():
@@ -153,8 +148,7 @@ def _value(item: h5py.Dataset, variable) -> np.ndarray:
 def _check(path: Path, stored: list[str], expected: list[str]) -> None:
     if stored == expected:
         return
-    length = max(len(stored), len(expected))
-    pairs = zip(*[names + ["nothing"] * (length - len(names)) for names in (stored, expected)], strict=True)
+    pairs = itertools.zip_longest(stored, expected, fillvalue="nothing")
     there, here = next(pair for pair in pairs if pair[0] != pair[1])
     raise ValueError(
         f"{path.name} in {path.parent} belongs to another model: it holds {len(stored)} such variables, "

@@ -94,15 +94,11 @@ def initialize_processes(
     Call it first of all, before anything is computed, then build the model under `strategy().scope()`. Without
     arguments it reads KERAS_DISTRIBUTION_JOB_ADDRESSES, KERAS_DISTRIBUTION_NUM_PROCESSES and
     KERAS_DISTRIBUTION_PROCESS_ID; without these either it does nothing. On CPUs also set
-    JAX_CPU_COLLECTIVES_IMPLEMENTATION=gloo.
+    JAX_CPU_COLLECTIVES_IMPLEMENTATION=gloo. RuntimeError: the backend is not JAX, for TensorFlow's MultiWorkerMirroredStrategy
+    fails inside Keras 3's fit.
 
     Args:
         job_addresses: "host:port" of process 0.
-        num_processes: how many there are.
-        process_id: which one this is, from 0.
-
-    Raises:
-        RuntimeError: the backend is not JAX. TensorFlow's MultiWorkerMirroredStrategy fails inside Keras 3's fit.
     """
     if job_addresses is None and "KERAS_DISTRIBUTION_JOB_ADDRESSES" not in os.environ:
         return 0
@@ -236,11 +232,7 @@ def noticed(name: str) -> str | None:
 
 
 def agree(step: int) -> None:
-    """Wait for all processes and check that they found the same state (-1: none), before anyone writes.
-
-    Raises:
-        RuntimeError: they read different folders.
-    """
+    """Wait for all processes, and RuntimeError unless all found the same state (-1: none) in one folder, before anyone writes."""
     if processes()[1] == 1:
         return
     from jax.experimental import multihost_utils

@@ -92,11 +92,7 @@ def _input_sides(model: keras.Model) -> tuple[int | None, ...]:
 
 
 def share(batch: Any) -> Any:
-    """This process's contiguous share of a global batch: all of it, unless JAX was initialised for several processes.
-
-    Raises:
-        ValueError: the batch cannot be divided equally.
-    """
+    """This process's contiguous share of a global batch, all if it is alone; ValueError where it cannot be divided equally."""
     index, count = processes()
     if count == 1:
         return batch
@@ -105,7 +101,7 @@ def share(batch: Any) -> Any:
         size, rest = divmod(len(array), count)
         if rest:
             raise ValueError(
-                f"a batch of {len(array)} cannot be shared by {count} processes: use a multiple of {count}"
+                f"a batch of {len(array)} cannot be shared by {count} processes: take a multiple of {count}"
             )
         return array[index * size : (index + 1) * size]
 

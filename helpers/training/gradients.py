@@ -7,12 +7,7 @@ import numpy as np
 
 
 def value_and_gradients(function: Callable[[list], object], arrays: Sequence) -> tuple[float, list[np.ndarray]]:
-    """The scalar `function(arrays)` and what it changes by with each number of each array.
-
-    Args:
-        function: of a list of tensors, made of `keras.ops`.
-        arrays: floating point, as NumPy or the backend has them.
-    """
+    """The scalar `function(tensors)`, made of `keras.ops`, and what it changes by with each number of each (float) array."""
     tensors = [keras.ops.convert_to_tensor(array) for array in arrays]
     if keras.backend.backend() == "jax":
         import jax

@@ -98,16 +98,9 @@ def _train(run: "_Run", train_data: Callable[[int], Iterable], callbacks: list[k
         feed = Feed(run.model, train_data, run.step, last * run.steps_per_epoch)
         with contextlib.closing(feed):
             _build_metrics(run.model, feed.example)
+            options = {"callbacks": callbacks, "shuffle": False, "verbose": 0}
             try:
-                run.model.fit(
-                    feed.data,
-                    initial_epoch=first,
-                    epochs=last,
-                    steps_per_epoch=steps,
-                    callbacks=callbacks,
-                    shuffle=False,
-                    verbose=0,
-                )
+                run.model.fit(feed.data, initial_epoch=first, epochs=last, steps_per_epoch=steps, **options)
             except Exception:
                 if feed.error:  # TensorFlow wraps it in pages of its own
                     raise feed.error from None
@@ -141,17 +134,14 @@ def _build_metrics(model: keras.Model, example: Any) -> None:
 
 def _check_arguments(model, epochs, steps_per_epoch, checkpoint_every, save_every, keep) -> None:
     counts = {"epochs": epochs, "steps_per_epoch": steps_per_epoch, "save_every": save_every, "keep": keep}
-    if checkpoint_every is not None:
-        counts["checkpoint_every"] = checkpoint_every
+    counts |= {} if checkpoint_every is None else {"checkpoint_every": checkpoint_every}
     wrong = {key: n for key, n in counts.items() if not isinstance(n, int) or isinstance(n, bool) or n < 1}
     problems = [f"{name} must be an int of at least 1, received {n!r}" for name, n in wrong.items()]
     if not (model.built and model.compiled and model.optimizer):
         problems.append("the model must be built (called on a batch) and compiled with an optimizer")
-    elif not problems and steps_per_epoch % model.steps_per_execution:
-        problems.append(
-            f"steps_per_epoch must be a multiple of the model's steps_per_execution ({model.steps_per_execution}), "
-            f"received {steps_per_epoch}"
-        )
+    elif not problems and steps_per_epoch % (at_once := model.steps_per_execution):
+        multiple = f"a multiple of the model's steps_per_execution ({at_once})"
+        problems.append(f"steps_per_epoch must be {multiple}, received {steps_per_epoch}")
     if problems:
         raise ValueError("; ".join(problems))
 
@@ -168,9 +158,7 @@ def _check_identity(info: Mapping, identity: Mapping, run_dir: Path) -> None:
 class _Run(keras.callbacks.Callback):
     """State of one call of `fit`, and the callback that saves, logs, prints and stops."""
 
-    def __init__(
-        self, model, run_dir: Path, identity: dict, epochs, checkpoint_every, save_every, keep, remote
-    ) -> None:
+    def __init__(self, model, run_dir: Path, identity: dict, epochs, checkpoint_every, save_every, keep, remote):
         super().__init__()
         self.set_model(model)
         self.run_dir, self.folder, self.identity = run_dir, run_dir / "checkpoints", identity
@@ -323,9 +311,7 @@ class _Run(keras.callbacks.Callback):
             raise self.failure(f"the variable {bad} holds NaN or infinity")
         return arrays
 
-    def save(
-        self, arrays: checkpoints.Arrays | None = None, *, stopped_at: int = 0, ending: bool = False
-    ) -> Path | None:
+    def save(self, arrays: dict | None = None, *, stopped_at: int = 0, ending: bool = False) -> Path | None:
         """Write a state; with `ending` the process then ends, and what outlives the machine gets it first."""
         arrays = arrays or self.checked()
         info = {"step": self.step, "hours": self.hours(), "stopped_at": stopped_at, **self.identity}

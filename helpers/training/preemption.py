@@ -24,9 +24,7 @@ class Preemption:
 
     def __init__(self) -> None:
         self.asked, self._before = False, None
-        self.late = (
-            f"the running step took over {GRACE:.0f} s; the state before it stays"  # said where the time ran out
-        )
+        self.late = f"the running step took over {GRACE:.0f} s; the state before it stays"  # said if time runs out
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:

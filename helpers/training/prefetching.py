@@ -15,15 +15,13 @@ def prefetch(
 ) -> Iterator[Any]:
     """Yield make_batch(start_step), make_batch(start_step + 1), ... in order, computed ahead of use in threads.
 
-    Closing the generator ends the threads (after the batches in work).
+    Closing the generator ends the threads (after the batches in work). Where make_batch failed, RuntimeError names the step and
+    comes when that step is asked for.
 
     Args:
         make_batch: called from several threads at once; what it returns depends on the step alone.
         workers: threads, default one a core; NumPy and OpenCV let go of Python's lock, so they truly run side by side.
         ahead: at most so many batches exist or are being made that nobody has asked for yet; default twice `workers`.
-
-    Raises:
-        RuntimeError: make_batch failed; names the step and comes when that step is asked for.
     """
     workers = workers or runtime.cpu_count()
     ahead = 2 * workers if ahead is None else ahead

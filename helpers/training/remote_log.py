@@ -47,7 +47,7 @@ def _safe(method: Callable) -> Callable:
     return call
 
 
-class RemoteLog:
+class RemoteLog(contextlib.AbstractContextManager):
     """Rows and files of a run, kept locally and mirrored by one daemon thread; no method raises or waits for a service.
 
     A sink that fails is tried again: `max_tries` times in a round, `base_delay` to `max_delay` seconds apart (a
@@ -60,15 +60,15 @@ class RemoteLog:
         rows: has `append_rows(rows)` and `reauthorise()`, as `sinks.SheetsRows`; None keeps rows locally only.
         files: has `upload(path)` and `reauthorise()`, as `sinks.DriveFiles`; None ignores uploads.
         events: has `row(values)`, as `sinks.EventFiles`, and is told at once; None without.
-        queue_size: most uploads that wait; beyond it the oldest goes.
         pace: the five numbers named above.
     """
 
+    queue_size = 256  # most uploads that wait; beyond it the oldest goes
+
     def __init__(
-        self, folder: str | os.PathLike, *, rows: Any = None, files: Any = None, events: Any = None, queue_size: int = 256,
-        **pace: float,
-    ) -> None:  # fmt: skip
-        self._folder, self._queue_size, self._events = Path(folder), queue_size, events
+        self, folder: str | os.PathLike, *, rows: Any = None, files: Any = None, events: Any = None, **pace: float
+    ) -> None:
+        self._folder, self._events = Path(folder), events
         self._sinks = {name: sink for name, sink in (("rows", rows), ("files", files)) if sink is not None}
         self._paces = {name: remote_errors.Pace(**pace) for name in self._sinks}
         self._lock, self._news = threading.RLock(), threading.Event()
@@ -133,9 +133,6 @@ class RemoteLog:
             reason = self._last_error or "no time left"
             print(f"remote log: {' and '.join(left)} not sent yet, the next run will send them ({reason})")
 
-    def __enter__(self) -> "RemoteLog":
-        return self
-
     def __exit__(self, *_) -> None:
         self.close()
 
@@ -171,8 +168,8 @@ class RemoteLog:
     def _enqueue(self, path: Path) -> None:
         self._uploads.pop(path, None)
         self._uploads[path] = object()
-        while len(self._uploads) > self._queue_size:
-            self._drop(next(iter(self._uploads)), f"dropped, {self._queue_size} newer files wait")
+        while len(self._uploads) > self.queue_size:
+            self._drop(next(iter(self._uploads)), f"dropped, {self.queue_size} newer files wait")
 
     def _drop(self, path: Path, error: BaseException | str) -> None:
         with self._lock:
@@ -333,7 +330,6 @@ def from_config(
     local files are kept all the same. Call it in the main thread: Colab may have to ask the user.
 
     Args:
-        folder: local folder of the log.
         sheet, drive_folder: address or key of a Google Sheet; address or id of a Drive folder, or the path of a mounted
             one (with a `/`, or one that exists).
         run: folder of this run's events in the one that COURSE_TENSORBOARD names, if it does.
@@ -368,9 +364,8 @@ def _try_out(rows: Any, files: Any) -> None:
         try:
             sink.try_out()
         except Exception as error:
-            print(
-                f"remote log: {why(error, what, account)}; training goes on, and what is missing is sent once it can be"
-            )
+            later = "training goes on, and what is missing is sent once it can be"
+            print(f"remote log: {why(error, what, account)}; {later}")
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ A sink may raise anything: the log tries again. None of them touches the network
 it needs are imported where they are used.
 """
 
+import dataclasses
 import logging
 import mimetypes
 import os
@@ -19,6 +20,8 @@ from helpers.workspace import disk
 
 SCOPES = ("https://www.googleapis.com/auth/spreadsheets", "https://www.googleapis.com/auth/drive")
 CHUNK = 8 * 2**20  # bytes per request of an upload; Drive wants a multiple of 256 KiB
+TIMEOUT = 30.0  # seconds for each request
+TAB = "log"  # of the sheet, made when missing
 
 
 def credentials(*, ask: bool = True) -> Any:
@@ -35,18 +38,13 @@ def credentials(*, ask: bool = True) -> Any:
 
 
 class SheetsRows:
-    """Rows of a Google Sheet, appended below the last one; needs gspread.
+    """Rows of a Google Sheet, of an address or key, that the account may edit, appended below the last one; needs gspread.
 
     Not with gspread's BackOffHTTPClient: it repeats a lasting 5xx almost for ever and lets dropped connections through.
-
-    Args:
-        spreadsheet: address or key of a spreadsheet that the account may edit.
-        worksheet: name of the tab, made when missing.
-        timeout: seconds for each request.
     """
 
-    def __init__(self, spreadsheet: str, worksheet: str = "log", *, timeout: float = 30.0):
-        self.spreadsheet, self.worksheet, self.timeout = spreadsheet, worksheet, timeout
+    def __init__(self, spreadsheet: str) -> None:
+        self.spreadsheet = spreadsheet
         self._sheet: Any = None
 
     def append_rows(self, rows: list[list]) -> None:
@@ -57,7 +55,7 @@ class SheetsRows:
     def try_out(self) -> None:
         """Open the sheet and give its tab the name that it has, which only an editor may."""
         self._sheet = self._open()
-        self._sheet.update_title(self.worksheet)
+        self._sheet.update_title(TAB)
 
     def reauthorise(self) -> None:
         """Forget the session; the next append signs in and opens the sheet again."""
@@ -67,13 +65,13 @@ class SheetsRows:
         import gspread
 
         client = gspread.authorize(credentials(ask=False))
-        client.set_timeout(self.timeout)
+        client.set_timeout(TIMEOUT)
         by_address = self.spreadsheet.startswith("http")
         book = client.open_by_url(self.spreadsheet) if by_address else client.open_by_key(self.spreadsheet)
         try:
-            return book.worksheet(self.worksheet)
+            return book.worksheet(TAB)
         except gspread.exceptions.WorksheetNotFound:
-            return book.add_worksheet(self.worksheet, rows=1, cols=26)
+            return book.add_worksheet(TAB, rows=1, cols=26)
 
 
 def remote_name(path: Path) -> str:
@@ -85,18 +83,12 @@ def remote_name(path: Path) -> str:
 class DriveFiles:
     """Files in a Google Drive folder, each name one file whose older contents Drive keeps as versions.
 
-    Needs google-api-python-client. An upload that broke off goes on where it stopped, unless the file has changed.
-
-    Args:
-        folder_id: last part of the folder's address; for a service account, which owns no storage, one of a shared drive.
-        chunk_size: bytes per request, a multiple of 256 KiB.
-        timeout: seconds for each request.
+    Needs google-api-python-client. An upload that broke off goes on where it stopped, unless the file has changed. The folder's id
+    is the last part of its address; for a service account, which owns no storage, one of a shared drive.
     """
 
-    def __init__(self, folder_id: str, *, chunk_size: int = CHUNK, timeout: float = 30.0):
-        if chunk_size <= 0 or chunk_size % 2**18:
-            raise ValueError(f"chunk_size must be a multiple of 256 KiB (262144). Received: chunk_size={chunk_size}")
-        self.folder_id, self.chunk_size, self.timeout = folder_id, chunk_size, timeout
+    def __init__(self, folder_id: str) -> None:
+        self.folder_id = folder_id
         self._service: Any = None
         self._ids: dict[str, str] = {}  # name of a file -> its id in Drive
         self._broken: dict[tuple, Any] = {}  # (path, time, size) -> the request that broke off; at most one
@@ -118,11 +110,7 @@ class DriveFiles:
         return self._send(path, version)
 
     def try_out(self) -> None:
-        """Ask whether files may be put into the folder.
-
-        Raises:
-            access.Refused: they may not.
-        """
+        """Ask whether files may be put into the folder; access.Refused if not."""
         self._service = self._service or self._build()
         fields = "driveId,capabilities(canAddChildren)"
         found = self._service.files().get(fileId=self.folder_id, fields=fields, supportsAllDrives=True).execute()
@@ -130,9 +118,8 @@ class DriveFiles:
         if account and "driveId" not in found:
             raise access.Refused(access.NO_STORAGE)
         if not found["capabilities"]["canAddChildren"]:
-            raise access.Refused(
-                f"the Drive folder may only be read: share it with {account or 'this account'} as Editor"
-            )
+            who = account or "this account"
+            raise access.Refused(f"the Drive folder may only be read: share it with {who} as Editor")
 
     def reauthorise(self) -> None:
         """Forget the session; the next upload signs in again and begins at its first byte."""
@@ -153,7 +140,7 @@ class DriveFiles:
 
         self._service = self._service or self._build()
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        media = MediaFileUpload(str(path), mimetype=kind, chunksize=self.chunk_size, resumable=True)
+        media = MediaFileUpload(str(path), mimetype=kind, chunksize=CHUNK, resumable=True)
         # A chunk as bytes: of a stream, a request that httplib2 repeats by itself would find the end only, and hang.
         media.has_stream = lambda: False
         options = {"media_body": media, "fields": "id", "supportsAllDrives": True}
@@ -177,23 +164,19 @@ class DriveFiles:
 
         logging.getLogger("googleapiclient.http").setLevel(logging.ERROR)  # its warnings would land in the notebook
         http = build_http()  # unlike httplib2.Http() it does not take Drive's 308 for a redirect
-        http.timeout = self.timeout
+        http.timeout = TIMEOUT
         authorised = google_auth_httplib2.AuthorizedHttp(credentials(ask=False), http=http)
         return discovery.build("drive", "v3", http=authorised, cache_discovery=False)
 
 
+@dataclasses.dataclass(frozen=True)
 class FolderFiles:
     """Files copied into a folder, atomically: the simple way in Colab, where Drive can be mounted."""
 
-    def __init__(self, folder: str | os.PathLike):
-        self.folder = Path(folder)
+    folder: Path
 
     def upload(self, path: Path) -> str:
-        """Copy the file; the path of the copy.
-
-        Raises:
-            OSError: the parent folder is missing. Made here, it would hide that Drive is not mounted.
-        """
+        """Copy the file; the path of the copy. OSError without a parent folder: made, it would hide that Drive is not mounted."""
         if not self.folder.parent.is_dir():
             raise OSError(f"{self.folder.parent} is no folder: mount Drive, or name a folder that exists")
         target = self.folder / remote_name(path)
@@ -219,22 +202,20 @@ class EventFiles:
     def row(self, values: Mapping[str, Any]) -> None:
         """Write the numbers of a row at its `step`; texts, among them NaN, are left out."""
         from tensorboard.compat.proto import event_pb2
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         run = str(values.get("run", ""))
         if run not in self._writers:
-            self._writers[run] = self._open(self.folder / run)
+            folder = self.folder / run
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
+            self._writers[run] = RecordWriter((folder / name).open("wb"))
             self._write(run, event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
         event = event_pb2.Event(wall_time=time.time(), step=int(values.get("step", values.get("epoch", 0))))
         for name, value in values.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and name not in ("epoch", "step"):
                 event.summary.value.add(tag=name, simple_value=value)
         self._write(run, event)
-
-    def _open(self, folder: Path) -> Any:
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        folder.mkdir(parents=True, exist_ok=True)
-        return RecordWriter((folder / f"events.out.tfevents.{time.time():.6f}.{os.getpid()}").open("wb"))
 
     def _write(self, run: str, event: Any) -> None:
         self._writers[run].write(event.SerializeToString())

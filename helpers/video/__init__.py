@@ -8,16 +8,5 @@ from helpers.video.reading import count_frames, header_info, read_frames, read_t
 from helpers.video.timing import USUAL_FPS, Timing
 from helpers.video.writing import clip_html, show_clip, tile, write_video
 
-__all__ = [
-    "USUAL_FPS",
-    "Timing",
-    "clip_html",
-    "count_frames",
-    "header_info",
-    "read_frames",
-    "read_timing",
-    "scan_frames",
-    "show_clip",
-    "tile",
-    "write_video",
-]
+__all__ = ["USUAL_FPS", "Timing", "count_frames", "header_info", "read_frames", "read_timing", "scan_frames"]
+__all__ += ["clip_html", "show_clip", "tile", "write_video"]

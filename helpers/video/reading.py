@@ -17,20 +17,18 @@ from PIL import Image
 from helpers import intake
 from helpers.video.timing import Timing
 
+Name = str | os.PathLike
 # Titles that are not UTF-8 are no reason to refuse a film; PyAV 19 needs not be told so.
 _TAGS = {"metadata_errors": "replace"} if "metadata_errors" in (av.open.__doc__ or "") else {}
 
 
-def read_frames(
-    path: str | os.PathLike, step: int = 1, size: int | Sequence[int] | None = None
-) -> Iterator[np.ndarray]:
+def read_frames(path: Name, step: int = 1, size: int | Sequence[int] | None = None) -> Iterator[np.ndarray]:
     """Decode every `step`-th frame of a video, upright, one at a time.
 
     The checks and the first frame happen now, the rest while iterating. The file is closed when the iterator ends, is
     closed or is dropped. A truncated file gives the frames that decode.
 
     Args:
-        path: a video file of any format FFmpeg reads.
         step: 1 gives every frame, 10 gives frames 0, 10, 20, ...; frames between are decoded but never converted.
         size: None keeps the size; an int or (height, width) in pixels is resized to, bilinear, aspect ratio not kept.
 
@@ -53,39 +51,26 @@ def scan_frames(
     size: int | Sequence[int] | None = None,
     header: dict | None = None,
 ) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Go through all frames of a video and convert those that are wanted; `read_frames` for any choice of frames.
+    """Go through all frames of a video and convert those that are wanted; `read_frames` for any choice of frames. Raises as that.
 
     Args:
-        path: a video file.
         wanted: from the number of a frame, counted from 0, to whether its picture is needed.
-        size: as in `read_frames`.
         header: a dict that gets what `header_info` tells, and `seconds`, a list with the time of each frame so far (NaN where
             the file tells none); `Timing.of` makes a whole of it.
 
     Returns:
         Iterator of (number, (H, W, 3) RGB uint8 or None if not wanted), up to the last frame that decodes.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`, when called.
     """
     return _started(_scan(path, wanted, _height_width(size), {} if header is None else header))
 
 
 def count_frames(path: str | os.PathLike) -> int:
-    """Count the frames that decode; the header's number is only a claim (a cut file keeps it).
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`.
-    """
+    """Count the frames that decode; the header's number is only a claim (a cut file keeps it). Raises as `read_frames`."""
     return sum(1 for _ in scan_frames(path, lambda _: False))
 
 
 def read_timing(path: str | os.PathLike) -> Timing:
-    """When each frame of `read_frames` is shown, by decoding all of them: what the header claims is no basis.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`.
-    """
+    """When each frame of `read_frames` is shown, by decoding all of them: the header is no basis. Raises as `read_frames`."""
     header: dict = {}
     for _ in scan_frames(path, lambda _: False, header=header):
         pass
@@ -93,14 +78,11 @@ def read_timing(path: str | os.PathLike) -> Timing:
 
 
 def header_info(path: str | os.PathLike) -> dict:
-    """What the file says of itself, only its first frame decoded: never a basis for counting or for times.
+    """What the file says of itself, only its first frame decoded: never a basis for counting or for times. Raises as `read_frames`.
 
     Returns:
         `frames` (claimed, may be wrong, 0 if untold), `fps`, `width` and `height` in pixels (of the upright picture),
         `rotation` in degrees clockwise, `fourcc`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`.
     """
     header: dict = {}
     scan_frames(path, bool, header=header).close()
@@ -113,9 +95,7 @@ def _started(frames: Generator) -> Generator:
     return frames
 
 
-def _scan(
-    path: str | os.PathLike, wanted: Callable[[int], bool], shape: tuple[int, int] | None, header: dict
-) -> Generator:
+def _scan(path: Name, wanted: Callable[[int], bool], shape: tuple[int, int] | None, header: dict) -> Generator:
     with _open(path) as container:
         moving_webp = container.format.name == "webp_pipe"  # FFmpeg knows only pictures that stand still
         frames, reformatter = _webp_frames(path) if moving_webp else _decoded(container), VideoReformatter()
@@ -150,10 +130,7 @@ def _decoded(container: "av.container.InputContainer") -> Iterator["av.VideoFram
             return
         except av.error.InvalidDataError:
             torn = True
-        except (
-            av.error.FFmpegError,
-            NotImplementedError,
-        ) as error:  # no decoder for it, or the file ends inside a block
+        except (av.error.FFmpegError, NotImplementedError) as error:  # no decoder, or the file ends inside a block
             if isinstance(error, OSError):
                 _read_through(container.name)
             return
@@ -241,10 +218,8 @@ def _open(path: str | os.PathLike) -> "av.container.InputContainer":
     try:
         # FFmpeg takes what stands before a colon in a relative name for a protocol.
         return av.open(str(path.absolute()), **_TAGS)
-    except av.error.FFmpegError:
-        raise ValueError(
-            _no_video(path)
-        ) from None  # its own words say less, or that the disk fails where the file just ends
+    except av.error.FFmpegError:  # its words say less, or that the disk fails where the file just ends
+        raise ValueError(_no_video(path)) from None
 
 
 def _read_through(path: str | os.PathLike) -> int:

@@ -29,16 +29,12 @@ _OPENING = threading.Lock()  # two threads that silence at once could leave it s
 def write_video(
     path: str | os.PathLike, frames: Iterable[np.ndarray], fps: float = 25, *, codec: str | None = None
 ) -> int:
-    """Write frames to a video; the file appears under its name only when it is whole and reads back.
+    """Write frames to a video; the file appears under its name only when it is whole and reads back. Returns how many.
 
     Args:
         path: the suffix decides the codec: .avi is Xvid (Motion JPEG for odd sizes), .mp4 MPEG-4, .webm VP8.
         frames: (H, W, 3) RGB uint8 arrays of one size.
-        fps: frames per second.
         codec: a four-character code that overrides the suffix's, such as "MJPG".
-
-    Returns:
-        The number of frames written.
 
     Raises:
         ValueError: unknown suffix or codec, a frame of another form (its index is named), an odd size that the codec
@@ -68,15 +64,12 @@ def write_video(
 def tile(clips: Sequence[Iterable[np.ndarray]], columns: int | None = None) -> list[np.ndarray]:
     """Put clips of one frame size beside each other, row by row; shorter ones stand still on their last frame.
 
+    Returns as many frames as the longest clip has, each (rows * H, columns * W, 3). ValueError: no clips, an empty clip, or frames
+    of different sizes.
+
     Args:
         clips: sequences of (H, W, 3) RGB uint8 frames.
         columns: clips in a row, default all; places left over are black.
-
-    Returns:
-        As many frames as the longest clip has, each (rows * H, columns * W, 3).
-
-    Raises:
-        ValueError: no clips, an empty clip, or frames of different sizes.
     """
     clips = [list(_checked(clip)) for clip in clips]
     columns = len(clips) if columns is None else columns
@@ -103,17 +96,13 @@ def clip_html(
     """Encode frames as a looping VP8 WebM inside one HTML tag; the same frames give the same text on one machine.
 
     Where the text would be longer than `max_bytes`, the quality falls, the picture shrinks in steps, then every second
-    frame goes, then three of four; the size on the page and the duration stay.
+    frame goes, then three of four; the size on the page and the duration stay. ValueError: bad frames, or that is still too large.
 
     Args:
         frames: (H, W, 3) RGB uint8 arrays of one size; see `tile` for several clips.
-        fps: frames per second.
         width: width on the page in pixels, default the frames' own.
         max_bytes: upper bound for the whole text, data URL included.
         alt: what a reader who cannot see the clip is told.
-
-    Raises:
-        ValueError: bad frames, or the smallest form is still too large.
     """
     frames = list(_checked(frames))
     if not frames:

@@ -31,15 +31,12 @@ NOTEBOOKS = ("00_dataset_build", "01_preprocess", "02_split", "03_train", "04_ev
 
 @dataclasses.dataclass(frozen=True)
 class Workspace:
-    """Where a run keeps its files.
+    """Where a run keeps its files; ValueError: `root` is an address, or `kept` one that cannot be written.
 
     Attributes:
         root: folder on a fast local disk.
         kept: folder that outlives the machine, on a mounted Google Drive or in a bucket (gs://bucket/runs), which gets every
             finished step as one packed file, and a training under way every ten minutes; a new machine goes on from there.
-
-    Raises:
-        ValueError: `root` is an address, or `kept` one that cannot be written.
     """
 
     root: Path
@@ -55,7 +52,10 @@ class Workspace:
         return self.root / "downloads"
 
 
-def as_workspace(workspace: Workspace | str | os.PathLike) -> Workspace:
+Place = Workspace | str | os.PathLike
+
+
+def as_workspace(workspace: Place) -> Workspace:
     """Take a `Workspace` or the path of its root."""
     return workspace if isinstance(workspace, Workspace) else Workspace(disk.local_path(workspace, "workspace"))
 
@@ -98,9 +98,7 @@ class Step:
         body: `(config, workspace, folder) -> found`: does the work in `folder` (where a killed run left what it had
             finished) and returns a JSON-able dict.
         reads: config fields that decide its result.
-        project: whose step it is, the name of the folder.
         uses: config fields that only say how the result is made; they stand in no hash.
-        after: the step before this one.
         fingerprint: `(config) -> JSON-able` describing what else decides the result: files from outside the workspace, tables
             of the code; part of the hash.
         keep: it takes long, so `Workspace.kept` gets its unfinished work too.
@@ -129,7 +127,7 @@ class Step:
         """Place in the row of steps, from 0."""
         return len(self.chain()) - 1
 
-    def __call__(self, config: Any, workspace: Workspace | str | os.PathLike) -> StepResult:
+    def __call__(self, config: Any, workspace: Place) -> StepResult:
         """Return the finished step, doing or completing its work first.
 
         Raises:
@@ -155,7 +153,8 @@ class Step:
         return self.load(config, workspace)
 
     def _work(self, config: Any, workspace: Workspace, folder: Path) -> None:
-        before = {result.folder.name: result.made for result in self._before(config, workspace)}
+        results = (step.load(config, workspace) for step in self.chain()[:-1])
+        before = {result.folder.name: result.made for result in results}
         partial = folder.with_name(folder.name + ".partial")
         began, seen = time.time(), self._view(config)
         pack = self._pack(config, workspace)
@@ -167,7 +166,7 @@ class Step:
             with processes.lead(folder.name, work=True) if self.trains else contextlib.nullcontext():
                 found = self.body(seen, workspace, partial)
             marker = {
-                "config": self.values(config),
+                "config": configs.values(config, self.reads),
                 "inputs": before,
                 "fingerprint": self.fingerprint(config) if self.fingerprint else None,
                 "found": found,
@@ -217,15 +216,10 @@ class Step:
             disk.write_json(path, now)
         began = json.loads(path.read_text(encoding="utf-8"))
         if files := code.changed(began, now):
-            print(
-                f"{partial.name} was begun before {files[0]} changed, and goes on; to begin anew delete it", flush=True
-            )
+            print(f"{partial.name} was begun before {files[0]} changed, goes on; to begin anew delete it", flush=True)
         return began
 
-    def _before(self, config: Any, workspace: Workspace) -> list[StepResult]:
-        return [step.load(config, workspace) for step in self.chain()[:-1]]
-
-    def older(self, config: Any, workspace: Workspace | str | os.PathLike) -> str:
+    def older(self, config: Any, workspace: Place) -> str:
         """Why a finished result is not what today's code would make of today's results before it; "" if nothing speaks for that."""
         folder = self.folder(config, workspace)
         marker = _read_marker(folder)
@@ -242,27 +236,23 @@ class Step:
         """The steps from the first to this one."""
         return [*(self.after.chain() if self.after else []), self]
 
-    def values(self, config: Any) -> dict:
-        """The config fields that this step reads, as a plain dict."""
-        return configs.values(config, self.reads)
-
     def digest(self, config: Any) -> str:
         """Eight hex digits over the fields read by this step and those before it, their fingerprints, and what is `own`."""
-        parts: list = [
-            [step.name, step.values(config), step.fingerprint(configs.whole(config)) if step.fingerprint else None]
-            for step in self.chain()
-        ]
+        parts: list = []
+        for step in self.chain():
+            fingerprint = step.fingerprint(configs.whole(config)) if step.fingerprint else None
+            parts.append([step.name, configs.values(config, step.reads), fingerprint])
         room = f"helpers/{self.project}/runs.py"
         if (replaced := active(self.project)) and any(room in code.fingerprint(step.body) for step in self.chain()):
             parts.append(replaced)
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
-    def folder(self, config: Any, workspace: Workspace | str | os.PathLike) -> Path:
+    def folder(self, config: Any, workspace: Place) -> Path:
         """Where the finished step stands or will stand."""
         root = as_workspace(workspace).root
         return Path(root) / self.project / f"{self.number}_{self.name}-{self.digest(config)}"
 
-    def done(self, config: Any, workspace: Workspace | str | os.PathLike) -> bool:
+    def done(self, config: Any, workspace: Place) -> bool:
         """Whether the finished step stands in the workspace; one that stands packed on `kept` is unpacked first."""
         workspace = as_workspace(workspace)
         folder, pack = self.folder(config, workspace), self._pack(config, workspace)
@@ -270,12 +260,10 @@ class Step:
             packs.restore(pack, folder)
         return (folder / MARKER).is_file()
 
-    def load(self, config: Any, workspace: Workspace | str | os.PathLike) -> StepResult:
+    def load(self, config: Any, workspace: Place) -> StepResult:
         """Read a finished step.
 
-        Raises:
-            RuntimeError: it is not done; the message names the notebook to run first.
-            ValueError: its `step.json` is damaged.
+        RuntimeError: it is not done; the message names the notebook to run first. ValueError: its `step.json` is damaged.
         """
         folder = self.folder(config, workspace)
         if not self.done(config, workspace):
@@ -287,9 +275,7 @@ class Step:
 def _read_marker(folder: Path) -> dict:
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        return {"made": "", "inputs": {}, "code": {}} | {
-            name: marker[name] for name in marker.keys() | {"config", "found"}
-        }
+        return {name: marker[name] for name in ("config", "inputs", "found", "code", "made")}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / MARKER} is damaged ({error}): delete its folder, run the step again") from error
 
@@ -304,18 +290,15 @@ def fingerprint_local(
 ) -> list[tuple[str, int, int]] | None:
     """Names, sizes and times of a local folder's files, for a step's `fingerprint`: a changed folder makes a new data set.
 
+    FileNotFoundError: there is no such folder.
+
     Args:
-        config: a project's config.
         expected: what the folder has to be, for the error, such as "one with a folder per class".
-        key: the config field that names the folder.
         sources: the values of `config.source` that read it.
         notes: files count that are text by their suffix; else a note that somebody drops there makes nothing anew.
 
     Returns:
         (name from the folder, bytes, nanoseconds) of every file that counts, by name; None where `config.source` is another.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
     """
     if config.source not in sources:
         return None
@@ -331,22 +314,12 @@ def fingerprint_local(
     return sorted(found)
 
 
-def step(
-    *,
-    reads: tuple[str, ...],
-    project: str | None = None,
-    uses: tuple[str, ...] = (),
-    after: Step | None = None,
-    fingerprint: Callable[[Any], Any] | None = None,
-    keep: bool = False,
-) -> Callable[[Callable[[Any, Workspace, Path], dict]], Step]:
+def step(*, project: str | None = None, after: Step | None = None, **options: Any) -> Callable[[Callable], Step]:
     """Decorator that makes a `Step` of its body; see `Step` for the arguments. `project` is needed for the first step only."""
-    return lambda body: Step(body, reads, project or after.project, uses, after, fingerprint, keep)
+    return lambda body: Step(body, project=project or after.project, after=after, **options)
 
 
-def ensure(
-    steps: list[Step], until: str, config: Any, workspace: Workspace | str | os.PathLike
-) -> dict[str, StepResult]:
+def ensure(steps: list[Step], until: str, config: Any, workspace: Place) -> dict[str, StepResult]:
     """Make sure that the steps up to `until` (included) are done; returns their results by name.
 
     Missing steps are made on the spot. On genuine data a table says first what they take, with the step after them, which is
@@ -361,9 +334,7 @@ def ensure(
         raise ValueError(f"until must be one of {', '.join(names)}. Received: until={until!r}")
     if not processes.index():
         needs.tell(steps[: names.index(until) + 2], config, as_workspace(workspace))
-    results = {}
-    for step in steps[: names.index(until) + 1]:
-        results[step.name] = step(config, workspace)
+    results = {step.name: step(config, workspace) for step in steps[: names.index(until) + 1]}
     print("ready: " + ", ".join(result.folder.name for result in results.values()))
     return results
 
@@ -372,43 +343,38 @@ _TOLD: set[Path] = set()
 _KEPT: set[Path] = set()
 
 
-def tell_older(steps: list[Step], config: Any, workspace: Workspace | str | os.PathLike) -> None:
+def tell_older(steps: list[Step], config: Any, workspace: Place) -> None:
     """Print one line, once in a process, for the first of these results that older code made; what follows is made of it."""
     for step in steps:
         if reason := step.older(config, workspace):
             folder = step.folder(config, workspace)
+            anew = f'workspace.forget(STEPS, "{step.name}", config, place)'
             if folder not in _TOLD:
                 print(
-                    f"older code: {folder.name} {reason}, and is used as it is; to make it and what follows anew: "
-                    f'workspace.forget(STEPS, "{step.name}", config, place)'
+                    f"older code: {folder.name} {reason}, and is used as it is; to make it and what follows anew: {anew}"
                 )
             _TOLD.add(folder)
             return
 
 
-def forget(steps: list[Step], begin: str, config: Any, workspace: Workspace | str | os.PathLike) -> list[str]:
+def forget(steps: list[Step], begin: str, config: Any, workspace: Place) -> list[str]:
     """Delete the results of step `begin` and of those after it, finished or not, so that the next call makes them anew.
 
-    Returns:
-        Names of the deleted folders.
-
-    Raises:
-        ValueError: `begin` is no step.
+    Returns the names of the deleted folders; ValueError: `begin` is no step.
     """
     names = [step.name for step in steps]
     if begin not in names:
         raise ValueError(f"begin must be one of {', '.join(names)}. Received: begin={begin!r}")
     gone = []
     for step in steps[names.index(begin) :]:
-        folder = step.folder(config, workspace)
+        folder, pack = step.folder(config, workspace), step._pack(config, as_workspace(workspace))
         with disk.lock(folder):
             for place in (folder, folder.with_name(folder.name + ".partial")):
                 if place.is_dir():
                     shutil.rmtree(place)
                     gone.append(place.name)
-            if pack := step._pack(config, as_workspace(workspace)):
-                for place in (pack, *packs.slots(pack)):
-                    packs.empty(place)
+            for place in (pack, *packs.slots(pack)) if pack else ():
+                packs.empty(place)
     return gone
 
 

@@ -31,14 +31,9 @@ def remote(path: Any) -> bool:
 
 
 def place(value: Any, what: str) -> Any:
-    """The folder to keep, of this machine or of a bucket; asks no network.
+    """The folder to keep, of this machine or of a bucket, as the setting `what` names it; asks no network.
 
-    Args:
-        value: a path, or an address as text.
-        what: the setting that names it, for the error.
-
-    Raises:
-        ValueError: an address of nothing that can be written here, or a package is missing; the message says which.
+    ValueError: an address of nothing that can be written here, or a package is missing; the message says which.
     """
     if not isinstance(value, str | os.PathLike):
         return value  # made here before
@@ -58,11 +53,7 @@ def place(value: Any, what: str) -> Any:
 
 
 def reach(value: Any, what: str) -> Any:
-    """`place`, and a bucket is tried with one small file, so that what is wrong is told before anything begins.
-
-    Raises:
-        ValueError: it cannot be written.
-    """
+    """`place`, and a bucket is tried with one small file, so that a ValueError tells what is wrong before anything begins."""
     path = place(value, what)
     if not remote(path):
         return path.resolve()
@@ -108,10 +99,6 @@ class Counted:
         kinds = {"sha256": hashlib.sha256, "md5Hash": hashlib.md5, "crc32c": google_crc32c.Checksum}
         self.sums = {name: kinds[name]() for name in ("sha256", *more)}
 
-    @property
-    def sha256(self) -> str:
-        return self.sums["sha256"].hexdigest()
-
     def _see(self, data: bytes) -> None:
         self.count += len(data)
         for checksum in self.sums.values():
@@ -129,11 +116,7 @@ class Counted:
 
 @contextlib.contextmanager
 def put(path: Any) -> Iterator[Counted]:
-    """A file to write in place: on a disk; or in a bucket, which must then report the size and the checksums that were sent.
-
-    Raises:
-        OSError: it does not.
-    """
+    """A file to write in place. A bucket must then report the size and the checksums that were sent, else OSError."""
     if not remote(path):
         with path.open("wb") as file:
             yield Counted(file)
@@ -144,6 +127,4 @@ def put(path: Any) -> Iterator[Counted]:
     there = path.fs.info(path.path)
     sent = {name: base64.b64encode(writer.sums[name].digest()).decode() for name in REPORTED} | {"size": writer.count}
     if wrong := [name for name, value in sent.items() if there.get(name, value) != value]:
-        raise OSError(
-            f"the {' and '.join(wrong)} that the bucket reports of {path.name} are not those of what was sent"
-        )
+        raise OSError(f"the {' and '.join(wrong)} that the bucket reports of {path.name} are not those that were sent")

@@ -41,8 +41,7 @@ def changed(before: dict[str, str], now: dict[str, str]) -> list[str]:
 def reach(body: Callable) -> tuple[dict[str, str], set[str]]:
     """Sources of what the body names in its own module, functions and methods followed; names of the other modules of `helpers`.
 
-    Raises:
-        TypeError, OSError: the body has no source.
+    TypeError or OSError: the body has no source.
     """
     own, modules, open_ends = {}, set(), [body]
     while open_ends:

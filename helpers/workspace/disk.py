@@ -1,7 +1,5 @@
 """Files that are whole or not there: atomic writes, tables, locks, and errors that name the folder.
 
-What must stay free on a disk is `packs.SPARE`; whether a config fits, `needs` says.
-
 All of it holds on Windows too: there a file must be open for writing to be flushed to the disk, nothing that is open elsewhere can
 be replaced or removed, and text files get other ends of lines unless told.
 """
@@ -42,14 +40,9 @@ discards = False  # this process takes part in what another one writes down
 
 
 def local_path(value: str | os.PathLike, what: str) -> Path:
-    """A path of this machine, `~` resolved.
+    """A path of this machine, `~` resolved, as the setting `what` names it.
 
-    Args:
-        value: the path.
-        what: the setting that names it, for the error.
-
-    Raises:
-        ValueError: an address such as gs://bucket/runs, or bytes that are no text.
+    ValueError: an address such as gs://bucket/runs, or bytes that are no text.
     """
     text = os.fspath(value)
     if ADDRESS.match(text):
@@ -99,14 +92,15 @@ def atomic_path(path: str | os.PathLike, *, room: int = 0) -> Iterator[Path]:
     what another process writes stands when the body has ended.
 
     Args:
-        path: the file to come.
         room: bytes that the writer needs; a disk without them is an error before it begins. HDF5 ends the process otherwise.
     """
     path = Path(path)
     if discards:
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder) / path.name
-        _await(path)
+        end = time.monotonic() + AWAITED
+        while not path.is_file() and time.monotonic() < end:  # so that this process can read it
+            time.sleep(0.05)
         return
     with explain_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,23 +108,14 @@ def atomic_path(path: str | os.PathLike, *, room: int = 0) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:20]}-", suffix=suffix, dir=path.parent)
         temporary = Path(name)
         try:
-            try:
+            with os.fdopen(handle, "wb"):
                 _look_for_room(handle, path.parent, room)
-            finally:
-                os.close(handle)
             yield temporary
             _flush(temporary, path)
             replace(temporary, path)
         finally:
             with contextlib.suppress(PermissionError):  # open elsewhere; the error that led here counts
                 temporary.unlink(missing_ok=True)
-
-
-def _await(path: Path) -> None:
-    """Wait for a file of the process that writes, so that this one can read it."""
-    end = time.monotonic() + AWAITED
-    while not path.is_file() and time.monotonic() < end:
-        time.sleep(0.05)
 
 
 def _look_for_room(handle: int, folder: Path, room: int) -> None:
@@ -160,15 +145,17 @@ def _flush(temporary: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[Any]:
-    """Yield an open file that replaces `path` only when the body ends without an error.
-
-    Raises:
-        OSError: the disk is full or read-only; what stood at `path` is left as it was.
-    """
+    """Yield an open file that replaces `path` only when the body ends well; OSError where the disk is full or read-only."""
     options = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     with atomic_path(path) as temporary, temporary.open(mode, **options) as file:
         yield file
         file.flush()
+
+
+def write(path: str | os.PathLike, content: str | bytes) -> None:
+    """Write a whole file, atomically; text in UTF-8 with LF endings."""
+    with atomic_write(path, "w" if isinstance(content, str) else "wb") as file:
+        file.write(content)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -183,8 +170,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write `value` as sorted, indented JSON, atomically."""
-    with atomic_write(path, "w") as file:
-        file.write(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+    write(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
 
 
 def remember(path: str | os.PathLike, function: Callable[..., dict], *arguments: Any) -> dict:
@@ -194,9 +180,7 @@ def remember(path: str | os.PathLike, function: Callable[..., dict], *arguments:
     """
     path = Path(path)
     if not path.is_file():
-        row = function(*arguments)
-        with atomic_write(path, "w") as file:
-            json.dump(row, file, indent=1)
+        write(path, json.dumps(function(*arguments), indent=1))
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -204,10 +188,7 @@ def write_table(path: str | os.PathLike, table: Any) -> None:
     """Write a pandas DataFrame as CSV without its index, atomically, for `read_table`.
 
     The header quotes the names of text columns: so `00012` and `nan` are read back as the texts that they were. A missing
-    number is `nan`; a missing text becomes empty text.
-
-    Raises:
-        ValueError: a column's name holds a comma, a quote or a line break.
+    number is `nan`; a missing text becomes empty text. ValueError: a column's name holds a comma, a quote or a line break.
     """
     from pandas.api.types import infer_dtype
 

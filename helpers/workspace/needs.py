@@ -15,12 +15,9 @@ _TOLD: set[tuple[Any, str]] = set()
 
 
 def tell(steps: Sequence[Any], config: Any, workspace: Any) -> None:
-    """Print what those of `steps` take that are not done, once in a process, and see whether it fits here.
+    """Print what those of `steps` take that are not done, once in a process, unless the data are drawn or nobody can know.
 
-    Nothing is printed for drawn data, nor where nobody can know what a step takes.
-
-    Raises:
-        RuntimeError: it cannot fit, or a training is among them that needs a GPU; the message has the numbers.
+    RuntimeError: it cannot fit, or a training is among them that needs a GPU; the message has the numbers.
     """
     missing = [step.name for step in steps if not step.done(config, workspace)]
     known = getattr(config, "needs", dict)()
@@ -31,13 +28,13 @@ def tell(steps: Sequence[Any], config: Any, workspace: Any) -> None:
     wanted = {name: known[name] for name in missing if name in known}
     if not wanted:  # what is missing takes nothing worth telling, such as a split
         return
-    free = shutil.disk_usage(_existing(workspace.root)).free
-    print(
-        "\n".join(
-            [*_lines(wanted), f"free here: {free / GIGA:.0f} GB of disk, {runtime.memory() / GIGA:.0f} GB of memory"]
-        )
-    )
-    refuse(wanted, free=free + begun(workspace, steps[0].project), memory=runtime.memory(), gpu_memory=_gpu_memory())
+    root = Path(workspace.root).absolute()
+    free = shutil.disk_usage(next(place for place in (root, *root.parents) if place.exists())).free
+    here = f"free here: {free / GIGA:.0f} GB of disk, {runtime.memory() / GIGA:.0f} GB of memory"
+    print(*_lines(wanted), here, sep="\n")
+    gpus = [device["memory_gib"] for device in runtime.devices() if device["kind"] == "GPU" and device["memory_gib"]]
+    gpu_memory = min(gpus) * 2**30 if gpus else None
+    refuse(wanted, free=free + begun(workspace, steps[0].project), memory=runtime.memory(), gpu_memory=gpu_memory)
     _TOLD.update((config, name) for name in missing)
 
 
@@ -71,12 +68,3 @@ def _lines(wanted: dict[str, Needs]) -> list[str]:
         sizes = "".join(f"{getattr(need, field) / GIGA:13.1f}" for field in COLUMNS.values())
         lines.append(f"{name:16}{sizes}{need.minutes:13.0f}")
     return [*lines, "minutes: computed for a T4 and two cores, not measured"]
-
-
-def _gpu_memory() -> float | None:
-    sizes = [device["memory_gib"] for device in runtime.devices() if device["kind"] == "GPU" and device["memory_gib"]]
-    return min(sizes) * 2**30 if sizes else None
-
-
-def _existing(path: Path) -> Path:
-    return next(place for place in (Path(path).absolute(), *Path(path).absolute().parents) if place.exists())

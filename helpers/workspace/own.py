@@ -16,14 +16,12 @@ def own(runs: ModuleType, **replacements: Callable) -> Iterator[None]:
 
     Every step that can reach `runs` gets a folder of its own, named by the sources of the functions and of what they name in
     their own module or notebook: functions, classes, numbers and text. Other values that they read (an array, a list) are not
-    looked at: change a function when you change those.
+    looked at: change a function when you change those. ValueError: the room has no such name, or a replacement has no source, such
+    as one made by `partial`.
 
     Args:
         runs: the room of that name, `helpers.<project>.runs`.
         **replacements: a name that stands in it -> what is to stand there, called with the same arguments.
-
-    Raises:
-        ValueError: the room has no such name, or a replacement has no source, such as one made by `partial`.
     """
     project = runs.__name__.split(".")[1]
     known = sorted(name for name, value in vars(runs).items() if callable(value) and not name.startswith("_"))
@@ -49,7 +47,6 @@ def _hash(name: str, function: Callable) -> str:
     try:
         sources, _ = code.reach(function)
     except (TypeError, OSError, AttributeError) as error:
-        raise ValueError(
-            f"{name} must be a function or class with a source, written with def or class: {error}"
-        ) from error
+        needed = "a function or class with a source, written with def or class"
+        raise ValueError(f"{name} must be {needed}: {error}") from error
     return hashlib.sha256(repr(sorted(sources.items())).encode()).hexdigest()[:12]

@@ -30,7 +30,6 @@ def save(folder: Path, pack: Any, number: int = 0, *, again: bool = True) -> boo
 
     Args:
         folder: its files are not changed meanwhile.
-        pack: the file, written in place.
         number: stands in the note, to tell which of two packs is newer.
         again: False leaves a pack that stands, and only makes up for one that could not be written before.
     """
@@ -43,12 +42,12 @@ def save(folder: Path, pack: Any, number: int = 0, *, again: bool = True) -> boo
             _note(pack).write_bytes(b"")
             with buckets.put(pack) as writer, tarfile.open(fileobj=writer, mode="w|") as tar:
                 tar.add(folder, arcname=".")
-            note = {"bytes": writer.count, "sha256": writer.sha256, "number": number}
+            note = {"bytes": writer.count, "sha256": writer.sums["sha256"].hexdigest(), "number": number}
             _note(pack).write_text(json.dumps(note), encoding="utf-8")
+        return True
     except OSError as error:
         print(f"{folder.name} is not kept at {pack.parent}: {clean(error)}", flush=True)
         return False
-    return True
 
 
 def _fits(folder: Path, pack: Path) -> bool:
@@ -56,18 +55,15 @@ def _fits(folder: Path, pack: Path) -> bool:
     size = sum(path.stat().st_size + 1024 for path in folder.rglob("*"))
     free = shutil.disk_usage(pack.parent).free + (pack.stat().st_size if pack.exists() else 0) - SPARE
     if size > free:
-        print(
-            f"{folder.name} is not kept: it has {size / 1e9:.2f} GB, {max(0, free) / 1e9:.2f} GB are free at {pack.parent}",
-            flush=True,
-        )
+        room = f"it has {size / 1e9:.2f} GB, {max(0, free) / 1e9:.2f} GB are free at {pack.parent}"
+        print(f"{folder.name} is not kept: {room}", flush=True)
     return size <= free
 
 
 def restore(pack: Any, folder: Path) -> bool:
     """Unpack a pack of `save` as `folder`, which appears whole or not at all; False if there is no sound one.
 
-    Raises:
-        OSError: the bucket cannot be read; made anew, what took hours would be lost.
+    OSError: the bucket cannot be read; made anew, what took hours would be lost.
     """
     note = read_note(pack)
     if note is None:
@@ -81,7 +77,7 @@ def restore(pack: Any, folder: Path) -> bool:
                     tar.extractall(Path(temporary) / "whole", filter="data")
                 while reader.read(1 << 20):
                     pass
-            if (reader.count, reader.sha256) != (note["bytes"], note["sha256"]):
+            if (reader.count, reader.sums["sha256"].hexdigest()) != (note["bytes"], note["sha256"]):
                 raise tarfile.TarError(f"its {reader.count} bytes are not the {note['bytes']} that were written")
         except (tarfile.TarError, EOFError, FileNotFoundError) as error:
             print(f"{pack.name} at {pack.parent} is damaged and not used: {error}", flush=True)
@@ -94,11 +90,7 @@ def restore(pack: Any, folder: Path) -> bool:
 
 
 def read_note(pack: Any) -> dict | None:
-    """What was noted of a finished pack, None where there is none.
-
-    Raises:
-        OSError: a bucket cannot be read, so that nobody knows.
-    """
+    """What was noted of a finished pack, None where there is none; OSError where a bucket cannot be read, so that nobody knows."""
     try:
         with buckets.told(pack):
             text = _note(pack).read_bytes()
@@ -145,24 +137,19 @@ def _save_state(folder: Path, pack: Any) -> None:
     try:
         older, newer = sorted(slots(pack), key=_number)
         save(folder, older, _number(newer) + 1)  # a kill meanwhile leaves the newer
-    except OSError as error:
+    except OSError as error:  # of reading the notes
         print(f"{folder.name} is not kept at {pack.parent}: {clean(error)}", flush=True)
 
 
 def checkpoint(*, now: bool = False) -> None:
-    """Told by a training that its files are such that it could go on from them; it waits while they are packed.
-
-    Args:
-        now: it is about to end, so they are packed at once.
-    """
+    """Told by a training that it could go on from its files, which are packed now and then, and `now` that it is about to end."""
     if _keep:
         _keep(now)
 
 
 def restore_state(pack: Any, folder: Path) -> bool:
     """Unpack the newest sound state that `keeping` left."""
-    newest_first = sorted(slots(pack), key=_number, reverse=True)
-    return any(restore(slot, folder) for slot in newest_first)
+    return any(restore(slot, folder) for slot in sorted(slots(pack), key=_number, reverse=True))
 
 
 def slots(pack: Any) -> list[Any]:
@@ -185,18 +172,13 @@ def copy_small(source: Any, target: Any) -> None:
                 place = target / str(path)[len(str(source)) + 1 :].replace("\\", "/")
                 small = path.is_file() and ".part" not in path.suffixes and path.stat().st_size <= SMALL
                 if small and not place.exists():
-                    with path.open("rb") as file, _writer(place, whole=buckets.remote(source)) as copy:
+                    if not buckets.remote(place):
+                        place.parent.mkdir(parents=True, exist_ok=True)
+                    write = disk.atomic_write if buckets.remote(source) else buckets.put
+                    with path.open("rb") as file, write(place) as copy:
                         shutil.copyfileobj(file, copy, 1 << 20)
     except OSError as error:
         print(f"small downloads are not copied to {target}: {clean(error)}", flush=True)
-
-
-def _writer(place: Any, *, whole: bool) -> contextlib.AbstractContextManager:
-    if whole:
-        return disk.atomic_write(place)
-    if not buckets.remote(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-    return buckets.put(place)
 
 
 def _note(pack: Any) -> Any:

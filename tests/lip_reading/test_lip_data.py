@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import config, parallel, runtime, video
+from helpers import config, runtime, video
 from helpers.lip_reading import data, faces, lips
 from helpers.lip_reading.config import LipReadingConfig, LipSize
 from helpers.lip_reading.data import frames_within, pick_frames
@@ -138,9 +138,6 @@ def test_the_cache_holds_the_clip_and_is_not_made_twice(rates, tmp_path, monkeyp
     frames = list(video.read_frames(root / "30.mp4"))
     expected = lips.crop_lips(frames, faces.track_points(points["30.mp4"]), (24, 40))
     np.testing.assert_array_equal(stored["frames"], expected)
-    with np.load(tmp_path / done["cache"][0]) as kept:
-        np.savez(tmp_path / "older.npz", **{name: kept[name] for name in kept.files if name != "times"})
-    np.testing.assert_allclose(data.read_clip(tmp_path, "older.npz")["times"], stored["times"], atol=1e-6)
     monkeypatch.setattr(video, "scan_frames", None)  # a second call decodes nothing
     pd.testing.assert_frame_equal(prepare(root, tmp_path, settings, {"30.mp4": points["30.mp4"]}), done)
 
@@ -176,7 +173,7 @@ def test_clips_that_cannot_be_used_are_named(rates, tmp_path):
     ):
         assert all(word in error for word in words) and str(root) not in error, error
     assert (done["cache"] == "").all() and not list(tmp_path.rglob("*.npz"))
-    assert len(parallel.failures(done.rename(columns={"path": "item"}))) == 5
+    assert (done["error"] != "").sum() == 5
     lenient = prepare(root, tmp_path, dataclasses.replace(MINI, min_found=0.3), {"25.mp4": holed})
     row = lenient.iloc[0]
     assert (row["error"], row["found"], row["longest_gap"]) == ("", left, count // 2)

@@ -43,17 +43,17 @@ def test_occlusion_finds_the_moment_and_the_place():
     np.testing.assert_allclose(np.delete(over_time, 4), 0, atol=2e-2)  # they change the mean frame a little
     wide = evaluation.occlude_time(net, x, 1, width=3)
     assert set(np.flatnonzero(wide > 0.2)) == {3, 4, 5}
-    space = evaluation.occlude_space(net, x, 1, patch=2, stride=2)
+    space = evaluation.occlude_space(net, x, 1, patch=2)
     assert space.shape == (H, W)
-    np.testing.assert_allclose(space[4:], 0, atol=1e-6)
+    np.testing.assert_allclose(space[5:], 0, atol=1e-6)
     np.testing.assert_allclose(space[:, 6:], 0, atol=1e-6)
     assert np.all(space[:4, :4] > 1e-5)
-    np.testing.assert_allclose(evaluation.occlude_space(net, x, 0, patch=2, stride=2), -space, atol=1e-6)
+    np.testing.assert_allclose(evaluation.occlude_space(net, x, 0, patch=2), -space, atol=1e-6)
 
 
-@pytest.mark.parametrize("length, patch, stride, starts", [(8, 4, 2, [0, 2, 4]), (9, 4, 3, [0, 3, 5]), (3, 8, 4, [0])])
-def test_patches_cover_all(length, patch, stride, starts):
-    assert evaluation._starts(length, patch, stride) == starts
+@pytest.mark.parametrize("length, patch, starts", [(8, 4, [0, 2, 4]), (9, 4, [0, 2, 4, 5]), (3, 8, [0])])
+def test_patches_cover_all(length, patch, starts):
+    assert evaluation._starts(length, patch) == starts
 
 
 def test_gradient_equals_numeric_differences():
@@ -81,10 +81,10 @@ def test_the_network_stays_as_it_is():
         np.testing.assert_array_equal(one, other)
 
 
-def test_probabilities_of_logits_and_of_a_softmax():
+def test_probabilities_of_logits():
     logits = watcher()
     softmax = keras.Model(logits.input, keras.layers.Softmax()(logits.output))
     x = np.stack([clip(), clip(1), clip(2)])
-    expected = evaluation.predict(softmax, x, logits=False)
+    expected = softmax.predict_on_batch(x)
     np.testing.assert_allclose(evaluation.predict(logits, x), expected, rtol=1e-5)
     np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)

@@ -93,11 +93,13 @@ def test_bad_input(labels, scores, words):
         assert words in str(error.value)
 
 
-def test_mean_frames():
+def test_mean_frames(monkeypatch):
     clip = np.arange(2 * 4 * 6 * 1, dtype=np.float32).reshape(2, 4, 6, 1)
-    np.testing.assert_allclose(metrics.mean_frames([clip], side=8)[0], clip.mean(0).ravel())
+    np.testing.assert_allclose(metrics.mean_frames([clip])[0], clip.mean(0).ravel())
     blocks = clip.mean(0).reshape(2, 2, 2, 3).mean(axis=(1, 3))  # 4 x 6 pixels to 2 x 2
-    np.testing.assert_allclose(metrics.mean_frames([clip], side=2)[0], blocks.ravel())
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "SIDE", 2)
+        np.testing.assert_allclose(metrics.mean_frames([clip])[0], blocks.ravel())
     grey = np.full((1, 3, 50, 40, 3), 51, np.uint8)
     np.testing.assert_allclose(metrics.mean_frames(grey), np.full((1, 32 * 32 * 3), 0.2), rtol=1e-5)
 

@@ -135,14 +135,9 @@ def test_whole_model_is_saved_with_its_options(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", model.BUILDERS)
-def test_probabilities_and_the_order_of_frames(name):
-    logits, softmax = small(name), small(name, logits=False)
-    softmax.set_weights(logits.get_weights())
-    x = clips(2, 5, 32, 32, 1)
-    raw = np.asarray(logits(x), "float64")
-    expected = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(softmax(x), expected, rtol=1e-4)
-    assert np.abs(np.asarray(logits(x[:, ::-1])) - raw).max() > 1e-4
+def test_the_order_of_frames_counts(name):
+    net, x = small(name), clips(2, 5, 32, 32, 1)
+    assert np.abs(np.asarray(net(x[:, ::-1])) - np.asarray(net(x))).max() > 1e-4
 
 
 def test_standard_recipe_averages_the_logits_of_all_frames():

@@ -48,13 +48,13 @@ def test_each_field_makes_a_training_of_its_own(field, tmp_path):
 def test_a_field_that_training_reads_is_declared():
     read = {"model", "lr", "channels_lips", "size_lips", "len_video"}
     declared = {name for step in steps.train.chain() for name in step.reads}
-    assert read | set(runs.AUGMENTATION) | set(runs.TRAIN) <= declared and set(OTHERS) == set(runs.TRAIN)
+    assert read | set(runs.TRAIN) <= declared and set(OTHERS) == set(runs.TRAIN)
 
 
 def test_batches_are_those_of_the_config(lips):
     batches = runs.batches_of(CONFIG, lips)
     assert (batches.seed, batches.batch_size, batches.mixup, batches.steps_per_epoch) == (9, 3, 0.4, 2)
-    assert batches.augmentation == Augmentation(**{name: OTHERS[name] for name in runs.AUGMENTATION})
+    assert batches.augmentation == Augmentation(**{name: OTHERS[name] for name in vars(Augmentation())})
     assert np.unique(batches.targets).tolist() == pytest.approx([0.1, 0.9])
     assert sorted(batches.chosen) == sorted(np.flatnonzero(lips.table["split"] == "train"))
     assert runs.batches_of(dataclasses.replace(CONFIG, batch_size=64), lips).batch_size == 6

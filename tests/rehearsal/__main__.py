@@ -77,7 +77,6 @@ def _expect(site: Site, entry: dict, url: str) -> None:
     if file := site.find(host, path):
         found = {"size": file.stat().st_size} | {kind: site.digest(file, kind) for kind in ("sha256", "md5")}
         entry |= {key: value for key, value in found.items() if entry.get(key)}
-        entry.pop("directory_sha256", None)
 
 
 def cut_down(copy: Path, project: str, config: str, settings: dict) -> None:

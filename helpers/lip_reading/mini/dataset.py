@@ -62,17 +62,13 @@ def _write_half(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         video.write_video(Path(folder) / path.name, frames, fps)
         content = (Path(folder) / path.name).read_bytes()
-    with disk.atomic_write(path) as file:
-        file.write(content[: len(content) // 2])
+    disk.write(path, content[: len(content) // 2])
 
 
 def read_points(folder: str | Path) -> dict[str, np.ndarray]:
-    """The true face points of every clip from `points.csv`, by path: (T, 5, 2) float32, x, y in pixels.
+    """The true face points of every clip from `points.csv`, by path: (T, 5, 2) float32, x, y in pixels, in the order of `POINTS`.
 
-    The order is YuNet's (`POINTS`). A frame in which a point is out of the picture is NaN throughout. The file that is cut
-    has no frames, and so no entry.
-
-    Raises:
-        FileNotFoundError: the folder was not made by `make_dataset`.
+    A frame in which a point is out of the picture is NaN throughout; the file that is cut has no frames, and so no entry.
+    FileNotFoundError: the folder was not made by `make_dataset`.
     """
     return files.read_points(folder, POINTS)

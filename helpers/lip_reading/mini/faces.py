@@ -133,12 +133,7 @@ def draw_room(speaker: Speaker, rng: np.random.Generator) -> np.ndarray:
 
 
 def draw_face(room: np.ndarray, speaker: Speaker, head: Head, mouth: Mouth) -> np.ndarray:
-    """Draw one picture, (H, W, 3) uint8, onto a copy of the room.
-
-    Args:
-        room: of `draw_room`, left as it is.
-        speaker, head, mouth: who, where, and what the mouth does.
-    """
+    """Draw one picture, (H, W, 3) uint8, onto a copy of the room."""
     pen = PlanePen(room.copy(), head.place, head.turn)
     _draw_back(pen, speaker)
     _draw_skin(pen, speaker, mouth.opening)

@@ -10,11 +10,9 @@ So only their ORDER tells the word:
     limbo   teeth wide closed round      opal   round closed wide teeth   limbo backwards
     plow    closed teeth wide round      wisp   round wide teeth closed   plow backwards
 
-Each shape stands twice at each of the four places, so no single frame and no mean frame tells the word. And each word is another
-one played backwards, so neither does the set of the transitions without their direction.
-
-No template tells it either. The word begins anywhere in the clip, and its tempo and the length of each shape are random: some
-clips are spoken four times as fast as others. Up to two hesitations ("uh", a half-open mouth) come before, within or after it.
+Each shape stands twice at each of the four places, so no single frame and no mean frame tells the word; each word is another one
+played backwards, so neither do the transitions without their direction. No template tells it: begin, tempo and the length of each
+shape are random, and up to two hesitations ("uh", a half-open mouth) come before, within or after the word.
 """
 
 import re
@@ -61,9 +59,6 @@ class Clip:
     """What happens in a clip, frame by frame, before anything is drawn.
 
     Attributes:
-        speaker: who talks.
-        fps: frames per second.
-        mouths, heads: one per frame.
         spans: of the word's visemes in turn, when each begins and ends in seconds, (4, 2).
         points: true face points in pixels, (T, 5, 2) float32, NaN where one of them is out of the picture.
         room: the picture without a face, (H, W, 3) uint8.
@@ -86,13 +81,8 @@ class Clip:
 def plan_clip(path: str, *, seed: int = 0, fps: int | None = None) -> Clip:
     """Decide everything about one clip, which depends on the arguments alone; drawing comes later and is what takes time.
 
-    Args:
-        path: such as `s01/about/s01_about_1.mp4`, or one of `BROKEN`.
-        seed: of the dataset.
-        fps: frames per second, by default the rate of `RATES` whose turn it is.
-
-    Raises:
-        ValueError: the path is of no clip of this dataset.
+    The path is such as `s01/about/s01_about_1.mp4`, or one of `BROKEN`, else ValueError; by default the frames per second are those
+    of `RATES` whose turn it is.
     """
     name, word, take = parse_path(path)
     number = int(name[1:]) - 1

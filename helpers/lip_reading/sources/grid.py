@@ -3,6 +3,7 @@
 A file's name tells its sentence: `bbaf2n` is "bin blue at f two now". Its alignment tells when each word is said.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -34,24 +35,16 @@ NAME = re.compile("(?:.*_)?" + "".join(f"([{''.join(codes)}])" for codes in WORD
 
 
 def parse_name(name: str) -> dict[str, str]:
-    """The words of a sentence from the name of its file, by slot: "bbaf2n" gives command "bin", colour "blue", ...
-
-    Raises:
-        ValueError: not a name of GRID.
-    """
+    """The words of a sentence from its file's name, by slot: "bbaf2n" gives command "bin", ...; ValueError: not a name of GRID."""
     found = NAME.fullmatch(Path(name).stem)
     if found is None:
-        raise ValueError(
-            f"name: received {Path(name).name!r}; allowed: six characters such as bbaf2n (bin blue at f 2 now)"
-        )
+        allowed = "six characters such as bbaf2n (bin blue at f 2 now)"
+        raise ValueError(f"name: received {Path(name).name!r}; allowed: {allowed}")
     return {slot: codes[code] for (slot, codes), code in zip(WORDS.items(), found.groups(), strict=True)}
 
 
 def read_align(path: str | os.PathLike) -> pd.DataFrame:
-    """The six words of an alignment with their times, in small letters, pauses ("sil", "sp") left out.
-
-    Returns:
-        One row per word: start, end (seconds), word.
+    """The six words of an alignment in small letters, pauses ("sil", "sp") left out: rows of start, end (seconds), word.
 
     Raises:
         ValueError: a line of another form, times that run backwards, or another number of words.
@@ -90,7 +83,6 @@ def read_table(root: str | os.PathLike, *, slot: str = "colour", margin: int = 3
 
     Args:
         root: folder with `<talker>/<sentence>.mpg` and `<talker>/<sentence>.align`, at any depth.
-        slot: which of the six words.
         margin: frames kept before and after the word: lips move before one hears them.
 
     Returns:
@@ -112,9 +104,8 @@ def read_table(root: str | os.PathLike, *, slot: str = "colour", margin: int = 3
             except ValueError as error:
                 problems.append({"file": row["path"], "reason": str(error)})
     if not rows:
-        raise ValueError(
-            f"no sentence of GRID with its alignment below {root}: {problems[0]['reason'] if problems else 'no .mpg'}"
-        )
+        why = problems[0]["reason"] if problems else "no .mpg"
+        raise ValueError(f"no sentence of GRID with its alignment below {root}: {why}")
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
     return table, pd.DataFrame(problems, columns=intake.COLUMNS)
 
@@ -147,7 +138,6 @@ def fetch(
 
     Args:
         folder: gets `alignments/` and `s1/`, `s2/`, ...
-        speakers: numbers of talkers.
         clips: so many sentences of each, chosen at random but always the same, taken out of the archives one by one where
             the server sends parts; None fetches whole archives (about 0.5 GB each).
         cache: folder of the archives, where they may lie already.
@@ -162,14 +152,11 @@ def fetch(
     _unpack(manifest.file("alignments.zip"), folder / "alignments", cache, None, options)
     for number in speakers:
         file, target = manifest.file(f"s{number}.zip"), folder / f"s{number}"
-        archive = Path(cache) / file.name
-        if clips is None or archive.is_file():
-            _unpack(file, target, cache, clips, options)
-            continue
-        try:
-            _fetch_some(file, target, clips, options)
-        except archives.RangesNotSupported:
-            _unpack(file, target, cache, clips, options)
+        if clips is not None and not (Path(cache) / file.name).is_file():
+            with contextlib.suppress(archives.RangesNotSupported):
+                _fetch_some(file, target, clips, options)
+                continue
+        _unpack(file, target, cache, clips, options)
 
 
 def choose(names: Iterable[str], clips: int | None) -> list[str]:

@@ -26,10 +26,9 @@ LAYOUTS = {  # what each folder between the root and a clip says
 def find_clips(root: str | os.PathLike | intake.Walk, layout: str) -> pd.DataFrame:
     """List the clips below a folder; nothing is opened yet.
 
-    Layouts: "split/speaker/class" (OpenAV: train/s1/1_Left/clip.mp4), "class/split" (LRW: ABOUT/train/ABOUT_00001.mp4),
-    "split/class", "speaker/class" and "class". Names are compared and
-    kept in Unicode's composed form (NFC), since some systems store "й" as two characters; classes that differ only in case
-    are one.
+    Layouts: "split/speaker/class" (OpenAV: train/s1/1_Left/clip.mp4), "class/split" (LRW: ABOUT/train/ABOUT_00001.mp4), and others.
+    Names are compared and kept in Unicode's composed form (NFC), since some systems store "й" as two characters; classes that
+    differ only in case are one.
 
     Args:
         root: folder, or what `intake.walk` found in it.
@@ -48,9 +47,8 @@ def find_clips(root: str | os.PathLike | intake.Walk, layout: str) -> pd.DataFra
     found = intake.found_in(root, intake.VIDEO)
     files = list(found.files)
     if not files:
-        raise ValueError(
-            f"no clip below {found.root.name}; expected films in folders named by words{found.first_reason()}"
-        )
+        expected = "films in folders named by words"
+        raise ValueError(f"no clip below {found.root.name}; expected {expected}{found.first_reason()}")
     folders = [tuple(unicodedata.normalize("NFC", part) for part in path.parts[:-1]) for path in files]
     if layout not in ("auto", *LAYOUTS):
         raise ValueError(f"layout: received {layout!r}; allowed: auto, {', '.join(LAYOUTS)}")
@@ -127,8 +125,7 @@ def phrase(label: str) -> str:
 def measure(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int | None = -1) -> pd.DataFrame:
     """Count the frames of every clip by decoding it, and read their times.
 
-    Returns:
-        `table` with `frames`, `fps`, `error`, "" or why nothing of the clip decodes, and `note`, "" or what is odd about its times.
+    Returns `table` with `frames`, `fps`, `error` ("" or why nothing decodes) and `note` ("" or what is odd about its times).
     """
     found = parallel(functools.partial(_measure, root=Path(root)), table["path"], jobs=jobs, label="counting frames")
     stop_at_disk_errors(found, "clips")

@@ -34,7 +34,7 @@ class FaceAnimationConfig(BaseConfig):
 
     source: str = option(choices=("mini", "ravdess", "voxceleb", "local"), help="where the clips come from")
     local_folder: str | None = option(None, help="own clips, or for voxceleb own copies of its videos")
-    drawn_more: int = option(0, low=0, high=240, help="source mini: puppets beside the 32 that train")
+    more_puppets: int = option(0, low=0, high=240, help="source mini: puppets beside the 32 that train")
     actors: tuple[int, ...] = option((1, 2, 3, 4, 5, 6, 7, 8), low=1, high=24, help="source ravdess: which actors")
     test_actors: int = option(2, low=1, help="source ravdess: so many of the last are the test")
     size: int = option(256, low=32, help="side of the frames in pixels")

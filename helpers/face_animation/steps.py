@@ -19,7 +19,7 @@ from helpers.training import remote_log
 from helpers.workspace import Workspace, disk
 
 MINI = {"people": (32, 6), "clips": 2}  # many puppets: with a dozen the networks learn these faces, not faces
-DATASET = ("source", "local_folder", "drawn_more", "actors", "test_actors")
+DATASET = ("source", "local_folder", "more_puppets", "actors", "test_actors")
 SPLIT = ("drop_shared", "group_size", "n_groups", "by_person", "drop_remainder", "group", "seed", "pairs", "pairs_file")
 EVALUATE = ("relative", "adapt_scale", "start", "test_clips", "test_frames", "precision")
 
@@ -35,7 +35,7 @@ def build_dataset(config: FaceAnimationConfig, place: Workspace, folder: Path) -
     """Draw, fetch or find the clips and list them in `clips.csv`; of VoxCeleb, those whose video the user has."""
     root, left_out = folder / "clips", intake.NOTHING
     if config.source == "mini":
-        dataset.make_dataset(root, more=config.drawn_more, **MINI)
+        dataset.make_dataset(root, more=config.more_puppets, **MINI)
         clips = data.find_clips(root, jobs=-1)
     elif config.source == "ravdess":
         ravdess.fetch(root, config.actors, cache=place.downloads / "ravdess")

@@ -54,6 +54,7 @@ class TemporalCoherenceConfig(BaseConfig):
     loss: str = option("contrastive", choices=LOSSES, help="the loss of the main network")
     compare: tuple[str, ...] = option((), choices=LOSSES, help="losses trained beside it, same start and budget")
     margin: float = option(1.0, above=0.0, help="distance that a negative pair should reach")
+    temperature: float = option(0.2, above=0.0, help="nt_xent: divides the cosines")
     negatives: str = option("clean", choices=NEGATIVES, help="where partners of negative pairs come from")
     inputs: str = option("frames", choices=INPUTS, help="what the network sees: frames, or what changed")
     positives: str = option("next", choices=POSITIVES, help="nt_xent: what belongs to a frame")

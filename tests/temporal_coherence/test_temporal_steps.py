@@ -254,7 +254,8 @@ def test_calling_again_touches_nothing(place):
 @pytest.mark.parametrize(
     "changes, kept",
     [
-        ({"epochs": 5}, 3), ({"loss": "linear"}, 3), ({"margin": 2.0}, 3), ({"seed": 1}, 2), ({"split_by": "group"}, 2),
+        ({"epochs": 5}, 3), ({"loss": "linear"}, 3), ({"margin": 2.0}, 3), ({"temperature": 0.5}, 3), ({"seed": 1}, 2),
+        ({"split_by": "group"}, 2),
         ({"size": 36}, 1), ({"quality": 90}, 1), ({"classes": ("Archery",)}, 0), ({"cluster_seeds": 2}, 4),
         ({"checkpoint_every": 2}, 5), ({"save_every": 2}, 5), ({"allow_cpu": False}, 5), ({"sheet": "a log"}, 5),
     ],

@@ -34,6 +34,7 @@ class TemporalCoherenceConfig(BaseConfig):
     source: str = option(choices=("mini", "ucf101", "local"), help="where the clips come from")
     local_folder: str | None = option(None, help="source local: a folder Class/clip.avi")
     classes: tuple[str, ...] = option(SPORTS, help="classes to use; an empty list takes all")
+    more_groups: int = option(0, low=0, high=80, help="source mini: training groups per class beyond its own")
     fold: int = option(1, low=1, high=3, help="which of the three official splits")
     seed: int = option(0, low=0, help="seed of every random choice")
 
@@ -124,6 +125,11 @@ class TemporalCoherenceConfig(BaseConfig):
             (
                 self.source == "mini" and self.fold != 1,
                 f"fold: received {self.fold} with source: mini; allowed: 1 (the drawn clips come with the lists of fold 1)",
+            ),
+            (
+                self.more_groups > 0 and (self.source, self.split_by) != ("mini", "official"),
+                f"more_groups: received {self.more_groups} with source: {self.source} and split_by: {self.split_by}; allowed: 0, "
+                "or source: mini with split_by: official (only its clips are drawn, and only its lists keep the test as it is)",
             ),
             (self.gap > self.step, f"gap: received {self.gap}, more than step ({self.step}); allowed: 1 to step"),
         )

@@ -266,7 +266,16 @@ def test_long_differs_from_mini_in_its_training_alone(project, tmp_path):
             "lr",
             "schedule",
         ),
-        *("milestones", "decay_examples", "experiments", "jitter", "warped_weight", "n_groups", "more_groups", "temperature"),
+        *(
+            "milestones",
+            "decay_examples",
+            "experiments",
+            "jitter",
+            "warped_weight",
+            "n_groups",
+            "more_groups",
+            "temperature",
+        ),
     }
 
 

@@ -1,6 +1,7 @@
 """A clip of one's own among the training clips: which are nearest, how near that is, and what the network saw. See `tryout`."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -29,7 +30,8 @@ def answer(
     Args:
         path: a video.
         network: the trunk, without it the published one.
-        config: with which the network was trained, without it that of the published one; its data are made if they are missing.
+        config: with which the network was trained, without it that of the published one; its data are made if they are missing,
+            but for `more_groups`.
 
     Raises:
         FileNotFoundError, ValueError: no such file, no video, or one that is too short; says what to do.
@@ -79,6 +81,7 @@ def rank(
     Nearness is what `metrics.retrieval_recall` sorts by: the cosine of mean features; a distance is 1 - cosine.
     """
     place = workspace.open_workspace()
+    config = replace(config, more_groups=0)  # mini's own clips are drawn in seconds, and are enough to compare with
     done = workspace.ensure(steps.STEPS, "split", config, place)
     pairs = see(config.inputs, done["split"].table("pairs"))
     frames, means, clips = steps.frames_of(config, place, pairs), {}, {}
@@ -107,8 +110,8 @@ def explain(near: pd.DataFrame, usual: np.ndarray, table: pd.DataFrame, config: 
         f"{counts.iloc[0]} of the {len(near)} nearest training clips are {counts.index[0]}",
         f"the nearest is at {nearest:.3f}, {verdict} of {len(usual)} test clips have theirs: half within {half:.3f}, 95 % within "
         f"{most:.3f}",
-        f"The network: trained on {what} {len(table)} clips of {classes}, without these names. Which of them a clip resembles is "
-        f"all that it can say. {LIMITS.get(config.source, f'They came from source {config.source}.')}",
+        f"The network: trained on {what} clips of {classes}, without these names. Which of {len(table)} such clips yours resembles "
+        f"is all that it can say. {LIMITS.get(config.source, f'They came from source {config.source}.')}",
     ]
 
 

@@ -34,6 +34,7 @@ class TemporalCoherenceConfig(BaseConfig):
     source: str = option(choices=("mini", "ucf101", "local"), help="where the clips come from")
     local_folder: str | None = option(None, help="source local: a folder Class/clip.avi")
     classes: tuple[str, ...] = option(SPORTS, help="classes to use; an empty list takes all")
+    more_groups: int = option(0, low=0, high=80, help="source mini: training groups per class beyond its own")
     fold: int = option(1, low=1, high=3, help="which of the three official splits")
     seed: int = option(0, low=0, help="seed of every random choice")
 
@@ -54,6 +55,7 @@ class TemporalCoherenceConfig(BaseConfig):
     loss: str = option("contrastive", choices=LOSSES, help="the loss of the main network")
     compare: tuple[str, ...] = option((), choices=LOSSES, help="losses trained beside it, same start and budget")
     margin: float = option(1.0, above=0.0, help="distance that a negative pair should reach")
+    temperature: float = option(0.2, above=0.0, help="nt_xent: divides the cosines")
     negatives: str = option("clean", choices=NEGATIVES, help="where partners of negative pairs come from")
     inputs: str = option("frames", choices=INPUTS, help="what the network sees: frames, or what changed")
     positives: str = option("next", choices=POSITIVES, help="nt_xent: what belongs to a frame")
@@ -123,6 +125,11 @@ class TemporalCoherenceConfig(BaseConfig):
             (
                 self.source == "mini" and self.fold != 1,
                 f"fold: received {self.fold} with source: mini; allowed: 1 (the drawn clips come with the lists of fold 1)",
+            ),
+            (
+                self.more_groups > 0 and (self.source, self.split_by) != ("mini", "official"),
+                f"more_groups: received {self.more_groups} with source: {self.source} and split_by: {self.split_by}; allowed: 0, "
+                "or source: mini with split_by: official (only its clips are drawn, and only its lists keep the test as it is)",
             ),
             (self.gap > self.step, f"gap: received {self.gap}, more than step ({self.step}); allowed: 1 to step"),
         )

@@ -27,6 +27,7 @@ from helpers.workspace import StepResult, disk
 PIXELS = 16  # side of the pictures that the row "raw pixels" clusters
 RANDOM = "random start"
 STEPS_PER_EPOCH = 50  # of fine-tuning, at most
+FINETUNE_RATES = {"seed": 1e-4, "paper": 1e-4, "tiny": 1e-3}  # learning rates of Adam, by variant
 
 
 def cluster_count(clusters: int | None, pairs: pd.DataFrame) -> int:
@@ -144,7 +145,7 @@ def finetune(
     """Train a classifier on the labelled part in `folder` and score it on the test clips: a row of `finetuning.csv`."""
     rows = labelled_part(pairs, share, seed=config.seed)
     classifier = model.build_classifier(load_trunk(config, start, name), int(pairs["label"].max()) + 1)
-    classifier.compile(keras.optimizers.Adam(1e-3 if config.variant == "tiny" else 1e-4), build_loss("labels", 1.0))
+    classifier.compile(keras.optimizers.Adam(FINETUNE_RATES[config.variant]), build_loss("labels"))
     batches = LabelBatches(rows, frames, batch_size=config.batch_size, seed=config.seed)
     epochs = math.ceil(config.finetune_steps / STEPS_PER_EPOCH)
     log = training.fit(

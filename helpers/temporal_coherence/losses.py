@@ -126,7 +126,7 @@ class NTXentLoss(keras.losses.Loss):
         y_pred: (B, 2, D) embeddings of B pairs that belong together.
     """
 
-    def __init__(self, temperature: float = 0.2, name: str = "nt_xent_loss", **options: Any) -> None:
+    def __init__(self, temperature: float = Defaults.temperature, name: str = "nt_xent_loss", **options: Any) -> None:
         super().__init__(name=name, **options)
         self.temperature = temperature
 
@@ -144,14 +144,21 @@ class NTXentLoss(keras.losses.Loss):
         return {**super().get_config(), "temperature": self.temperature}
 
 
-def build_loss(name: str, margin: float) -> keras.losses.Loss:
-    """The loss of a name of `config.LOSSES`; `margin` is that of the pair losses, the quadruplet's stays at its published 0.5."""
+def build_loss(
+    name: str, margin: float = Defaults.margin, temperature: float = Defaults.temperature
+) -> keras.losses.Loss:
+    """The loss of a name of `config.LOSSES`.
+
+    Args:
+        margin: of the pair losses; the quadruplet's stays at its published 0.5.
+        temperature: of NT-Xent.
+    """
     makers = {
         "contrastive": lambda: ContrastiveLoss(margin),
         "linear": lambda: LinearContrastiveLoss(margin),
         "inverted": lambda: LinearContrastiveLoss(margin, inverted=True),
         "quadruplet": QuadrupletLoss,
-        "nt_xent": NTXentLoss,
+        "nt_xent": lambda: NTXentLoss(temperature),
         "labels": lambda: keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     }
     if name not in makers:

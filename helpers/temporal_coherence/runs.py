@@ -22,8 +22,8 @@ from helpers.training import checkpoints
 from helpers.workspace import StepResult, disk
 
 TRAIN = (
-    *("variant", "embedding_dim", "normalize", "loss", "compare", "margin", "negatives", "inputs", "positives"),
-    *("augment", "optimizer", "learning_rate", "schedule", "batch_size", "epochs", "precision", "seed"),
+    *("variant", "embedding_dim", "normalize", "loss", "compare", "margin", "temperature", "negatives", "inputs"),
+    *("positives", "augment", "optimizer", "learning_rate", "schedule", "batch_size", "epochs", "precision", "seed"),
 )
 PUBLISHED, JUDGE = "trunk", "evaluation"  # name of the published weights, and what scores them
 Rate = float | keras.optimizers.schedules.LearningRateSchedule
@@ -47,7 +47,7 @@ def build_network(
             views = 4 if loss == "quadruplet" else 2
             network = model.build_siamese(trunk, views=views, normalize=config.normalize)
         rate = build_schedule(config.schedule, config.learning_rate, total_steps)
-        network.compile(build_optimizer(config.optimizer, rate), build_loss(loss, config.margin))
+        network.compile(build_optimizer(config.optimizer, rate), build_loss(loss, config.margin, config.temperature))
     return network, trunk
 
 

@@ -22,7 +22,7 @@ def official_lists(config: TemporalCoherenceConfig, built: Path) -> tuple[list[s
 
 def assign_sides(
     clips: pd.DataFrame, *, by: str, seed: int = 0, test_share: float, validation_groups: int, test_room: str = "",
-    lists: tuple[list[str], ...] | None = None,
+    lists: tuple[list[str], ...] | None = None, last_group: int | None = None,
 ) -> pd.Series:  # fmt: skip
     """Put every clip on one side: "train", "validation" or "test"; "" for clips that are in neither official list.
 
@@ -32,6 +32,7 @@ def assign_sides(
             least one; "room" tests the clips with `test_room` in their path. Validation takes the last `validation_groups` training
             groups (or clips) of each class, whole.
         lists: training and test clips of the official fold.
+        last_group: the last that validation may take; those with a higher number are for training. None: any.
 
     Raises:
         ValueError: a class has too few groups (or clips) for the sides, or no clip of the room.
@@ -49,7 +50,7 @@ def assign_sides(
             units = stream(seed, "choice", zlib.crc32(name.encode())).permutation(sorted(unit[rows.index].unique()))
             chosen = units[: max(1, round(test_share * len(units)))]
             side[rows.index[unit[rows.index].isin(chosen)]] = "test"
-        training = rows.index[side[rows.index] == "train"]
+        training = rows.index[(side[rows.index] == "train") & (rows["group"] <= (last_group or rows["group"].max()))]
         units = sorted(unit[training].unique())
         if len(units) <= validation_groups:
             kind = "clips" if by == "clip" else "groups"

@@ -31,12 +31,18 @@ def fingerprint(config: TemporalCoherenceConfig) -> list[tuple[str, int, int]] |
     return workspace.fingerprint_local(config, expected="one with a folder per class")
 
 
-@workspace.step(project="temporal_coherence", reads=("source", "local_folder", "classes"), fingerprint=fingerprint)
+@workspace.step(
+    project="temporal_coherence", reads=("source", "local_folder", "classes", "more_groups"), fingerprint=fingerprint
+)
 def build_dataset(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the clips and list them in `clips.csv`."""
     root, classes = folder / CLIPS, config.classes
     if config.source == "mini":
-        dataset.write_lists(folder, dataset.make_dataset(root))
+        table = dataset.make_dataset(root)
+        if config.more_groups:
+            more = dataset.make_dataset(root, groups=dataset.MORE_GROUPS[: config.more_groups])
+            table = pd.concat([table, more], ignore_index=True)
+        dataset.write_lists(folder, table)
         classes = ()
     elif config.source == "ucf101":
         ucf101.fetch_clips(root, classes, cache=place.downloads)
@@ -90,7 +96,8 @@ def split(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> di
     options = {name: getattr(config, name) for name in ("seed", "test_share", "test_room", "validation_groups")}
     built = build_dataset.load(config, place).folder
     lists = splits.official_lists(config, built) if config.split_by == "official" else None
-    clips["split"] = splits.assign_sides(clips, by=config.split_by, lists=lists, **options)
+    last = dataset.GROUPS[-1] if config.source == "mini" else None  # the same clips watch, however many are drawn
+    clips["split"] = splits.assign_sides(clips, by=config.split_by, lists=lists, last_group=last, **options)
     leaks = splits.check_leaks(clips, by=config.split_by)
     pairs = cut.table("pairs")
     pairs["split"] = pairs["video"].map(clips.set_index("video")["split"])

@@ -1,6 +1,7 @@
 """A clip of one's own among the training clips: the order is evaluate's, by scikit-learn; what is refused, and the picture."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -62,6 +63,14 @@ def test_a_test_clip_has_the_neighbours_that_evaluate_gives_it(place, inputs):
     half, most = np.quantile(gallery.kneighbors(means["test"], 1)[0], (0.5, 0.95))
     assert f"half within {half:.3f}, 95 % within {most:.3f}" in found.text[1]
     assert "trained on" in found.text[2] and "drawings" in found.text[2]
+
+
+def test_clips_are_compared_with_minis_own_however_many_the_network_saw(place, monkeypatch):
+    network = runs.load_trunk(CONFIG)
+    usual, *_ = answer.rank(np.ones((1, 8)), network, CONFIG)
+    monkeypatch.setattr(dataset, "make_dataset", lambda *_, **__: pytest.fail("no clip has to be drawn"))
+    found, *_ = answer.rank(np.ones((1, 8)), network, replace(CONFIG, more_groups=80))
+    pd.testing.assert_frame_equal(found, usual)
 
 
 def test_how_near_is_near_is_told_by_the_test_clips():

@@ -126,5 +126,7 @@ def test_names_of_a_config():
     assert losses.build_loss("contrastive", 0.4).margin == 0.4
     assert losses.build_loss("inverted", 1.0).inverted and not losses.build_loss("linear", 1.0).inverted
     assert losses.build_loss("quadruplet", 1.0).margin == 0.5
+    assert losses.build_loss("nt_xent", temperature=0.7).temperature == 0.7
+    assert losses.build_loss("nt_xent").temperature == losses.NTXentLoss().temperature == 0.2
     with pytest.raises(ValueError, match="name must be one of contrastive"):
         losses.build_loss("triplet", 1.0)

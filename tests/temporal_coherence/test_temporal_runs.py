@@ -54,13 +54,15 @@ def test_every_loss_starts_from_the_same_weights_and_another_seed_from_others():
 
 
 @pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "labels"])
-def test_the_network_follows_loss_margin_and_normalize(loss):
-    config = dataclasses.replace(CONFIG, margin=0.7, normalize=loss == "linear")
+def test_the_network_follows_loss_margin_temperature_and_normalize(loss):
+    config = dataclasses.replace(CONFIG, margin=0.7, temperature=0.9, normalize=loss == "linear")
     network, trunk = runs.build_network(config, loss, total_steps=3)
     views = 4 if loss == "quadruplet" else 2
     assert network.output_shape == (None, views, 4) and trunk.output_shape == (None, 4)
     if hasattr(network.loss, "margin"):
         assert network.loss.margin == (0.5 if loss == "quadruplet" else 0.7)
+    assert hasattr(network.loss, "temperature") == (loss == "nt_xent")
+    assert getattr(network.loss, "temperature", 0.9) == 0.9
     assert getattr(network.loss, "inverted", loss == "inverted") == (loss == "inverted")
     frames = np.random.default_rng(0).random((3, views, 35, 35, 3)).astype(np.float32)
     lengths = np.linalg.norm(network(frames), axis=-1)

@@ -35,6 +35,16 @@ def test_official_split_and_whole_validation_groups():
     ).all()
 
 
+def test_groups_after_the_last_that_may_watch_are_for_training():
+    split = functools.partial(splits.assign_sides, by="official", lists=LISTS, test_share=0.3, validation_groups=1)
+    clips = clips_of()
+    assert clips["group"][split(clips, last_group=9) == "validation"].unique().tolist() == [9]
+    assert set(clips["group"][split(clips, last_group=9) == "train"]) == {8, 10}
+    assert clips["group"][split(clips) == "validation"].unique().tolist() == [10]
+    with pytest.raises(ValueError, match="class A: 1 groups are left for training"):
+        split(clips, last_group=8)
+
+
 @pytest.mark.parametrize("by", ["group", "clip"])
 def test_drawn_splits(by):
     clips = clips_of(groups=range(1, 11))

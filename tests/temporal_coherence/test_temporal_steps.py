@@ -254,8 +254,9 @@ def test_calling_again_touches_nothing(place):
 @pytest.mark.parametrize(
     "changes, kept",
     [
-        ({"epochs": 5}, 3), ({"loss": "linear"}, 3), ({"margin": 2.0}, 3), ({"seed": 1}, 2), ({"split_by": "group"}, 2),
-        ({"size": 36}, 1), ({"quality": 90}, 1), ({"classes": ("Archery",)}, 0), ({"cluster_seeds": 2}, 4),
+        ({"epochs": 5}, 3), ({"loss": "linear"}, 3), ({"margin": 2.0}, 3), ({"temperature": 0.5}, 3), ({"seed": 1}, 2),
+        ({"split_by": "group"}, 2),
+        ({"size": 36}, 1), ({"quality": 90}, 1), ({"classes": ("Archery",)}, 0), ({"more_groups": 1}, 0), ({"cluster_seeds": 2}, 4),
         ({"checkpoint_every": 2}, 5), ({"save_every": 2}, 5), ({"allow_cpu": False}, 5), ({"sheet": "a log"}, 5),
     ],
 )  # fmt: skip
@@ -275,6 +276,24 @@ def test_only_a_split_by_clips_leaks_and_says_so(own, by):
     assert set(result.table("clips")["split"]) == {"train", "validation", "test"}
     if by == "official":
         assert set(result.table("clips").query("split == 'test'")["group"]) == {1, 2}
+
+
+def test_more_groups_are_for_training_and_leave_the_other_clips_as_they_are(place, own):
+    more = change(more_groups=3)
+    result = workspace.ensure(steps.STEPS, "split", more, own)
+    usual, clips = (one.table("clips").set_index("video") for one in (steps.split.load(MINI, place), result["split"]))
+    pd.testing.assert_frame_equal(clips.loc[usual.index], usual)
+    rest = clips.drop(usual.index)
+    assert set(rest["split"]) == {"train"} and set(rest["group"]) == {20, 21, 22} and len(rest) == 2 * 3 * 2
+    name = usual.index[0]
+    files = [steps.build_dataset.load(one, own).source_root / name for one in (MINI, more)]
+    assert files[0] != files[1] and files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize("other", [{"split_by": "group"}, {"source": "ucf101"}])
+def test_more_groups_are_drawn_for_the_official_lists_of_mini_only(other):
+    with pytest.raises(ValueError, match=r"more_groups: received 3 with source: .*; allowed: 0, or source: mini"):
+        change(more_groups=3, **other)
 
 
 # --- bad clips ---

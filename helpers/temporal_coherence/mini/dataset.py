@@ -33,6 +33,7 @@ LABELS = {  # the course's ten classes with their numbers in the official list, 
 CLASSES = tuple(SCENES)
 LAST_TEST_GROUP = 7  # UCF101, fold 1: groups 1 to 7 are for the test, 8 to 25 for training
 GROUPS = tuple(range(1, 20))
+MORE_GROUPS = tuple(range(20, 100))  # a name has room for two digits
 FPS = 25
 
 
@@ -145,7 +146,7 @@ def write_lists(folder: str | Path, table: pd.DataFrame) -> Path:
     Lines end in CRLF, labels count from 1, the test list has none, and all ten classes of the course have a number.
 
     Args:
-        table: from `make_dataset`; groups 1 to 7 are for the test.
+        table: from `make_dataset`; groups 1 to 7 are for the test, `MORE_GROUPS` too are for training.
     """
     table = table.sort_values(["label", "group", "clip"])
     test = table["group"] <= LAST_TEST_GROUP

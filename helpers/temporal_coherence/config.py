@@ -34,7 +34,7 @@ class TemporalCoherenceConfig(BaseConfig):
     source: str = option(choices=("mini", "ucf101", "local"), help="where the clips come from")
     local_folder: str | None = option(None, help="source local: a folder Class/clip.avi")
     classes: tuple[str, ...] = option(SPORTS, help="classes to use; an empty list takes all")
-    more_groups: int = option(0, low=0, high=80, help="source mini: training groups per class beyond its own")
+    more_groups: int = option(0, low=0, high=80, help="source mini: more training groups per class")
     fold: int = option(1, low=1, high=3, help="which of the three official splits")
     seed: int = option(0, low=0, help="seed of every random choice")
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from helpers import parallel
-from helpers.circulant_video import experiments, metrics, model, runs, steps
+from helpers.circulant_video import evaluation, experiments, metrics, model, runs, steps
 from helpers.circulant_video.config import CirculantVideoConfig
 from helpers.circulant_video.formats import examples
 from helpers.circulant_video.mini import dataset
@@ -78,6 +78,22 @@ def test_the_class_prior_row(finished):
     prior = metrics.class_prior_predictions(train.labels(np.arange(64)), 30)
     found = done["evaluate"].table("scores").iloc[0]
     assert found["gap"] == pytest.approx(metrics.gap(prior, validation.labels(np.arange(30))), abs=1e-6)
+
+
+def test_published_networks_are_scored_on_the_videos_held_out_beside_the_prior_of_the_training(finished):
+    config, place, done = finished
+    train, validation = steps.open_sides(config, place)
+    rows, score = evaluation.on_test(config, done, None)
+    kept = rows % 2 == 0
+    assert rows.tolist() == list(range(30))
+    prior = metrics.class_prior_predictions(train.labels(np.arange(64)), 15)
+    expected = metrics.gap(prior, validation.labels(rows[kept]))
+    assert score(kept) == pytest.approx({"dbof: GAP": expected, "dbof fc: GAP": expected}, abs=1e-6)
+    networks = {name: runs.build_network(config, name, seed=1) for name in experiments.PUBLISHED}
+    _, score = evaluation.on_test(config, done, networks)
+    for name, network in networks.items():
+        alone = evaluation.score(network, validation, rows[kept], length=config.max_frames)
+        assert score(kept)[f"{name}: GAP"] == pytest.approx(alone["gap"], abs=1e-6)
 
 
 def test_only_what_decides_makes_new_folders(finished):

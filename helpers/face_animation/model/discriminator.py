@@ -10,7 +10,7 @@ from helpers.face_animation.model import hourglass
 def build_discriminator(
     size: int | tuple[int, int] = Defaults.size, *, num_keypoints: int = 10, use_keypoints: bool = True,
     spectral_norm: bool = False, scales: tuple[float, ...] = (1.0,), width: int = 32, max_width: int = 512,
-    num_blocks: int = 4,
+    num_blocks: int = 4, variance: float = 0.01,
 ) -> keras.Model:  # fmt: skip
     """Patches of an image judged as genuine (1) or drawn (0), at one scale or several.
 
@@ -21,6 +21,7 @@ def build_discriminator(
         spectral_norm: normalise all convolutions (the configuration "vox").
         scales: of the images, such as (1.0, 0.5): one network each.
         width, max_width, num_blocks: channels min(max_width, width 2^(i + 1)) of block i.
+        variance: of the heatmaps.
 
     Returns:
         A model from a dict with image (B, H, W, 3) in [0, 1] and, with `use_keypoints`, kp_value (B, K, 2) to a dict with
@@ -35,7 +36,7 @@ def build_discriminator(
         key = f"{scale:g}".replace(".", "-")
         x = layers.AntiAlias(scale, name=f"discs_{key}_down")(inputs["image"])
         if use_keypoints:
-            maps = layers.GaussianMaps(name=f"discs_{key}_maps")(x, inputs["kp_value"])
+            maps = layers.GaussianMaps(variance, name=f"discs_{key}_maps")(x, inputs["kp_value"])
             x = keras.layers.Concatenate(name=f"discs_{key}_concat")([x, maps])
         filters = [min(max_width, width * 2 ** (i + 1)) for i in range(num_blocks)]
         prediction, features = _patches(x, filters, name=f"discs_{key}", spectral_norm=spectral_norm)

@@ -13,7 +13,7 @@ from helpers.face_animation.model import hourglass, motion
 def build_generator(
     size: int | tuple[int, int] = Defaults.size, align_corners: bool = True, *, num_keypoints: int = 10, width: int = 64,
     max_width: int = 512, num_downs: int = 2, num_residuals: int = 6, motion_width: int = 64, motion_max_width: int = 1024,
-    motion_blocks: int = 5, kernel: int = 7, scale: float = 0.25, skip: bool = False,
+    motion_blocks: int = 5, kernel: int = 7, scale: float = 0.25, variance: float = 0.01, skip: bool = False,
 ) -> keras.Model:  # fmt: skip
     """The generator with its dense motion network: a source image in the pose of the driving keypoints.
 
@@ -25,6 +25,7 @@ def build_generator(
         motion_width, motion_max_width, motion_blocks: of the dense motion network's hourglass.
         kernel: side of the first and the last convolution and of those that end the dense motion network.
         scale: of the source in the dense motion network.
+        variance: of the keypoints' heatmaps.
         skip: the warped source itself enters the last blend, see `_with_source`; not in the paper.
 
     Returns:
@@ -48,7 +49,9 @@ def build_generator(
         x = hourglass.down_block(x, min(max_width, width * 2 ** (i + 1)), name=f"down_blocks_{i}")
 
     widths = {"width": motion_width, "max_width": motion_max_width, "blocks": motion_blocks}
-    outputs = motion.dense_motion(small, points, align_corners=align_corners, kernel=kernel, **widths)
+    outputs = motion.dense_motion(
+        small, points, variance=variance, align_corners=align_corners, kernel=kernel, **widths
+    )
     warp = layers.WarpFeatures(align_corners, "reflection" if skip else "zeros", name="warp")
     x = warp(x, outputs["deformation"], outputs["occlusion"])
     for i in range(num_residuals):

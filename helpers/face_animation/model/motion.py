@@ -69,10 +69,10 @@ class CombineMotions(layers.Geometry):
         return mask, ops.sum(mask[..., None] * motions, axis=-2)
 
 
-def dense_motion(images, points, *, align_corners, kernel, **widths):
+def dense_motion(images, points, *, variance, align_corners, kernel, **widths):
     """occlusion, mask, deformation and sparse_deformed of `build_generator`."""
     name = "dense_motion_network"
-    motions = SparseMotions(align_corners=align_corners, name=f"{name}_sparse_motions")
+    motions = SparseMotions(variance, align_corners, name=f"{name}_sparse_motions")
     features, motions, deformed = motions(images, *points.values())
     x = hourglass.hourglass(features, name=f"{name}_hourglass", **widths)
     logits = hourglass.conv(x, features.shape[-1] // 4, kernel, name=f"{name}_mask")

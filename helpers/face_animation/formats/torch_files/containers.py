@@ -29,20 +29,14 @@ def open_file(file: BinaryIO) -> Opened:
     Raises:
         CheckpointError: none of them, cut off or damaged; also zipfile's own errors.
     """
-    try:
-        return _open(file)
-    except (LookupError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"damaged or cut off ({error!r:.100}); download it again") from error
-
-
-def _open(file: BinaryIO) -> Opened:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     start = file.read(512)
     file.seek(0)
-    if start[:4] == b"PK\3\4":
-        return _open_zip(file, size)
-    return _open_legacy(file, start, size)
+    try:
+        return _open_zip(file, size) if start[:4] == b"PK\3\4" else _open_legacy(file, start, size)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"damaged or cut off ({error!r:.100}); download it again") from error
 
 
 def _open_zip(file: BinaryIO, size: int) -> Opened:

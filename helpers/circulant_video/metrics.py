@@ -6,8 +6,13 @@ then sorted by a stable sort, so that they stand in an order that is the same in
 """
 
 import collections
+import csv
+import os
+from collections.abc import Iterable
 
 import numpy as np
+
+from helpers.workspace import disk
 
 TOP_K = 20  # best classes of a video that count, as in the official evaluation
 TIE_SEED = 0
@@ -165,3 +170,24 @@ def class_prior_predictions(labels, n: int) -> np.ndarray:
     if not _shape(labels, labels)[0]:
         raise ValueError("class_prior_predictions needs the labels of at least one training video. Received: none")
     return np.broadcast_to(np.mean(labels, axis=0, dtype=np.float64).astype(np.float32), (n, np.shape(labels)[1]))
+
+
+def write_predictions(path: str | os.PathLike, ids: Iterable[str | bytes], predictions, top_k: int = TOP_K) -> None:
+    """Write Kaggle's file `VideoId,LabelConfidencePairs`, best class first, atomically; scores survive as float32.
+
+    Raises:
+        ValueError: ids and (N, V) predictions of unequal number, an id twice, a score that is not finite.
+    """
+    ids = [name.decode() if isinstance(name, bytes) else str(name) for name in ids]
+    if len(ids) != len(predictions) or len(set(ids)) != len(ids):
+        raise ValueError(
+            f"one id per video, each once. Received: {len(ids)} ids ({len(set(ids))} distinct), {len(predictions)} videos"
+        )
+    with disk.atomic_write(path, "w") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("VideoId", "LabelConfidencePairs"))
+        for start in range(0, len(ids), ROWS):
+            rows = np.asarray(predictions[start : start + ROWS])
+            rows, _ = _checked(rows, np.zeros(rows.shape, dtype=bool))
+            for name, row, best in zip(ids[start : start + ROWS], rows, top_classes(rows, top_k), strict=True):
+                writer.writerow((name, " ".join(f"{label} {row[label]!s}" for label in best)))

@@ -1,5 +1,6 @@
 """GAP, MAP, Hit@1 and PERR against a hand-worked example, loops in plain Python, and scikit-learn."""
 
+import csv
 import time
 
 import numpy as np
@@ -202,6 +203,40 @@ def test_class_prior():
     assert predictions.shape == (5, 3) and predictions.dtype == np.float32
     np.testing.assert_allclose(predictions, [[0.75, 0.5, 0.0]] * 5)
     assert metrics.hit_at_one(predictions, np.eye(3, dtype=bool)[[0, 0, 1, 2, 0]]) == 0.6
+
+
+def test_kaggle_file(tmp_path):
+    predictions, labels = some_videos(30, 50, seed=2)
+    ids = [b"AAAA", 'with,"comma', *(f"v{number}" for number in range(28))]
+    metrics.write_predictions(tmp_path / "out.csv", ids, predictions)
+    text = (tmp_path / "out.csv").read_text()
+    assert text.startswith("VideoId,LabelConfidencePairs\nAAAA,") and len(text.splitlines()) == 31
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["VideoId"] for row in rows] == ["AAAA", *ids[1:]]
+    back = np.zeros_like(predictions)
+    for number, row in enumerate(rows):
+        pairs = np.array(row["LabelConfidencePairs"].split()).reshape(20, 2)
+        back[number, pairs[:, 0].astype(int)] = pairs[:, 1].astype(np.float32)
+        assert (np.diff(pairs[:, 1].astype(float)) <= 0).all()
+    np.testing.assert_array_equal(back[back > 0], predictions[back > 0])  # bit for bit
+    assert metrics.gap(back, labels) == metrics.gap(predictions, labels)
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows", "words"),
+    [
+        (["a"], [[0.1], [0.2]], "1 ids"),
+        (["a", "a"], [[0.1], [0.2]], "1 distinct"),
+        (["a", "b"], [[0.1], [np.nan]], "finite"),
+    ],
+)
+def test_a_refused_kaggle_file_leaves_the_old_one(tmp_path, ids, rows, words):
+    path = tmp_path / "out.csv"
+    path.write_text("old")
+    with pytest.raises(ValueError, match=words):
+        metrics.write_predictions(path, ids, np.array(rows))
+    assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["out.csv"]
 
 
 def test_the_size_of_the_paper():

@@ -259,7 +259,8 @@ def test_no_training_is_made_by_the_code_of_cards(project):
 def test_long_differs_from_mini_in_its_training_alone(project, tmp_path):
     mini, long = weights.settings(project, "mini"), weights.settings(project)
     steps = importlib.import_module(f"helpers.{project}.steps").STEPS
-    drawn = {name: getattr(mini, name) for name in ("more_groups", "more_puppets") if hasattr(mini, name)}  # for training alone
+    more = [name for name in ("more_groups", "more_puppets") if hasattr(mini, name)]  # drawn for training alone
+    drawn = {name: getattr(mini, name) for name in more}
     assert steps[1].folder(mini, tmp_path) == steps[1].folder(replace(long, **drawn), tmp_path)
     changed = {name for name in vars(mini) if getattr(mini, name) != getattr(long, name)}
     assert changed <= {
@@ -276,6 +277,9 @@ def test_long_differs_from_mini_in_its_training_alone(project, tmp_path):
         ),
         *(
             "milestones",
+            "repeats",
+            "keep_clips",
+            "more_puppets",
             "decay_examples",
             "experiments",
             "jitter",

@@ -87,14 +87,12 @@ def prepare_picture(
     target.parent.mkdir(parents=True, exist_ok=True)
     is_jpeg = source.suffix.lower() in (".jpg", ".jpeg")
     if is_jpeg and not (turn or shrink or pictures.is_noted_turned(source)):
-        with disk.atomic_write(target) as file:
-            file.write(source.read_bytes())
+        disk.write(target, source.read_bytes())
         return {"width": found["width"], "height": found["height"]}
     image = cleaning.upright(pictures.read_picture(source, upright=follow_note), turn)
     if shrink:
         image = pictures.shrink(image, max(image.shape[:2]) / max_side)
-    with disk.atomic_write(target) as file:
-        file.write(pictures.encode_picture(image, ".jpg"))
+    disk.write(target, pictures.encode_picture(image, ".jpg"))
     return {"width": image.shape[1], "height": image.shape[0]}
 
 

@@ -108,8 +108,7 @@ def write_cfg_file(
     config: BoatDetectionConfig, folder: Path, pictures: pd.DataFrame, boxes: pd.DataFrame, num_classes: int
 ) -> Cfg:
     """Leave `write_cfg`'s text, with anchors for the training boxes, as `network.cfg`; returns it parsed."""
-    with disk.atomic_write(folder / finders.CFG, "w") as file:
-        file.write(write_cfg(config, num_classes, choose_anchors(config, pictures, boxes)))
+    disk.write(folder / finders.CFG, write_cfg(config, num_classes, choose_anchors(config, pictures, boxes)))
     return cfg_files.read_cfg(folder / finders.CFG)
 
 

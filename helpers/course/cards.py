@@ -122,8 +122,7 @@ def train(project: str, place: workspace.Workspace | str | Path) -> None:
             network.save_weights(temporary)
     for name in getattr(runs, "TEXTS", ()):
         names.append(weights.place_of(project, name))
-        with disk.atomic_write(names[-1]) as file:
-            file.write((done["train"].folder / name).read_bytes())
+        disk.write(names[-1], (done["train"].folder / name).read_bytes())
     if (size := sum(target.stat().st_size for target in names)) > MOST:
         raise ValueError(f"the weights of {project} take {size} bytes together; allowed: {MOST}, so a smaller network")
     _write_manifest(project, names)
@@ -225,5 +224,4 @@ def _write_card(project: str, tables: dict[str, pd.DataFrame], told: list[str], 
     target = weights.place_of(project, CARD)
     text = target.read_text(encoding="utf-8") if target.is_file() else f"# The weights of {project}\n\n{BEGIN}\n{END}\n"
     text = marks.fill(text, BEGIN, END, "\n".join(lines), name=_card(project))
-    with disk.atomic_write(target, "w") as file:
-        file.write(text)
+    disk.write(target, text)

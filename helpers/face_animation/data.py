@@ -213,7 +213,8 @@ def read_frames(path: str | os.PathLike, numbers: Sequence[int] | None = None) -
         raise kind(f"no clip at {str(path)!r}: expected a folder of pictures, a film, or a picture")
     wanted, frames = None if numbers is None else set(numbers), {}
     for number, frame in _scan(path, lambda number: wanted is None or number in wanted):
-        frames |= {} if frame is None else {number: frame}
+        if frame is not None:
+            frames[number] = frame
         if wanted is not None and wanted <= frames.keys():
             break
     numbers = list(frames) if numbers is None else numbers

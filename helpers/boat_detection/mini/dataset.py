@@ -123,8 +123,7 @@ def _write_csv(path: Path, columns: Sequence[str] | None, rows: Iterable[Sequenc
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([columns] if columns else [])
     writer.writerows(rows)
-    with disk.atomic_write(path) as file:
-        file.write(text.getvalue().encode())
+    disk.write(path, text.getvalue().encode())
 
 
 def _albums(images: int, seed: int) -> list[tuple[int, list[str]]]:

@@ -202,8 +202,7 @@ def write_transfer_list(rows: pd.DataFrame, path: str | os.PathLike) -> int:
     lines = {_transfer_line(*row) for row in columns.itertuples(index=False)}
     if wrong := [line for line in lines if not TRANSFER.fullmatch(line)]:
         raise ValueError(f"received {wrong[:3]}; expected an http address, its bytes, and its MD5 in base64")
-    with disk.atomic_write(path) as file:
-        file.write("\n".join(["TsvHttpData-1.0", *sorted(lines, key=str.encode), ""]).encode())
+    disk.write(path, "\n".join(["TsvHttpData-1.0", *sorted(lines, key=str.encode), ""]).encode())
     return len(lines)
 
 

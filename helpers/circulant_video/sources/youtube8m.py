@@ -149,8 +149,7 @@ def _fetch_plan(partition: str, folder: Path, base: str, options: dict) -> dict[
         url = f"{base}/data.yt8m.org/{release}/download_plans/{kind}_{split}.json"
         text = manifests.ask(url, **options).content.decode("utf-8")
         read_plan(text)
-        with disk.atomic_write(path) as file:
-            file.write(text.encode())
+        disk.write(path, text.encode())
     return read_plan(path.read_text(encoding="utf-8"))
 
 

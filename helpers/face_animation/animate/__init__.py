@@ -67,9 +67,8 @@ class Animator:
         self._driver = keras.Model(driver.input, {"prediction": driver.output["prediction"]}, name="driver")
         self._encoder = playing.build_source_encoder(generator)
         self._detector = keras.Model(kp_detector.input, kp_detector.output, name="detector")
-        logging.getLogger("tensorflow").setLevel(
-            "ERROR"
-        )  # it takes the first traces of many networks for one traced again
+        # TensorFlow takes the first traces of many networks for one traced again, and warns.
+        logging.getLogger("tensorflow").setLevel("ERROR")
         for network in (self._driver, self._detector):
             network.compile(jit_compile=jit_compile)
 

@@ -89,8 +89,7 @@ def _check_box(values: Iterable[float], classes: int | None) -> None:
 def write_labels(path: str | os.PathLike, boxes: np.ndarray) -> None:
     """Write a label file of (n, 5) boxes as `read_labels` gives them, atomically; see `label_text`."""
     text = label_text(boxes, Path(path).name)
-    with disk.atomic_write(path, "w") as file:
-        file.write(text)
+    disk.write(path, text)
 
 
 def label_text(boxes: np.ndarray, name: str) -> str:
@@ -173,8 +172,7 @@ def _write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
             raise ValueError(
                 f"cannot write {Path(path).name}: line {number} would be {line!r}; expected one line of text"
             )
-    with disk.atomic_write(path, "w") as file:
-        file.write("".join(f"{line}\n" for line in lines))
+    disk.write(path, "".join(f"{line}\n" for line in lines))
 
 
 def _raise(problems: list[dict]) -> None:

@@ -93,6 +93,9 @@ def cpu_count() -> int:
 # What decides how many threads a process starts: TensorFlow's, those of NumPy's libraries and of OpenMP, OpenCV's. Not joblib's
 # processes: with one of them an item that dies would take the kernel along.
 THREADS = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+# Threads of scikit-learn and NumPy that wait go to sleep; by default they spin, and hold a core that another program could use:
+# tests/benchmarks/waiting_threads.py.
+WAITING = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}
 
 
 def share_of_cpu(parts: int) -> dict[str, str]:
@@ -109,14 +112,15 @@ def quiet_start() -> None:
     """Import Keras and its backend and touch the devices with descriptor 2 redirected; call before any other import of Keras.
 
     oneDNN is turned on unless TF_ENABLE_ONEDNN_OPTS says otherwise: TensorFlow itself does so only on CPUs with AVX-512 VNNI, and
-    elsewhere a 3-D convolution takes up to a hundred times longer.
+    elsewhere a 3-D convolution takes up to a hundred times longer. Waiting threads sleep, see `WAITING`.
 
     Raises:
         door.NotReadyError: this Python, backend or environment cannot run the course; says what to press or type.
     """
     colab = where().startswith("colab") or "google.colab" in sys.modules
     door.check(colab=colab)
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    for name, value in {"TF_ENABLE_ONEDNN_OPTS": "1", **WAITING}.items():
+        os.environ.setdefault(name, value)
     # 3 hides errors too: those that matter come as exceptions, and oneDNN calls it one that a CPU lacks AVX-512.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -166,6 +166,26 @@ def test_onednn_is_on_unless_the_user_says_otherwise(given, expected):
     assert (run.stdout.splitlines()[1] == "True") <= (expected == "1")  # a build without oneDNN never has it
 
 
+@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(given, expected):
+    """OpenMP itself says which policy it found; OpenBLAS, which says nothing, reads its own when NumPy is imported."""
+    code = (
+        "import os, sys; from helpers import runtime; assert 'numpy' not in sys.modules; runtime.quiet_start(); "
+        "print(os.environ['OPENBLAS_THREAD_TIMEOUT']); import sklearn.cluster"
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in runtime.WAITING}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=runtime.repo_root(),
+        env=environment | {"OMP_DISPLAY_ENV": "true"} | given,
+        check=True,
+    )
+    assert run.stdout.strip() == "4"
+    assert not run.stderr or f"OMP_WAIT_POLICY = '{expected}'" in run.stderr  # an OpenMP other than GNU's shows nothing
+
+
 def test_every_file_that_imports_tensorflow_starts_quietly_first():
     """TensorFlow reads the variable once, when it is imported: what imports it must have called `quiet_start` or import Keras."""
     wrong = []

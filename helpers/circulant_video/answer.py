@@ -12,7 +12,6 @@ import pandas as pd
 from helpers import intake, workspace
 from helpers.circulant_video import batches, data, evaluation, runs, steps
 from helpers.circulant_video.config import CirculantVideoConfig
-from helpers.circulant_video.formats import examples, tfrecord
 from helpers.circulant_video.mini import dataset
 from helpers.circulant_video.sources import vocabulary
 from helpers.course import tryout, weights
@@ -92,8 +91,9 @@ def read_videos(path: str | Path, config: CirculantVideoConfig, folder: Path) ->
     try:
         row = data.convert_shard(path, folder, shard="asked", **layout)
     except ValueError as error:
-        row = _convert_means(path, folder, layout)
-        if row is None:
+        try:
+            row = data.convert_shard(path, folder, shard="asked", read=data.read_means, **layout)
+        except ValueError:
             raise ValueError(f"{error}; the network was {limits(config)}") from None
         notes = [
             "video level: a video is the mean of its frames, and stands here as one frame; the network learned from many"
@@ -102,21 +102,6 @@ def read_videos(path: str | Path, config: CirculantVideoConfig, folder: Path) ->
         first = "record {record}: {reason}".format(**row["problems"][0])
         notes.append(f"{len(row['problems'])} records cannot be used and are left out, the first is {first}")
     return batches.Videos(folder, ["asked"]), notes
-
-
-def _convert_means(path: str | Path, folder: Path, layout: dict) -> dict | None:
-    """`data.convert_shard` for a file of the video level; None if it is none, either."""
-    options = {name: layout[name] for name in ("feature_names", "feature_sizes", "classes")}
-    problems: list[dict] = []
-    payloads = []
-    for video in data.read_video_level(path, **options, problems=problems):
-        codes = {name: data.quantize(video[f"mean_{name}"])[None] for name in layout["feature_names"]}
-        payloads.append(examples.encode_frame_level(video["id"], np.flatnonzero(video["labels"]).tolist(), codes))
-    if not payloads:
-        return None
-    tfrecord.write_records(folder / "means.tfrecord", payloads)
-    row = data.convert_shard(folder / "means.tfrecord", folder, shard="asked", **layout)
-    return row | {"problems": problems}
 
 
 def find_names(path: Path, config: CirculantVideoConfig) -> list[str]:

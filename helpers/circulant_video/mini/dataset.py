@@ -145,18 +145,16 @@ def damage_records(path: str | Path, target: str | Path, damages: Mapping[int, s
     wrong = {record: kind for record, kind in damages.items() if kind not in DAMAGES or not 0 <= record < len(payloads)}
     if wrong:
         raise ValueError(f"damages: received {wrong}; allowed: records 0 to {len(payloads) - 1}, {', '.join(DAMAGES)}")
-    for record, kind in damages.items():
-        payloads[record] = _spoil(payloads[record], kind)
-    tfrecord.write_records(target, payloads)
-    content = bytearray(Path(target).read_bytes())
-    starts = np.cumsum([0, *(len(payload) + tfrecord.HEADER + tfrecord.FOOTER for payload in payloads)]).tolist()
-    for record, kind in damages.items():
-        if kind == "checksum":
-            content[starts[record] + tfrecord.HEADER + len(payloads[record]) // 2] ^= 1
-        elif kind == "length":
-            content[starts[record]] ^= 1
-    cuts = [(starts[record] + starts[record + 1]) // 2 for record, kind in damages.items() if kind == "cut"]
-    Path(target).write_bytes(content[: min(cuts, default=len(content))])
+    records = [bytearray(tfrecord.wrap(payload)) for payload in payloads]
+    for number, kind in damages.items():
+        payload = _spoil(payloads[number], kind)
+        record = records[number] = bytearray(tfrecord.wrap(payload))
+        if kind in ("checksum", "length"):
+            record[0 if kind == "length" else tfrecord.HEADER + len(payload) // 2] ^= 1
+        elif kind == "cut":
+            del record[len(record) // 2 :]
+    end = min((number + 1 for number, kind in damages.items() if kind == "cut"), default=len(records))
+    disk.write(target, b"".join(records[:end]))
     return Path(target)
 
 

@@ -23,7 +23,12 @@ SPLIT = ("split_by", "folds", "fold", "seed")
 LISTS = dict(zip(SIDES, ("train.txt", "valid.txt", "test.txt"), strict=True))  # as Darknet calls them
 
 
-@workspace.step(project="boat_detection", reads=DATASET, fingerprint=local.fingerprint)
+@workspace.step(
+    project="boat_detection", reads=DATASET,
+    fingerprint=functools.partial(
+        workspace.fingerprint_local, expected="one with pictures and Darknet label files", notes=True
+    ),
+)  # fmt: skip
 def build_dataset(config: BoatDetectionConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find pictures and boxes; leaves `pictures.csv` and `boxes.csv`."""
     root = "."

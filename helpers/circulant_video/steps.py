@@ -21,14 +21,9 @@ from helpers.workspace import Workspace, disk
 LAYOUT = ("feature_names", "feature_sizes", "classes", "max_frames")
 
 
-def fingerprint(config: CirculantVideoConfig) -> list | None:
-    """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    return workspace.fingerprint_local(config, expected="one that holds TFRecord files")
-
-
 @workspace.step(
     project="circulant_video", reads=("source", "local_folder", "shard_part", "shard_of"), uses=("mirror", "keep_records"),
-    fingerprint=fingerprint,
+    fingerprint=functools.partial(workspace.fingerprint_local, expected="one that holds TFRecord files"),
 )  # fmt: skip
 def build_dataset(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the TFRecord files and list them in `shards.csv`."""

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,12 @@ LIPS = tuple(field.name for field in dataclasses.fields(Cut))
 SPLIT = ("len_video", "resample", "split_by", "validation_share", "test_share", "folds", "seed")
 
 
-def fingerprint(config: LipReadingConfig) -> list | None:
-    """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    expected = "one that holds clips in folders named by words"
-    return workspace.fingerprint_local(config, expected=expected, key="path_to_dataset")
-
-
-@workspace.step(project="lip_reading", reads=DATASET, fingerprint=fingerprint)
+@workspace.step(
+    project="lip_reading", reads=DATASET,
+    fingerprint=functools.partial(
+        workspace.fingerprint_local, expected="one that holds clips in folders named by words", key="path_to_dataset"
+    ),
+)  # fmt: skip
 def build_dataset(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the clips and list them in `clips.csv`; what cannot be used is listed with the reason."""
     root, layout = folder / "clips", "speaker/class"

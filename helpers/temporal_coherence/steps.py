@@ -26,14 +26,10 @@ SPLIT = ("split_by", "test_share", "test_room", "validation_groups", "fold", "se
 EVALUATE = ("clusters", "cluster_seeds", "tsne_frames", "label_shares", "finetune_steps")
 
 
-def fingerprint(config: TemporalCoherenceConfig) -> list[tuple[str, int, int]] | None:
-    """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    return workspace.fingerprint_local(config, expected="one with a folder per class")
-
-
 @workspace.step(
-    project="temporal_coherence", reads=("source", "local_folder", "classes", "more_groups"), fingerprint=fingerprint
-)
+    project="temporal_coherence", reads=("source", "local_folder", "classes", "more_groups"),
+    fingerprint=functools.partial(workspace.fingerprint_local, expected="one with a folder per class"),
+)  # fmt: skip
 def build_dataset(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the clips and list them in `clips.csv`."""
     root, classes = folder / CLIPS, config.classes

@@ -149,7 +149,7 @@ def convert_shard(
         feature_names, feature_sizes, classes, max_frames: see `read_frame_level`.
 
     Returns:
-        shard, videos, frames, bytes, problems (rows of file, record, reason: the records that were skipped).
+        shard, videos, frames, problems (rows of file, record, reason: the records that were skipped).
 
     Raises:
         ValueError: no record of the file can be used; says what is wrong with the first.
@@ -173,8 +173,7 @@ def convert_shard(
     numbers = {"counts": counts, "labels": np.concatenate(labels), "labels_per_video": list(map(len, labels))}
     with disk.atomic_write(target.with_name(target.name + ".npz")) as file:
         np.savez(file, ids=np.array(ids), **{name: np.array(values, np.int32) for name, values in numbers.items()})
-    row = {"shard": shard, "videos": len(ids), "frames": int(sum(counts))}
-    row |= {"bytes": row["frames"] * sum(feature_sizes), "problems": problems}
+    row = {"shard": shard, "videos": len(ids), "frames": int(sum(counts)), "problems": problems}
     disk.write_json(done, {"layout": layout, "shard": row})
     return row
 

@@ -127,8 +127,7 @@ def open_sides(config: CirculantVideoConfig, place: Workspace) -> tuple[batches.
 @workspace.step(reads=runs.TRAIN, after=split, uses=MACHINE, fingerprint=runs.fingerprint, keep=True)
 def train(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     """Train every network of the experiments once per seed; leaves all logs in `curves.csv`."""
-    if config.source != "mini":
-        runtime.require_gpu(config)
+    runtime.require_gpu(config)
     videos = open_sides(config, place)
     names = experiments.run_names(config.experiments, features=len(config.feature_sizes))
     logs = []

@@ -111,8 +111,7 @@ def split(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
 @workspace.step(reads=runs.TRAIN, after=split, uses=MACHINE, keep=True)
 def train(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
     """Train the network, or one for each part of a cross-validation; leaves all logs in `curves.csv`."""
-    if config.source != "mini":
-        runtime.require_gpu(config)
+    runtime.require_gpu(config)
     lips = Lips.of(split.load(config, place))
     with runtime.precision(config.precision), remote_log.mirror(config, place) as remote:
         logs = [runs.train_one(config, lips, part, folder / part, remote=remote) for part in lips.parts]

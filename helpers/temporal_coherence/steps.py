@@ -116,8 +116,7 @@ def frames_of(config: TemporalCoherenceConfig, place: Workspace, pairs: pd.DataF
 @workspace.step(reads=runs.TRAIN, after=split, uses=MACHINE, keep=True)
 def train(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> dict:
     """Train the network of `loss`, then those of `compare` from the same start with the same budget."""
-    if config.source != "mini":
-        runtime.require_gpu(config)
+    runtime.require_gpu(config)
     pairs = see(config.inputs, split.load(config, place).table("pairs"))
     frames = frames_of(config, place, pairs)
     names = list(dict.fromkeys((config.loss, *config.compare)))

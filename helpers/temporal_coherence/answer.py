@@ -117,12 +117,11 @@ def draw(
     config: TemporalCoherenceConfig,
 ) -> np.ndarray:  # fmt: skip
     """One picture: some moments of the clip, what the network saw of them, and its nearest training clips."""
-    wanted = set(numbers)
-    asked = [frame for _, frame in video.scan_frames(path, wanted.__contains__) if frame is not None]
-    asked = [asked[sorted(wanted).index(number)] for number in numbers]
-    tiles, titles = asked, [f"your clip, frame {number}" for number in numbers]
+    seen = dict(video.scan_frames(path, set(numbers).__contains__))
+    tiles, titles = [seen[number] for number in numbers], [f"your clip, frame {number}" for number in numbers]
     if config.inputs == "differences":
-        tiles, titles = [*tiles, *moments], [*titles, *["what the network sees"] * len(moments)]
+        tiles += moments
+        titles += ["what the network sees"] * len(moments)
     for row in near.itertuples():
         frames = list(video.read_frames(root / row.video))
         tiles.append(frames[len(frames) // 2])

@@ -71,7 +71,8 @@ def preprocess(config: TemporalCoherenceConfig, place: Workspace, folder: Path) 
     clips["note"] = done.reindex(columns=["note"])["note"].fillna("")
     parallel.stop_at_disk_errors(done, "clips")
     good = parallel.usable(clips, "clips")
-    pairs = pairing.collect_pairs(folder, good["video"].tolist())
+    folders = good["video"].map(pairing.frames_name) + "/"
+    pairs = pairing.list_pairs(good, folders, step=config.step, negative_every=config.negative_every)
     disk.write_table(folder / "clips.csv", clips)
     disk.write_table(folder / "pairs.csv", pairs)
     return {

@@ -98,19 +98,17 @@ def _name(number: int) -> str:
 
 
 def _write_shard(folder: Path, shard: str, videos: list[tuple]) -> None:
-    for kind in ("frame", "video"):
+    payloads = {"frame": [], "video": []}
+    for name, labels, features in videos:
+        codes = {key: data.quantize(value) for key, value in features.items()}
+        means = {key: data.dequantize(value).mean(axis=0) for key, value in codes.items()}
+        labels = None if shard.startswith("test") else labels
+        payloads["frame"].append(examples.encode_frame_level(name, labels, codes))
+        payloads["video"].append(examples.encode_video_level(name, labels, means))
+    for kind, records in payloads.items():
         path = folder / kind / f"{shard}.tfrecord"
-        if path.is_file():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        payloads = []
-        for name, labels, features in videos:
-            codes = {key: data.quantize(value) for key, value in features.items()}
-            labels = None if shard.startswith("test") else labels
-            means = {key: data.dequantize(value).mean(axis=0) for key, value in codes.items()}
-            encode = examples.encode_frame_level if kind == "frame" else examples.encode_video_level
-            payloads.append(encode(name, labels, codes if kind == "frame" else means))
-        tfrecord.write_records(path, payloads)
+        if not path.is_file():
+            tfrecord.write_records(path, records)
 
 
 def write_vocabulary(path: Path, *, classes: int = 24) -> None:

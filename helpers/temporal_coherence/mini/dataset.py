@@ -19,6 +19,7 @@ from helpers.temporal_coherence.config import SPORTS
 from helpers.temporal_coherence.mini.scenes import SCENES
 from helpers.temporal_coherence.mini.stage import Stage, draw_background, draw_look
 from helpers.temporal_coherence.sources import ucf101
+from helpers.workspace import disk
 
 CLASSES = tuple(SCENES)
 LAST_TEST_GROUP = 7  # UCF101, fold 1: groups 1 to 7 are for the test, 8 to 25 for training
@@ -147,9 +148,8 @@ def write_lists(folder: str | Path, table: pd.DataFrame) -> Path:
         "testlist01": table[test]["path"].tolist(),
     }
     target = Path(folder) / "ucfTrainTestlist"
-    target.mkdir(parents=True, exist_ok=True)
     for name, lines in lists.items():
-        (target / f"{name}.txt").write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+        disk.write(target / f"{name}.txt", "".join(f"{line}\r\n" for line in lines).encode())
     return target
 
 

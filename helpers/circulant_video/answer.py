@@ -111,13 +111,9 @@ def find_names(path: Path, config: CirculantVideoConfig) -> list[str]:
     for place in [folder / name for folder in (path.parent, path.parent.parent) for name in NAMES]:
         with contextlib.suppress(ValueError, FileNotFoundError):  # one of other labels may stand there
             return vocabulary.read_vocabulary(place, classes=config.classes)["name"].tolist()
-    if source := GENUINE.get(config.classes):
-        cache = workspace.open_workspace().downloads / source
-        kept = cache / "names"
-        kept.mkdir(parents=True, exist_ok=True)
-        vocabulary.fetch_names(source, kept, cache=cache)
-        with contextlib.suppress(FileNotFoundError):
-            return vocabulary.read_vocabulary(kept / NAMES[0], classes=config.classes)["name"].tolist()
+    source = GENUINE.get(config.classes)
+    if source and (path := vocabulary.fetch_names(source, workspace.open_workspace().downloads / source)):
+        return vocabulary.read_vocabulary(path, classes=config.classes)["name"].tolist()
     return [str(label) for label in range(config.classes)]
 
 

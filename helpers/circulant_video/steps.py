@@ -4,6 +4,7 @@
 """
 
 import functools
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -45,8 +46,9 @@ def build_dataset(config: CirculantVideoConfig, place: Workspace, folder: Path) 
     if not found.files:
         raise FileNotFoundError(f"no TFRecord file in {root.name}{found.first_reason()}")
     splits.split_shards(found.files)  # a name that is no shard's is refused before the work
-    if config.source in ("youtube8m", "audioset"):
-        vocabulary.fetch_names(config.source, root, cache=place.downloads / config.source)
+    genuine = config.source in ("youtube8m", "audioset")
+    if genuine and (names := vocabulary.fetch_names(config.source, place.downloads / config.source)):
+        shutil.copyfile(names, root / "vocabulary.csv")
     shards = pd.DataFrame(
         {  # with its folders, for AudioSet has the same file names in three of them
             "shard": [path.with_suffix("").as_posix() for path in found.files],

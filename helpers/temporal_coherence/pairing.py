@@ -108,7 +108,7 @@ def preprocess_clip(row: dict, root: Path, folder: Path, options: dict) -> dict:
         The row with what `cut_pairs` found, which also stands beside the clip's folder as JSON.
     """
     out_dir = Path(folder) / frames_name(row["video"])
-    done = out_dir.with_name(out_dir.name + ".json")
+    done = out_dir.with_name(out_dir.name + ".counts.json")  # unfinished work of older code has other files
     if not out_dir.is_dir():
         done.unlink(missing_ok=True)
     with disk.explain_disk_errors(out_dir):

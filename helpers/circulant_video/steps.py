@@ -109,7 +109,7 @@ def split(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     shards = splits.assign_sides(shards, rule=config.split_rule)
     disk.write_table(folder / "shards.csv", shards)
     train_videos, validation = batches.open_sides(prepared.folder, shards)
-    if not train_videos.labelled:
+    if not train_videos.label_shares().any():
         raise ValueError(
             "not one training video has a label; see problems.csv of the step before, and the records' `labels`"
         )
@@ -149,7 +149,7 @@ def evaluate(config: CirculantVideoConfig, place: Workspace, folder: Path) -> di
     """Score every network on all held-out videos, beside the class prior; leaves `scores.csv`."""
     train_videos, validation = open_sides(config, place)
     trained = train.load(config, place)
-    rows = [evaluation.score_prior(evaluation.label_shares(train_videos), validation)]
+    rows = [evaluation.score_prior(train_videos.label_shares(), validation)]
     options = {"trained": trained.folder, "folder": folder, "length": config.max_frames}
     with runtime.precision(config.precision):
         for name in trained["networks"]:

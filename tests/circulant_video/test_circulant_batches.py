@@ -44,6 +44,8 @@ def test_converted_videos_are_those_of_the_files(folder, videos):
     ]
     assert list(videos.ids) == [video["id"] for video in expected]
     assert (videos.labels(range(50)) == np.stack([video["labels"] for video in expected])).all()
+    shares = np.mean([video["labels"] for video in expected], axis=0, dtype=np.float32)
+    np.testing.assert_array_equal(videos.label_shares(), shares, strict=True)
     for row, video in enumerate(expected):
         assert (videos.frames(row) == np.concatenate([video["rgb"], video["audio"]], axis=1)).all()
 

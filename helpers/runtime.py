@@ -217,8 +217,8 @@ def _nvidia_memory(index: int) -> float | None:
 
 
 def require_gpu(config) -> None:
-    """RuntimeError with the way to a GPU, unless the machine has one or the config's `allow_cpu` is true."""
-    if config.allow_cpu or devices()[0]["kind"] != "CPU":
+    """RuntimeError with the way to a GPU, unless the data are drawn, `allow_cpu` of the config is true or the machine has one."""
+    if config.source == "mini" or config.allow_cpu or devices()[0]["kind"] != "CPU":
         return
     ways = {
         "colab": "menu Runtime > Change runtime type > T4 GPU, then Run all",

@@ -105,12 +105,13 @@ def test_seeds_repeat():
 def test_a_missing_gpu_names_the_way_to_one(monkeypatch, place):
     monkeypatch.setattr(runtime, "where", lambda: place)
     monkeypatch.setattr(runtime, "devices", runtime._cpu)
-    runtime.require_gpu(SimpleNamespace(allow_cpu=True))
+    runtime.require_gpu(SimpleNamespace(source="local", allow_cpu=True))
+    runtime.require_gpu(SimpleNamespace(source="mini", allow_cpu=False))
     with pytest.raises(RuntimeError, match="allow_cpu: true") as caught:
-        runtime.require_gpu(SimpleNamespace(allow_cpu=False))
+        runtime.require_gpu(SimpleNamespace(source="local", allow_cpu=False))
     assert {"colab": "Change runtime type", "gcp": "Add GPU", "elsewhere": "NVIDIA"}[place] in str(caught.value)
     monkeypatch.setattr(runtime, "devices", lambda: gpu((7, 5)))
-    runtime.require_gpu(SimpleNamespace(allow_cpu=False))
+    runtime.require_gpu(SimpleNamespace(source="local", allow_cpu=False))
 
 
 def test_drive_is_mounted_only_when_asked_and_where_it_can_be(monkeypatch, capsys):

@@ -23,7 +23,12 @@ SPLIT = ("split_by", "folds", "fold", "seed")
 LISTS = dict(zip(SIDES, ("train.txt", "valid.txt", "test.txt"), strict=True))  # as Darknet calls them
 
 
-@workspace.step(project="boat_detection", reads=DATASET, fingerprint=local.fingerprint)
+@workspace.step(
+    project="boat_detection", reads=DATASET,
+    fingerprint=functools.partial(
+        workspace.fingerprint_local, expected="one with pictures and Darknet label files", notes=True
+    ),
+)  # fmt: skip
 def build_dataset(config: BoatDetectionConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find pictures and boxes; leaves `pictures.csv` and `boxes.csv`."""
     root = "."
@@ -99,8 +104,7 @@ def split(config: BoatDetectionConfig, place: Workspace, folder: Path) -> dict:
 @workspace.step(reads=runs.TRAIN, after=split, uses=(*MACHINE, "backup_every"), fingerprint=runs.fingerprint, keep=True)
 def train(config: BoatDetectionConfig, place: Workspace, folder: Path) -> dict:
     """Train the network; leaves its .cfg, Darknet's own log, .weights files and `log.csv`."""
-    if config.source != "mini":
-        runtime.require_gpu(config)
+    runtime.require_gpu(config)
     ready, parted = preprocess.load(config, place), split.load(config, place)
     sides = {side: data.side_of(ready, parted, side) for side in ("train", "validation")}
     with runtime.precision(config.precision), remote_log.mirror(config, place) as remote:

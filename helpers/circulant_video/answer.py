@@ -12,7 +12,6 @@ import pandas as pd
 from helpers import intake, workspace
 from helpers.circulant_video import batches, data, evaluation, runs, steps
 from helpers.circulant_video.config import CirculantVideoConfig
-from helpers.circulant_video.formats import examples, tfrecord
 from helpers.circulant_video.mini import dataset
 from helpers.circulant_video.sources import vocabulary
 from helpers.course import tryout, weights
@@ -55,11 +54,9 @@ def answer(
     with tempfile.TemporaryDirectory() as folder:
         videos, notes = read_videos(path, config, Path(folder))
         rows = np.arange(min(VIDEOS, len(videos)))
-        parts = {
-            name: evaluation.predict(one, videos, rows, length=config.max_frames) for name, one in networks.items()
-        }
-        found = {name: np.concatenate([found for found, _ in part]) for name, part in parts.items()}
-        labels = videos.labels(rows)
+        found = {}
+        for name, one in networks.items():  # so few videos are one batch
+            found[name], labels = next(evaluation.predict(one, videos, rows, length=config.max_frames))
     names = find_names(Path(path), config)
     notes = [
         f"the {TOP} surest labels of the first {len(rows)} of {len(videos)} videos",
@@ -92,8 +89,9 @@ def read_videos(path: str | Path, config: CirculantVideoConfig, folder: Path) ->
     try:
         row = data.convert_shard(path, folder, shard="asked", **layout)
     except ValueError as error:
-        row = _convert_means(path, folder, layout)
-        if row is None:
+        try:
+            row = data.convert_shard(path, folder, shard="asked", read=data.read_means, **layout)
+        except ValueError:
             raise ValueError(f"{error}; the network was {limits(config)}") from None
         notes = [
             "video level: a video is the mean of its frames, and stands here as one frame; the network learned from many"
@@ -104,21 +102,6 @@ def read_videos(path: str | Path, config: CirculantVideoConfig, folder: Path) ->
     return batches.Videos(folder, ["asked"]), notes
 
 
-def _convert_means(path: str | Path, folder: Path, layout: dict) -> dict | None:
-    """`data.convert_shard` for a file of the video level; None if it is none, either."""
-    options = {name: layout[name] for name in ("feature_names", "feature_sizes", "classes")}
-    problems: list[dict] = []
-    payloads = []
-    for video in data.read_video_level(path, **options, problems=problems):
-        codes = {name: data.quantize(video[f"mean_{name}"])[None] for name in layout["feature_names"]}
-        payloads.append(examples.encode_frame_level(video["id"], np.flatnonzero(video["labels"]).tolist(), codes))
-    if not payloads:
-        return None
-    tfrecord.write_records(folder / "means.tfrecord", payloads)
-    row = data.convert_shard(folder / "means.tfrecord", folder, shard="asked", **layout)
-    return row | {"problems": problems}
-
-
 def find_names(path: Path, config: CirculantVideoConfig) -> list[str]:
     """Names of the labels: mini's, or those of a vocabulary beside the file, or the manifest's; else their numbers."""
     if config.source == "mini":
@@ -126,13 +109,9 @@ def find_names(path: Path, config: CirculantVideoConfig) -> list[str]:
     for place in [folder / name for folder in (path.parent, path.parent.parent) for name in NAMES]:
         with contextlib.suppress(ValueError, FileNotFoundError):  # one of other labels may stand there
             return vocabulary.read_vocabulary(place, classes=config.classes)["name"].tolist()
-    if source := GENUINE.get(config.classes):
-        cache = workspace.open_workspace().downloads / source
-        kept = cache / "names"
-        kept.mkdir(parents=True, exist_ok=True)
-        vocabulary.fetch_names(source, kept, cache=cache)
-        with contextlib.suppress(FileNotFoundError):
-            return vocabulary.read_vocabulary(kept / NAMES[0], classes=config.classes)["name"].tolist()
+    source = GENUINE.get(config.classes)
+    if source and (path := vocabulary.fetch_names(source, workspace.open_workspace().downloads / source)):
+        return vocabulary.read_vocabulary(path, classes=config.classes)["name"].tolist()
     return [str(label) for label in range(config.classes)]
 
 

@@ -81,10 +81,9 @@ class Videos:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
-    def labelled(self) -> bool:
-        """Whether one video at least has a label."""
-        return bool(len(self._labels))
+    def label_shares(self) -> np.ndarray:
+        """(classes,) float32, which share of the videos has each label."""
+        return np.bincount(self._labels, minlength=self.classes).astype(np.float32) / len(self)
 
     def frames(self, row: int) -> np.ndarray:
         """All frames of one video, (T, width) uint8, not copied."""

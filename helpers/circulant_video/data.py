@@ -100,6 +100,12 @@ def read_video_level(
     return _read(list_files(files), decode, problems)
 
 
+def read_means(files: Files, *, max_frames: int, **options: Any) -> Iterator[dict[str, Any]]:
+    """`read_video_level` in the form of `read_frame_level`: a video is its mean, as one frame."""
+    for video in read_video_level(files, **options):
+        yield video | {name: quantize(video[f"mean_{name}"])[None] for name in options["feature_names"]}
+
+
 def _check_layout(names: tuple[str, ...], sizes: tuple[int, ...], classes: int) -> dict[str, int]:
     whole = not isinstance(names, str) and 0 < len(names) == len(sizes) == len(set(names))
     if not whole or min(sizes) < 1 or classes < 1:
@@ -129,20 +135,21 @@ def _read(files: list[Path], decode: Callable[[bytes], dict], problems: list[dic
 
 
 def convert_shard(
-    path: str | os.PathLike, folder: str | os.PathLike, *, shard: str | None = None,
+    path: str | os.PathLike, folder: str | os.PathLike, *, shard: str | None = None, read: Callable = read_frame_level,
     feature_names: tuple[str, ...], feature_sizes: tuple[int, ...], classes: int, max_frames: int,
 ) -> dict:  # fmt: skip
-    """Turn one frame-level TFRecord file into `<shard>.frames`, `.npz` and `.json`; a file that is done is not read again.
+    """Turn one TFRecord file into `<shard>.frames`, `.npz` and `.json`; a file that is done is not read again.
 
     `<shard>.frames` holds the uint8 frames of all videos one after another, features side by side, and needs as many bytes as
     the TFRecord file. The JSON file is written last.
 
     Args:
         shard: name of the three files in `folder`, which may have folders, such as "bal_train/00"; default the stem of `path`.
+        read: `read_frame_level`, or `read_means` for a file of the video level.
         feature_names, feature_sizes, classes, max_frames: see `read_frame_level`.
 
     Returns:
-        shard, videos, frames, bytes, problems (rows of file, record, reason: the records that were skipped).
+        shard, videos, frames, problems (rows of file, record, reason: the records that were skipped).
 
     Raises:
         ValueError: no record of the file can be used; says what is wrong with the first.
@@ -158,14 +165,15 @@ def convert_shard(
     done = target.with_name(target.name + ".json")
     done.unlink(missing_ok=True)
     problems: list[dict] = []
-    videos = read_frame_level(path, **layout, problems=problems)
+    videos = read(path, **layout, problems=problems)
     ids, labels, counts = _write_frames(target, videos, feature_names)
     if not ids:
         reason = problems[0]["reason"] if problems else "it has none"
         raise ValueError(f"{Path(path).name}: none of its {len(problems)} records can be used: {reason}")
-    _write_index(target, ids, labels, counts)
-    row = {"shard": shard, "videos": len(ids), "frames": int(sum(counts))}
-    row |= {"bytes": row["frames"] * sum(feature_sizes), "problems": problems}
+    numbers = {"counts": counts, "labels": np.concatenate(labels), "labels_per_video": list(map(len, labels))}
+    with disk.atomic_write(target.with_name(target.name + ".npz")) as file:
+        np.savez(file, ids=np.array(ids), **{name: np.array(values, np.int32) for name, values in numbers.items()})
+    row = {"shard": shard, "videos": len(ids), "frames": int(sum(counts)), "problems": problems}
     disk.write_json(done, {"layout": layout, "shard": row})
     return row
 
@@ -201,9 +209,3 @@ def _write_frames(target: Path, videos: Iterable[dict], names: Sequence[str]) ->
             labels.append(np.flatnonzero(video["labels"]))
             counts.append(video["num_frames"])
     return ids, labels, counts
-
-
-def _write_index(target: Path, ids: list[str], labels: list[np.ndarray], counts: list[int]) -> None:
-    with disk.atomic_write(target.with_name(target.name + ".npz")) as file:
-        numbers = {"counts": counts, "labels": np.concatenate(labels), "labels_per_video": list(map(len, labels))}
-        np.savez(file, ids=np.array(ids), **{name: np.array(values, np.int32) for name, values in numbers.items()})

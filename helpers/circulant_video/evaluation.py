@@ -55,16 +55,11 @@ def score_seeds(
     return [disk.remember(folder / "scores" / f"{run_folder(name, seed)}.json", row, seed) for seed in seeds]
 
 
-def label_shares(videos: Videos) -> np.ndarray:
-    """(1, classes) float32, which share of the videos has each label."""
-    return sum(videos.labels(part).sum(axis=0, keepdims=True) for part in _parts(np.arange(len(videos)))) / len(videos)
-
-
 def score_prior(prior: np.ndarray, videos: Videos) -> dict:
     """The row of the class prior: every video is predicted to have the `label_shares` of the training set."""
     found = metrics.Metrics(videos.classes)
     for part in _parts(np.arange(len(videos))):
-        found.update(np.repeat(prior, len(part), axis=0), videos.labels(part))
+        found.update(np.tile(prior, (len(part), 1)), videos.labels(part))
     return {"network": "class prior", "seed": -1, "parameters": 0} | found.result()
 
 
@@ -77,7 +72,7 @@ def on_test(
     labels, found = videos.labels(rows), {}
     for name in PUBLISHED:
         if networks is None:
-            found[name] = np.repeat(label_shares(known), len(rows), axis=0)
+            found[name] = np.tile(known.label_shares(), (len(rows), 1))
         else:
             parts = predict(networks[name], videos, rows, length=config.max_frames)
             found[name] = np.concatenate([part for part, _ in parts])

@@ -4,6 +4,7 @@
 """
 
 import functools
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -21,14 +22,9 @@ from helpers.workspace import Workspace, disk
 LAYOUT = ("feature_names", "feature_sizes", "classes", "max_frames")
 
 
-def fingerprint(config: CirculantVideoConfig) -> list | None:
-    """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    return workspace.fingerprint_local(config, expected="one that holds TFRecord files")
-
-
 @workspace.step(
     project="circulant_video", reads=("source", "local_folder", "shard_part", "shard_of"), uses=("mirror", "keep_records"),
-    fingerprint=fingerprint,
+    fingerprint=functools.partial(workspace.fingerprint_local, expected="one that holds TFRecord files"),
 )  # fmt: skip
 def build_dataset(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the TFRecord files and list them in `shards.csv`."""
@@ -50,8 +46,9 @@ def build_dataset(config: CirculantVideoConfig, place: Workspace, folder: Path) 
     if not found.files:
         raise FileNotFoundError(f"no TFRecord file in {root.name}{found.first_reason()}")
     splits.split_shards(found.files)  # a name that is no shard's is refused before the work
-    if config.source in ("youtube8m", "audioset"):
-        vocabulary.fetch_names(config.source, root, cache=place.downloads / config.source)
+    genuine = config.source in ("youtube8m", "audioset")
+    if genuine and (names := vocabulary.fetch_names(config.source, place.downloads / config.source)):
+        shutil.copyfile(names, root / "vocabulary.csv")
     shards = pd.DataFrame(
         {  # with its folders, for AudioSet has the same file names in three of them
             "shard": [path.with_suffix("").as_posix() for path in found.files],
@@ -112,7 +109,7 @@ def split(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     shards = splits.assign_sides(shards, rule=config.split_rule)
     disk.write_table(folder / "shards.csv", shards)
     train_videos, validation = batches.open_sides(prepared.folder, shards)
-    if not train_videos.labelled:
+    if not train_videos.label_shares().any():
         raise ValueError(
             "not one training video has a label; see problems.csv of the step before, and the records' `labels`"
         )
@@ -132,8 +129,7 @@ def open_sides(config: CirculantVideoConfig, place: Workspace) -> tuple[batches.
 @workspace.step(reads=runs.TRAIN, after=split, uses=MACHINE, fingerprint=runs.fingerprint, keep=True)
 def train(config: CirculantVideoConfig, place: Workspace, folder: Path) -> dict:
     """Train every network of the experiments once per seed; leaves all logs in `curves.csv`."""
-    if config.source != "mini":
-        runtime.require_gpu(config)
+    runtime.require_gpu(config)
     videos = open_sides(config, place)
     names = experiments.run_names(config.experiments, features=len(config.feature_sizes))
     logs = []
@@ -153,7 +149,7 @@ def evaluate(config: CirculantVideoConfig, place: Workspace, folder: Path) -> di
     """Score every network on all held-out videos, beside the class prior; leaves `scores.csv`."""
     train_videos, validation = open_sides(config, place)
     trained = train.load(config, place)
-    rows = [evaluation.score_prior(evaluation.label_shares(train_videos), validation)]
+    rows = [evaluation.score_prior(train_videos.label_shares(), validation)]
     options = {"trained": trained.folder, "folder": folder, "length": config.max_frames}
     with runtime.precision(config.precision):
         for name in trained["networks"]:

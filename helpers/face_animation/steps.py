@@ -120,8 +120,7 @@ def clips_of(config: FaceAnimationConfig, place: Workspace, side: str) -> pd.Dat
 @workspace.step(reads=runs.TRAIN, after=split, uses=(*MACHINE, "keep_clips"), keep=True)
 def train(config: FaceAnimationConfig, place: Workspace, folder: Path) -> dict:
     """Train every variant on the same group; leaves a folder of weights for each, and all logs in `curves.csv`."""
-    if config.source != "mini":
-        runtime.require_gpu(config)
+    runtime.require_gpu(config)
     root, clips = preprocess.load(config, place).source_root, clips_of(config, place, "train")
     batches = runs.batches_of(config, clips, root)
     pairs = runs.watched_pairs(config, clips_of(config, place, "validation"), root)

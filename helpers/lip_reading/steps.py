@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +28,12 @@ LIPS = tuple(field.name for field in dataclasses.fields(Cut))
 SPLIT = ("len_video", "resample", "split_by", "validation_share", "test_share", "folds", "seed")
 
 
-def fingerprint(config: LipReadingConfig) -> list | None:
-    """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    expected = "one that holds clips in folders named by words"
-    return workspace.fingerprint_local(config, expected=expected, key="path_to_dataset")
-
-
-@workspace.step(project="lip_reading", reads=DATASET, fingerprint=fingerprint)
+@workspace.step(
+    project="lip_reading", reads=DATASET,
+    fingerprint=functools.partial(
+        workspace.fingerprint_local, expected="one that holds clips in folders named by words", key="path_to_dataset"
+    ),
+)  # fmt: skip
 def build_dataset(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the clips and list them in `clips.csv`; what cannot be used is listed with the reason."""
     root, layout = folder / "clips", "speaker/class"
@@ -111,8 +111,7 @@ def split(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
 @workspace.step(reads=runs.TRAIN, after=split, uses=MACHINE, keep=True)
 def train(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
     """Train the network, or one for each part of a cross-validation; leaves all logs in `curves.csv`."""
-    if config.source != "mini":
-        runtime.require_gpu(config)
+    runtime.require_gpu(config)
     lips = Lips.of(split.load(config, place))
     with runtime.precision(config.precision), remote_log.mirror(config, place) as remote:
         logs = [runs.train_one(config, lips, part, folder / part, remote=remote) for part in lips.parts]

@@ -8,6 +8,7 @@ import cv2
 import keras
 import numpy as np
 import pandas as pd
+from sklearn import preprocessing
 
 from helpers import intake, plots, video, workspace
 from helpers.course import tryout, weights
@@ -87,15 +88,11 @@ def rank(
     frames, means, clips = steps.frames_of(config, place, pairs), {}, {}
     for side, rows in pairs[pairs["split"].isin(("train", "test"))].groupby("split"):
         found = runs.embed(network, frames, rows["path_query"].tolist(), normalize=config.normalize)
-        means[side] = _unit(metrics.clip_features(found, rows)[0])
+        means[side] = preprocessing.normalize(metrics.clip_features(found, rows)[0])
         clips[side] = rows.groupby("video")[["class", "group"]].first().reset_index()
-    distance = 1 - means["train"] @ _unit(features.mean(axis=0, dtype=np.float64))
+    distance = 1 - means["train"] @ preprocessing.normalize([features.mean(axis=0, dtype=np.float64)])[0]
     table = clips["train"].assign(distance=distance).sort_values("distance", kind="stable", ignore_index=True)
     return table, (1 - means["test"] @ means["train"].T).min(axis=1), done["build_dataset"].source_root
-
-
-def _unit(means: np.ndarray) -> np.ndarray:
-    return means / np.maximum(np.linalg.norm(means, axis=-1, keepdims=True), 1e-12)
 
 
 def explain(near: pd.DataFrame, usual: np.ndarray, table: pd.DataFrame, config: TemporalCoherenceConfig) -> list[str]:
@@ -120,12 +117,11 @@ def draw(
     config: TemporalCoherenceConfig,
 ) -> np.ndarray:  # fmt: skip
     """One picture: some moments of the clip, what the network saw of them, and its nearest training clips."""
-    wanted = set(numbers)
-    asked = [frame for _, frame in video.scan_frames(path, wanted.__contains__) if frame is not None]
-    asked = [asked[sorted(wanted).index(number)] for number in numbers]
-    tiles, titles = asked, [f"your clip, frame {number}" for number in numbers]
+    seen = dict(video.scan_frames(path, set(numbers).__contains__))
+    tiles, titles = [seen[number] for number in numbers], [f"your clip, frame {number}" for number in numbers]
     if config.inputs == "differences":
-        tiles, titles = [*tiles, *moments], [*titles, *["what the network sees"] * len(moments)]
+        tiles += moments
+        titles += ["what the network sees"] * len(moments)
     for row in near.itertuples():
         frames = list(video.read_frames(root / row.video))
         tiles.append(frames[len(frames) // 2])

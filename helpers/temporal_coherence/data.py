@@ -116,10 +116,10 @@ def extract_pairs(
     """
     clip, out_dir = Path(clip), Path(out_dir)
     shutil.rmtree(out_dir, ignore_errors=True)
-    counts, _ = pairing.cut_pairs(clip, out_dir, step, negative_every, gap, size, quality)
+    found = pairing.cut_pairs(clip, out_dir, step, negative_every, gap, size, quality)
     match = NAME.match(clip.name)
     group, number = (int(match["group"]), int(match["clip"])) if match else (-1, -1)
     name = match["label"] if match else clip.parent.name
-    row = {"class": name, "label": label, "group": group, "clip": number, "video": clip.name}
-    columns = pairing.pair_columns(row, f"{out_dir}{os.sep}", *counts, step, negative_every)
-    return pd.DataFrame(columns, columns=pairing.PAIR_COLUMNS)
+    row = {"class": name, "label": label, "group": group, "clip": number, "video": clip.name} | found
+    folder = f"{out_dir}{os.sep}"
+    return pairing.list_pairs(pd.DataFrame([row]), folder, step=step, negative_every=negative_every)

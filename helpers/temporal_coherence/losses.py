@@ -19,11 +19,6 @@ def squared_distance(a: Any, b: Any) -> Any:
     return ops.sum(ops.square(a - b), axis=-1)
 
 
-def distance(a: Any, b: Any) -> Any:
-    """Euclidean distance along the last axis with a finite gradient where `a` equals `b`."""
-    return ops.sqrt(squared_distance(a, b) + TINY)
-
-
 @keras.saving.register_keras_serializable("helpers")
 class ContrastiveLoss(keras.losses.Loss):
     """Squared contrastive loss, 1/2 [s d^2 + (1 - s) max(0, margin - d)^2], averaged over the batch.
@@ -75,7 +70,7 @@ class LinearContrastiveLoss(keras.losses.Loss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         same = ops.reshape(y_true, (-1,))
         pull = 1.0 - same if self.inverted else same
-        d = distance(y_pred[:, 0], y_pred[:, 1])
+        d = ops.sqrt(squared_distance(y_pred[:, 0], y_pred[:, 1]) + TINY)
         return pull * d + (1.0 - pull) * ops.maximum(0.0, self.margin - d)
 
     def get_config(self) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 The other frame of a negative pair is drawn while training, in `batches`. `step`, `gap` and `negative_every` are fields of `config`.
 """
 
-import itertools
-import json
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +43,12 @@ def window_pairs(
         yield index + 1, query, None if query is None else frame
 
 
-def cut_pairs(
-    clip: Path, out_dir: Path, step: int, negative_every: int, gap: int, size: int, quality: int
-) -> tuple[tuple[int, int, int], str]:
-    """Write the frames of one clip's pairs; (queries, decoded frames, frames that the header claims), note of `video.Timing`."""
+def cut_pairs(clip: Path, out_dir: Path, step: int, negative_every: int, gap: int, size: int, quality: int) -> dict:
+    """Write the frames of one clip's pairs.
+
+    Returns:
+        `decoded_frames`, `header_frames` (what the header claims), `pairs`, and `note`: "" or what is odd about the clip's times.
+    """
 
     def wanted(i: int) -> bool:  # the others are decoded only
         return i % step == 0 or (i >= gap and (i - gap) % step == 0 and (i - gap) // step % negative_every != 0)
@@ -74,21 +75,26 @@ def cut_pairs(
         except OSError:
             if not out_dir.is_dir():  # else another process was faster, with the same frames
                 raise
-    return (k, decoded, header["frames"]), video.Timing.of(header).note
+    found = {"decoded_frames": decoded, "header_frames": header["frames"], "pairs": k}
+    return found | {"note": video.Timing.of(header).note}
 
 
-def pair_columns(
-    row: dict, prefix: str, queries: int, decoded: int, header: int, step: int, negative_every: int
-) -> dict:
-    """The columns `PAIR_COLUMNS` of one clip's table; plain lists, since a DataFrame per clip takes time."""
-    ks = range(queries)
-    same = {"split": ""} | row | {"decoded_frames": decoded, "header_frames": header}
-    return {name: [value] * queries for name, value in same.items() if name in PAIR_COLUMNS} | {
-        "k": list(ks),
-        "frame_index": [k * step for k in ks],
-        "path_query": [f"{prefix}query_frame_{k:05d}.jpg" for k in ks],
-        "path_next": [f"{prefix}next_frame_{k:05d}.jpg" if k % negative_every else "" for k in ks],
-    }
+def list_pairs(clips: pd.DataFrame, folders: str | pd.Series, *, step: int, negative_every: int) -> pd.DataFrame:
+    """The table of all pairs, one row a query: `PAIR_COLUMNS`, of which `split` is empty.
+
+    Args:
+        clips: one row a clip, with what `cut_pairs` found.
+        folders: where their frames are, with a slash at the end.
+    """
+    rows = clips.assign(split="", folder=folders)
+    rows = rows.loc[rows.index.repeat(rows["pairs"])].assign(k=lambda table: table.groupby(level=0).cumcount())
+    number = rows["k"].astype(str).str.zfill(5)
+    rows = rows.assign(
+        frame_index=rows["k"] * step,
+        path_query=rows["folder"] + "query_frame_" + number + ".jpg",
+        path_next=(rows["folder"] + "next_frame_" + number + ".jpg").where(rows["k"] % negative_every > 0, ""),
+    )
+    return rows[PAIR_COLUMNS].reset_index(drop=True)
 
 
 def _write_frame(path: Path, frame: np.ndarray, quality: int) -> None:
@@ -99,30 +105,19 @@ def preprocess_clip(row: dict, root: Path, folder: Path, options: dict) -> dict:
     """Cut one clip of the table of clips into `folder/frames/<Class>/<clip>/`; a clip that is done is not touched again.
 
     Returns:
-        The row with `decoded_frames`, `header_frames`, `pairs`, and `note`: "" or what is odd about the clip's times. The clip's
-        own table stands beside its folder as JSON.
+        The row with what `cut_pairs` found, which also stands beside the clip's folder as JSON.
     """
-    name = frames_name(row["video"])
-    out_dir = Path(folder) / name
-    done = out_dir.with_name(out_dir.name + ".json")
-    if not (done.is_file() and out_dir.is_dir()):
-        with disk.explain_disk_errors(out_dir):
-            counts, note = cut_pairs(Path(root) / row["video"], out_dir, **options)
-        if not counts[0]:
-            raise ValueError(f"{row['video']}: too short for a pair of frames")
-        columns = pair_columns(row, f"{name}/", *counts, options["step"], options["negative_every"])
-        disk.write_json(done, columns | {"note": note})
-    pairs = json.loads(done.read_text(encoding="utf-8"))
-    frames = {name: pairs[name][0] for name in ("decoded_frames", "header_frames")}
-    return row | frames | {"pairs": len(pairs["k"]), "note": pairs.get("note", "")}
+    out_dir = Path(folder) / frames_name(row["video"])
+    done = out_dir.with_name(out_dir.name + ".counts.json")  # unfinished work of older code has other files
+    if not out_dir.is_dir():
+        done.unlink(missing_ok=True)
+    with disk.explain_disk_errors(out_dir):
+        found = disk.remember(done, partial(cut_pairs, **options), Path(root) / row["video"], out_dir)
+    if not found["pairs"]:
+        raise ValueError(f"{row['video']}: too short for a pair of frames")
+    return row | found
 
 
 def frames_name(name: str) -> str:
     """Where a clip's frames go, below the step's folder; holiday.avi and holiday.mp4 of one class stay apart."""
     return "frames/" + name.removesuffix(".avi")
-
-
-def collect_pairs(folder: Path, videos: list[str]) -> pd.DataFrame:
-    """Join the tables that `preprocess_clip` left for these videos."""
-    tables = [json.loads((folder / f"{frames_name(name)}.json").read_text(encoding="utf-8")) for name in videos]
-    return pd.DataFrame({name: list(itertools.chain(*(table[name] for table in tables))) for name in PAIR_COLUMNS})

@@ -66,19 +66,14 @@ def assign_sides(
     return side
 
 
-def find_leaks(clips: pd.DataFrame) -> list[str]:
-    """Groups with clips on more than one side, as "Class g01"; empty for a clean split."""
-    sides = clips[clips["split"] != ""].groupby(["class", "group"])["split"].nunique()
-    return [f"{name} g{group:02d}" for name, group in sides.index[sides > 1]]
-
-
 def check_leaks(clips: pd.DataFrame, *, by: str) -> list[str]:
-    """`find_leaks`, and an error unless the split was made by clips on purpose.
+    """Groups with clips on more than one side, as "Class g01", where the split was made by clips on purpose; else none.
 
     Raises:
         ValueError: both sides share groups: same people, same place, so a test score would measure memory.
     """
-    leaks = find_leaks(clips)
+    sides = clips[clips["split"] != ""].groupby(["class", "group"])["split"].nunique()
+    leaks = [f"{name} g{group:02d}" for name, group in sides.index[sides > 1]]
     if leaks and by != "clip":
         raise ValueError(f"split_by {by}: {len(leaks)} groups are on both sides of the split: {', '.join(leaks[:5])}")
     return leaks

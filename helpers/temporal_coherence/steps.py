@@ -26,14 +26,10 @@ SPLIT = ("split_by", "test_share", "test_room", "validation_groups", "fold", "se
 EVALUATE = ("clusters", "cluster_seeds", "tsne_frames", "label_shares", "finetune_steps")
 
 
-def fingerprint(config: TemporalCoherenceConfig) -> list[tuple[str, int, int]] | None:
-    """Names, sizes and times of a local folder's files, so that a changed folder makes a new data set."""
-    return workspace.fingerprint_local(config, expected="one with a folder per class")
-
-
 @workspace.step(
-    project="temporal_coherence", reads=("source", "local_folder", "classes", "more_groups"), fingerprint=fingerprint
-)
+    project="temporal_coherence", reads=("source", "local_folder", "classes", "more_groups"),
+    fingerprint=functools.partial(workspace.fingerprint_local, expected="one with a folder per class"),
+)  # fmt: skip
 def build_dataset(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> dict:
     """Draw, fetch or find the clips and list them in `clips.csv`."""
     root, classes = folder / CLIPS, config.classes
@@ -75,7 +71,8 @@ def preprocess(config: TemporalCoherenceConfig, place: Workspace, folder: Path) 
     clips["note"] = done.reindex(columns=["note"])["note"].fillna("")
     parallel.stop_at_disk_errors(done, "clips")
     good = parallel.usable(clips, "clips")
-    pairs = pairing.collect_pairs(folder, good["video"].tolist())
+    folders = good["video"].map(pairing.frames_name) + "/"
+    pairs = pairing.list_pairs(good, folders, step=config.step, negative_every=config.negative_every)
     disk.write_table(folder / "clips.csv", clips)
     disk.write_table(folder / "pairs.csv", pairs)
     return {
@@ -120,8 +117,7 @@ def frames_of(config: TemporalCoherenceConfig, place: Workspace, pairs: pd.DataF
 @workspace.step(reads=runs.TRAIN, after=split, uses=MACHINE, keep=True)
 def train(config: TemporalCoherenceConfig, place: Workspace, folder: Path) -> dict:
     """Train the network of `loss`, then those of `compare` from the same start with the same budget."""
-    if config.source != "mini":
-        runtime.require_gpu(config)
+    runtime.require_gpu(config)
     pairs = see(config.inputs, split.load(config, place).table("pairs"))
     frames = frames_of(config, place, pairs)
     names = list(dict.fromkeys((config.loss, *config.compare)))

@@ -13,7 +13,7 @@ from helpers.workspace import Workspace
 PHASES = {
     "training batches": ("helpers.circulant_video.batches.Batches.batch", {"train"}),
     "watch": ("helpers.circulant_video.runs.Watch.__call__", {"validation"}),
-    "class prior": ("helpers.circulant_video.evaluation.label_shares", {"train"}),
+    "class prior": ("helpers.circulant_video.batches.Videos.label_shares", {"train"}),
     "score of the class prior": ("helpers.circulant_video.evaluation.score_prior", {"validation"}),
     "scores": ("helpers.circulant_video.evaluation.score_seeds", {"validation"}),
 }
@@ -39,7 +39,7 @@ def side_of_item(config: CirculantVideoConfig, place: Workspace) -> dict[str, st
 
 def spy(monkeypatch: pytest.MonkeyPatch, saw: Callable[[str], None]) -> None:
     """Call `saw` with the id of every video of which frames or labels are read."""
-    frames, labels = batches.Videos.frames, batches.Videos.labels
+    frames, labels, label_shares = batches.Videos.frames, batches.Videos.labels, batches.Videos.label_shares
 
     def spied_frames(self, row):
         saw(str(self.ids[row]))
@@ -50,5 +50,11 @@ def spy(monkeypatch: pytest.MonkeyPatch, saw: Callable[[str], None]) -> None:
             saw(str(self.ids[row]))
         return labels(self, rows)
 
+    def spied_shares(self):
+        for name in self.ids:
+            saw(str(name))
+        return label_shares(self)
+
     monkeypatch.setattr(batches.Videos, "frames", spied_frames)
     monkeypatch.setattr(batches.Videos, "labels", spied_labels)
+    monkeypatch.setattr(batches.Videos, "label_shares", spied_shares)

@@ -154,13 +154,13 @@ def test_genuine_labels_get_the_names_of_the_manifest(tmp_path, monkeypatch):
     monkeypatch.setenv("COURSE_WORKSPACE", str(tmp_path / "workspace"))
     asked = []
 
-    def fetch_names(source, folder, *, cache):
-        asked.append(source)
-        assert folder.is_dir() and folder != cache
+    def fetch_names(source, cache):
+        asked.append((source, cache.relative_to(tmp_path).as_posix()))
         rows = "".join(f"{label},/m/{label},name {label}\n" for label in range(527))
-        (folder / "vocabulary.csv").write_text("index,mid,display_name\n" + rows)
+        (tmp_path / "names.csv").write_text("index,mid,display_name\n" + rows)
+        return tmp_path / "names.csv"
 
     monkeypatch.setattr(vocabulary, "fetch_names", fetch_names)
     names = answer.find_names(tmp_path / "a.tfrecord", dataclasses.replace(OWN, classes=527))
-    assert asked == ["audioset"] and len(names) == 527 and names[5] == "name 5"
+    assert asked == [("audioset", "workspace/downloads/audioset")] and len(names) == 527 and names[5] == "name 5"
     assert json.dumps(names)  # plain strings

@@ -209,6 +209,18 @@ def test_a_video_on_two_sides_is_refused(records, tmp_path):
         steps.split(config, tmp_path)
 
 
+def test_a_training_without_a_label_is_refused(records, tmp_path):
+    folder = tmp_path / "records"
+    folder.mkdir()
+    for name, source in (("train0000", "test0000"), ("validate3224", "validate3224")):  # those of test have none
+        (folder / f"{name}.tfrecord").write_bytes((records / f"{source}.tfrecord").read_bytes())
+    config = dataclasses.replace(CONFIG, local_folder=str(folder))
+    for step in steps.STEPS[:2]:
+        step(config, tmp_path)
+    with pytest.raises(ValueError, match="not one training video has a label"):
+        steps.split(config, tmp_path)
+
+
 @pytest.mark.parametrize("features", [1, 2])
 def test_shared_networks_are_trained_once(features):
     names = experiments.run_names(tuple(experiments.EXPERIMENTS), features=features)

@@ -235,13 +235,12 @@ def test_names_come_with_the_files_or_a_line_says_that_they_did_not(server, tmp_
     lines = ["index,mid,display_name", *(f"{label},/m/{label},Sound {label}" for label in range(527))]
     server.files["/classes.csv"] = "\n".join(lines).encode()
     monkeypatch.setattr(audioset, "CLASSES", f"{server.url}/classes.csv")
-    vocabulary.fetch_names("audioset", tmp_path, cache=tmp_path / "cache")
-    assert vocabulary.read_vocabulary(tmp_path / "vocabulary.csv")["name"][526] == "Sound 526"
+    path = vocabulary.fetch_names("audioset", tmp_path / "cache")
+    assert vocabulary.read_vocabulary(path)["name"][526] == "Sound 526" and path.parent == tmp_path / "cache"
     assert capsys.readouterr().out.count("\n") <= 1
-    (tmp_path / "vocabulary.csv").unlink()
     monkeypatch.setattr(youtube8m, "VOCABULARY", f"{server.url}/classes.csv")  # too few, as an error page would be
-    vocabulary.fetch_names("youtube8m", tmp_path, cache=tmp_path / "cache")
-    assert "labels are shown by their numbers" in capsys.readouterr().out and not (tmp_path / "vocabulary.csv").exists()
+    assert vocabulary.fetch_names("youtube8m", tmp_path / "cache") is None
+    assert "labels are shown by their numbers" in capsys.readouterr().out
 
 
 def test_the_manifests_numbers_agree_with_the_code():

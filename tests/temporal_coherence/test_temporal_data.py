@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from helpers import intake, pictures, runtime, video
@@ -240,8 +241,9 @@ def test_preprocess_clip_is_done_once(clip, tmp_path):
     assert pairing.preprocess_clip(row, tmp_path / "gone", tmp_path, options) == done
     assert frame.stat().st_mtime_ns == before
     shutil.rmtree(frame.parent)
-    pairing.preprocess_clip(row, clip.parents[1], tmp_path, options)
-    pairs = pairing.collect_pairs(tmp_path, [row["video"]])
+    assert pairing.preprocess_clip(row, clip.parents[1], tmp_path, options) == done
+    folders = pairing.frames_name(row["video"]) + "/"
+    pairs = pairing.list_pairs(pd.DataFrame([done]), folders, step=10, negative_every=5)
     assert (
         pairs["path_query"][0] == "frames/Rowing/v_Rowing_g08_c01/query_frame_00000.jpg" and (pairs["label"] == 4).all()
     )

@@ -56,7 +56,7 @@ def test_drawn_splits(by):
     assert counts == (
         {"train": 24, "validation": 4, "test": 12} if by == "clip" else {"train": 10, "validation": 4, "test": 6}
     )
-    assert bool(splits.find_leaks(first)) == (by == "clip")
+    assert bool(splits.check_leaks(first, by=by)) == (by == "clip")
 
 
 def test_a_room_that_is_named_is_the_test():

@@ -8,6 +8,7 @@ import random
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +22,7 @@ import keras
 from temporal_coherence import kill
 
 from helpers.temporal_coherence import evaluation, metrics, pairing, runs, steps
+from helpers.temporal_coherence.batches import see
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
 from helpers.temporal_coherence.mini import dataset
 
@@ -218,6 +220,39 @@ def test_scores_are_of_the_normalised_embeddings_of_that_run(place, name, run):
     assert scores["pair_auc"] == pytest.approx(expected, abs=1e-3)
     clusters = metrics.cluster_scores(test["label"], metrics.kmeans(features, 2))
     assert scores["conditional_entropy"] == pytest.approx(clusters["conditional_entropy"], abs=0.02)
+
+
+@pytest.mark.parametrize("inputs", ["frames", "differences"])
+def test_published_trunks_are_scored_on_test_clips_beside_raw_pixels(place, inputs):
+    config = change(inputs=inputs, clusters=7, cluster_seeds=3)
+    done = {step.name: step.load(MINI, place) for step in steps.STEPS}
+    pairs = see(inputs, done["split"].table("pairs"))
+    frames = steps.frames_of(MINI, place, pairs)
+    train, test = (pairs[pairs["split"] == side].reset_index(drop=True) for side in ("train", "test"))
+    trunk = runs.load_trunk(MINI, done["train"], "contrastive")
+
+    def by_trunk(rows):
+        outputs = np.asarray(trunk.predict_on_batch(frames.stack(rows["path_query"].tolist())))
+        return outputs / np.linalg.norm(outputs, axis=1, keepdims=True)
+
+    def by_pixels(rows):
+        small = [cv2.resize(frames.read(path), (16, 16), interpolation=cv2.INTER_AREA) for path in rows["path_query"]]
+        return np.stack(small).reshape(len(rows), -1) / np.float32(255)
+
+    for network, features in ((None, by_pixels), (trunk, by_trunk)):
+        groups, score = evaluation.on_test(config, done, network)
+        assert groups.tolist() == [f"{name}{group}" for name, group in zip(test["class"], test["group"], strict=True)]
+        for left_out in ("Archery1", "Rowing2"):
+            asked = test[groups != left_out]
+            clusters = [metrics.kmeans(features(asked), 7, seed=seed) for seed in range(3)]
+            clips = (*metrics.clip_features(features(train), train), *metrics.clip_features(features(asked), asked))
+            assert score(groups != left_out) == pytest.approx({
+                "linear_probe": metrics.linear_probe(*clips),
+                "recall@1": metrics.retrieval_recall(*clips)["recall@1"],
+                "share_of_entropy": np.mean([
+                    metrics.cluster_scores(asked["label"], found)["share_of_entropy"] for found in clusters
+                ]),
+            }, abs=1e-6)  # fmt: skip
 
 
 @pytest.mark.parametrize("run", ["", "nt_xent"])

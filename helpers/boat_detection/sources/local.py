@@ -7,18 +7,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from helpers import intake, workspace
-from helpers.boat_detection.config import BoatDetectionConfig
+from helpers import intake
 from helpers.boat_detection.formats.darknet import text_files
 from helpers.boat_detection.sources import open_images
 
 NO_LABEL = "no label file: a .txt beside it, or in labels/ where it is in images/; empty if it shows nothing"
 COLUMNS = ["image", "class", "x1", "y1", "x2", "y2", "ignore"]
-
-
-def fingerprint(config: BoatDetectionConfig) -> list[tuple[str, int, int]] | None:
-    """Names, sizes and times of the folder's files, so that a changed folder makes a new data set; None for other sources."""
-    return workspace.fingerprint_local(config, expected="one with pictures and Darknet label files", notes=True)
 
 
 def find_images(folder: str | os.PathLike | intake.Walk) -> pd.DataFrame:

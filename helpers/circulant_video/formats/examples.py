@@ -27,8 +27,8 @@ MESSAGES = {  # TensorFlow's example.proto and feature.proto: message -> its fie
 }
 CODE_STEP, LOWEST_VALUE = 4 / 255, 4 / 512 - 2  # what codes 0..255 stand for, as in the official reader
 IDS = ("id", "video_id")  # of 2018 and 2019; of 2017 and AudioSet
-SEGMENTS = dict.fromkeys(("segment_labels", "segment_start_times", "segment_end_times"), np.int64)
-SEGMENTS |= {"segment_scores": np.float32}
+SEGMENTS = dict.fromkeys(("segment_labels", "segment_start_times", "segment_end_times"), ("int64_list", np.int64))
+SEGMENTS |= {"segment_scores": ("float_list", np.float32)}
 
 
 class BadRecord(ValueError):
@@ -139,8 +139,8 @@ def decode_frame_level(payload: bytes, *, layout: Mapping[str, int], classes: in
         raise BadRecord("the video has no frame")
     frames = {name: _join_frames(name, lists[name].feature[:num_frames], size) for name, size in layout.items()}
     segments = {
-        name: np.array(_values(context[name], "float" if dtype is np.float32 else "int64"), dtype)
-        for name, dtype in SEGMENTS.items()
+        name: np.array(getattr(context[name], kind).value, dtype)
+        for name, (kind, dtype) in SEGMENTS.items()
         if name in context
     }
     return {**_decode_context(context, classes), "num_frames": num_frames, **frames, **segments}
@@ -170,14 +170,10 @@ def decode_video_level(payload: bytes, *, layout: Mapping[str, int], classes: in
         key = f"mean_{name}"
         if key not in features:
             raise BadRecord(f"no {key}; it has: {', '.join(sorted(features)) or 'nothing'}")
-        mean = means[key] = np.array(_values(features[key], "float"), np.float32)
+        mean = means[key] = np.array(features[key].float_list.value, np.float32)
         if mean.shape != (size,) or not np.isfinite(mean).all():
             raise BadRecord(f"{key}: {mean.size} numbers ({np.isfinite(mean).sum()} finite), expected {size}")
     return {**_decode_context(features, classes), "num_frames": 1, **means}
-
-
-def _values(feature: Any, kind: str) -> Any:
-    return getattr(feature, f"{kind}_list").value
 
 
 def _label_list(context: Any) -> Sequence[int]:
@@ -193,13 +189,13 @@ def _label_list(context: Any) -> Sequence[int]:
     kind = context["labels"].WhichOneof("kind")
     if kind not in ("int64_list", None):
         raise BadRecord(f"labels are {kind.removesuffix('_list')}; expected int64, numbers of classes")
-    return _values(context["labels"], "int64")
+    return context["labels"].int64_list.value
 
 
 def _decode_context(context: Any, classes: int) -> dict[str, Any]:
     """The id and the labels of one record."""
     key = next((key for key in IDS if key in context), None)
-    name = None if key is None else next(iter(_values(context[key], "bytes")), None)
+    name = None if key is None else next(iter(context[key].bytes_list.value), None)
     if name is None:
         raise BadRecord(f"no {' or '.join(IDS)}; it has: {', '.join(sorted(context)) or 'nothing'}")
     indices = np.array(_label_list(context), np.int64)

@@ -95,13 +95,16 @@ def _find_record(data: mmap.mmap, start: int) -> int:
     return len(data)
 
 
+def wrap(payload: bytes) -> bytes:
+    """The record of a payload."""
+    length = struct.pack("<Q", len(payload))
+    return length + struct.pack("<I", checksum(length)) + payload + struct.pack("<I", checksum(payload))
+
+
 def write_records(path: str | os.PathLike, payloads: Iterable[bytes]) -> int:
     """Write a TFRecord file, all or nothing, and return how many records it has."""
     count = 0
     with disk.atomic_write(path) as file:
-        for payload in payloads:
-            count += 1
-            length = struct.pack("<Q", len(payload))
-            file.write(length + struct.pack("<I", checksum(length)))
-            file.write(payload + struct.pack("<I", checksum(payload)))
+        for count, payload in enumerate(payloads, 1):  # noqa: B007
+            file.write(wrap(payload))
     return count

@@ -98,19 +98,17 @@ def _name(number: int) -> str:
 
 
 def _write_shard(folder: Path, shard: str, videos: list[tuple]) -> None:
-    for kind in ("frame", "video"):
+    payloads = {"frame": [], "video": []}
+    for name, labels, features in videos:
+        codes = {key: data.quantize(value) for key, value in features.items()}
+        means = {key: data.dequantize(value).mean(axis=0) for key, value in codes.items()}
+        labels = None if shard.startswith("test") else labels
+        payloads["frame"].append(examples.encode_frame_level(name, labels, codes))
+        payloads["video"].append(examples.encode_video_level(name, labels, means))
+    for kind, records in payloads.items():
         path = folder / kind / f"{shard}.tfrecord"
-        if path.is_file():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        payloads = []
-        for name, labels, features in videos:
-            codes = {key: data.quantize(value) for key, value in features.items()}
-            labels = None if shard.startswith("test") else labels
-            means = {key: data.dequantize(value).mean(axis=0) for key, value in codes.items()}
-            encode = examples.encode_frame_level if kind == "frame" else examples.encode_video_level
-            payloads.append(encode(name, labels, codes if kind == "frame" else means))
-        tfrecord.write_records(path, payloads)
+        if not path.is_file():
+            tfrecord.write_records(path, records)
 
 
 def write_vocabulary(path: Path, *, classes: int = 24) -> None:
@@ -145,18 +143,16 @@ def damage_records(path: str | Path, target: str | Path, damages: Mapping[int, s
     wrong = {record: kind for record, kind in damages.items() if kind not in DAMAGES or not 0 <= record < len(payloads)}
     if wrong:
         raise ValueError(f"damages: received {wrong}; allowed: records 0 to {len(payloads) - 1}, {', '.join(DAMAGES)}")
-    for record, kind in damages.items():
-        payloads[record] = _spoil(payloads[record], kind)
-    tfrecord.write_records(target, payloads)
-    content = bytearray(Path(target).read_bytes())
-    starts = np.cumsum([0, *(len(payload) + tfrecord.HEADER + tfrecord.FOOTER for payload in payloads)]).tolist()
-    for record, kind in damages.items():
-        if kind == "checksum":
-            content[starts[record] + tfrecord.HEADER + len(payloads[record]) // 2] ^= 1
-        elif kind == "length":
-            content[starts[record]] ^= 1
-    cuts = [(starts[record] + starts[record + 1]) // 2 for record, kind in damages.items() if kind == "cut"]
-    Path(target).write_bytes(content[: min(cuts, default=len(content))])
+    records = [bytearray(tfrecord.wrap(payload)) for payload in payloads]
+    for number, kind in damages.items():
+        payload = _spoil(payloads[number], kind)
+        record = records[number] = bytearray(tfrecord.wrap(payload))
+        if kind in ("checksum", "length"):
+            record[0 if kind == "length" else tfrecord.HEADER + len(payload) // 2] ^= 1
+        elif kind == "cut":
+            del record[len(record) // 2 :]
+    end = min((number + 1 for number, kind in damages.items() if kind == "cut"), default=len(records))
+    disk.write(target, b"".join(records[:end]))
     return Path(target)
 
 

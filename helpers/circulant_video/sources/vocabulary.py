@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import shutil
 import zlib
 from pathlib import Path
 
@@ -55,13 +54,14 @@ def make_table(url: str, path: Path, classes: int) -> None:
     read_vocabulary(path, classes=classes)
 
 
-def fetch_names(source: str, folder: Path, *, cache: Path) -> None:
-    """Bring the vocabulary of "youtube8m" or "audioset" to `folder/vocabulary.csv`; where it cannot be had, a line says so.
+def fetch_names(source: str, cache: Path) -> Path | None:
+    """The vocabulary of "youtube8m" or "audioset" in the folder `cache`; where it cannot be had, a line says so.
 
-    Nothing is trained on names: without them figures show the labels' numbers. `cache` is for the file as it came.
+    Nothing is trained on names: without them figures show the labels' numbers.
     """
     table = next(file for file in manifests.load_manifest(source).files if file.name.endswith(".csv"))
     try:
-        shutil.copyfile(manifests.fetch(table, cache), folder / "vocabulary.csv")
+        return manifests.fetch(table, cache)
     except manifests.DownloadError as error:
         print(f"{error}\nGoing on without it: labels are shown by their numbers.")
+        return None

@@ -15,21 +15,12 @@ import pandas as pd
 from helpers import video
 from helpers.drawing.chance import generator
 from helpers.drawing.files import draw_all
+from helpers.temporal_coherence.config import SPORTS
 from helpers.temporal_coherence.mini.scenes import SCENES
 from helpers.temporal_coherence.mini.stage import Stage, draw_background, draw_look
+from helpers.temporal_coherence.sources import ucf101
+from helpers.workspace import disk
 
-LABELS = {  # the course's ten classes with their numbers in the official list, which counts from 1
-    "Archery": 3,
-    "Billiards": 12,
-    "Bowling": 16,
-    "GolfSwing": 33,
-    "HammerThrow": 36,
-    "HorseRace": 41,
-    "Rowing": 76,
-    "Skiing": 81,
-    "SoccerPenalty": 85,
-    "TennisSwing": 92,
-}
 CLASSES = tuple(SCENES)
 LAST_TEST_GROUP = 7  # UCF101, fold 1: groups 1 to 7 are for the test, 8 to 25 for training
 GROUPS = tuple(range(1, 20))
@@ -149,16 +140,16 @@ def write_lists(folder: str | Path, table: pd.DataFrame) -> Path:
         table: from `make_dataset`; groups 1 to 7 are for the test, `MORE_GROUPS` too are for training.
     """
     table = table.sort_values(["label", "group", "clip"])
+    numbers = ucf101.class_table().set_index("class")["label"].loc[list(SPORTS)]
     test = table["group"] <= LAST_TEST_GROUP
     lists = {
-        "classInd": [f"{number} {label}" for label, number in LABELS.items()],
-        "trainlist01": [f"{row.path} {LABELS[row.label]}" for row in table[~test].itertuples()],
+        "classInd": [f"{number} {label}" for label, number in numbers.items()],
+        "trainlist01": [f"{row.path} {numbers[row.label]}" for row in table[~test].itertuples()],
         "testlist01": table[test]["path"].tolist(),
     }
     target = Path(folder) / "ucfTrainTestlist"
-    target.mkdir(parents=True, exist_ok=True)
     for name, lines in lists.items():
-        (target / f"{name}.txt").write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+        disk.write(target / f"{name}.txt", "".join(f"{line}\r\n" for line in lines).encode())
     return target
 
 

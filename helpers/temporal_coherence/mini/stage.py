@@ -7,7 +7,7 @@ turns it. The world is 160 wide and 120 high, whatever the picture's size; a sta
 import cmath
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -20,46 +20,34 @@ HALF_TURN, TURN = math.pi, 2 * math.pi
 SKINS = ((255, 219, 190), (240, 190, 150), (205, 145, 105), (150, 100, 70), (105, 68, 48))
 
 
-@dataclass(frozen=True)
-class Look:
-    """What the clips of one group share: colours, which mean nothing for the class, and free numbers in [0, 1)."""
+COLORS = {  # name -> ranges of saturation and value, so that figures stand out from their place; the hue is any
+    "sky": ((0.15, 0.5), (0.85, 1.0)),
+    "haze": ((0.05, 0.25), (0.9, 1.0)),
+    "far": ((0.2, 0.5), (0.6, 0.85)),
+    "ground": ((0.25, 0.6), (0.65, 0.95)),
+    "prop": ((0.25, 0.6), (0.65, 0.95)),  # as large as the ground in some scenes: the same ranges
+    "second": ((0.5, 0.85), (0.7, 1.0)),
+    "light": ((0.0, 0.15), (0.9, 1.0)),
+    "dark": ((0.2, 0.6), (0.12, 0.25)),
+    "shirt": ((0.4, 0.9), (0.5, 1.0)),
+    "trousers": ((0.2, 0.7), (0.25, 0.6)),
+    "skin": None,  # one of `SKINS`
+    "hair": ((0.2, 0.7), (0.15, 0.6)),
+}
 
-    sky: Color
-    haze: Color
-    far: Color
-    ground: Color
-    prop: Color
-    second: Color
-    light: Color
-    dark: Color
-    shirt: Color
-    trousers: Color
-    skin: Color
-    hair: Color
-    free: tuple[float, ...]
+
+class Look(SimpleNamespace):
+    """What the clips of one group share: `COLORS`, which mean nothing for the class, and four `free` numbers in [0, 1)."""
 
 
 def draw_look(rng: np.random.Generator) -> Look:
-    """Colours of any hue; only brightness and saturation keep to ranges, so that figures stand out from their place."""
+    """A look by chance."""
 
     def color(saturation, value):
         return from_hsv(rng.integers(180), 255 * rng.uniform(*saturation), 255 * rng.uniform(*value))
 
-    return Look(
-        sky=color((0.15, 0.5), (0.85, 1.0)),
-        haze=color((0.05, 0.25), (0.9, 1.0)),
-        far=color((0.2, 0.5), (0.6, 0.85)),
-        ground=color((0.25, 0.6), (0.65, 0.95)),
-        prop=color((0.25, 0.6), (0.65, 0.95)),  # as large as the ground in some scenes: the same ranges
-        second=color((0.5, 0.85), (0.7, 1.0)),
-        light=color((0.0, 0.15), (0.9, 1.0)),
-        dark=color((0.2, 0.6), (0.12, 0.25)),
-        shirt=color((0.4, 0.9), (0.5, 1.0)),
-        trousers=color((0.2, 0.7), (0.25, 0.6)),
-        skin=SKINS[rng.integers(len(SKINS))],
-        hair=color((0.2, 0.7), (0.15, 0.6)),
-        free=tuple(rng.random(4).tolist()),
-    )
+    colors = {name: color(*of) if of else SKINS[rng.integers(len(SKINS))] for name, of in COLORS.items()}
+    return Look(**colors, free=tuple(rng.random(4).tolist()))
 
 
 class Stage(PlanePen):

@@ -21,7 +21,7 @@ from helpers import cluster, config, parallel, runtime, workspace
 from helpers.__main__ import main
 from helpers.cluster import workers
 from helpers.lip_reading.mini import dataset as lips_dataset
-from helpers.temporal_coherence import data, pairing
+from helpers.temporal_coherence import cutting, data
 from helpers.temporal_coherence.mini import dataset
 
 # Read by every Python below a folder on PYTHONPATH: takes an installed course away, and hides a folder as if on another disk.
@@ -113,7 +113,7 @@ def test_workers_cut_clips_as_joblib_does(dask, tmp_path):
     tables, files = [], []
     for name, jobs in (("here", 1), ("there", -1)):
         work = functools.partial(
-            pairing.preprocess_clip, root=tmp_path / "clips", folder=tmp_path / name, options=OPTIONS
+            cutting.preprocess_clip, root=tmp_path / "clips", folder=tmp_path / name, options=OPTIONS
         )
         tables.append(parallel.parallel(work, rows, jobs=jobs))
         made = sorted(path for path in (tmp_path / name).rglob("*") if path.is_file())

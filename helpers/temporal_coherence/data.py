@@ -1,4 +1,4 @@
-"""UCF101 on disk: names, a table of clips, and one clip cut into the frames of its pairs; `pairing` has the rule.
+"""UCF101 on disk: names, a table of clips, and one clip cut into the frames of its pairs; `cutting` has the rule.
 
 What a network sees of a pair (its frames or their difference) is read in `batches`.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import intake
-from helpers.temporal_coherence import pairing
+from helpers.temporal_coherence import cutting
 from helpers.temporal_coherence.config import TemporalCoherenceConfig as Defaults
 
 NAME = re.compile(r"^v_(?P<label>\w+)_g(?P<group>\d{2})_c(?P<clip>\d{2})(?:\.\w+)?$")
@@ -107,7 +107,7 @@ def extract_pairs(
         label: goes into the table as it is.
 
     Returns:
-        One row a query with the columns `pairing.PAIR_COLUMNS`; `split` is empty, `path_next` is empty for negative pairs.
+        One row a query with the columns `cutting.PAIR_COLUMNS`; `split` is empty, `path_next` is empty for negative pairs.
         `decoded_frames` counts what decodes, `header_frames` repeats what the file's header claims. No rows if the clip has no
         more than `gap` frames.
 
@@ -116,10 +116,10 @@ def extract_pairs(
     """
     clip, out_dir = Path(clip), Path(out_dir)
     shutil.rmtree(out_dir, ignore_errors=True)
-    found = pairing.cut_pairs(clip, out_dir, step, negative_every, gap, size, quality)
+    found = cutting.cut_pairs(clip, out_dir, step, negative_every, gap, size, quality)
     match = NAME.match(clip.name)
     group, number = (int(match["group"]), int(match["clip"])) if match else (-1, -1)
     name = match["label"] if match else clip.parent.name
     row = {"class": name, "label": label, "group": group, "clip": number, "video": clip.name} | found
     folder = f"{out_dir}{os.sep}"
-    return pairing.list_pairs(pd.DataFrame([row]), folder, step=step, negative_every=negative_every)
+    return cutting.list_pairs(pd.DataFrame([row]), folder, step=step, negative_every=negative_every)

@@ -12,7 +12,7 @@ import pandas as pd
 from helpers import intake, parallel, runtime, workspace
 from helpers.batches import SIDES
 from helpers.config import MACHINE
-from helpers.temporal_coherence import data, evaluation, metrics, pairing, runs, splits
+from helpers.temporal_coherence import cutting, data, evaluation, metrics, runs, splits
 from helpers.temporal_coherence.batches import Frames, see
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
 from helpers.temporal_coherence.mini import dataset
@@ -63,7 +63,7 @@ def preprocess(config: TemporalCoherenceConfig, place: Workspace, folder: Path) 
     built = build_dataset.load(config, place)
     clips = built.table("clips")
     options = {name: getattr(config, name) for name in CUT}
-    work = functools.partial(pairing.preprocess_clip, root=built.source_root, folder=folder, options=options)
+    work = functools.partial(cutting.preprocess_clip, root=built.source_root, folder=folder, options=options)
     done = parallel.parallel(work, clips.to_dict("records"), label="cutting clips")
     counts = ["decoded_frames", "header_frames", "pairs"]
     clips[counts] = done.reindex(columns=counts).fillna(0).astype(int).to_numpy()
@@ -71,8 +71,8 @@ def preprocess(config: TemporalCoherenceConfig, place: Workspace, folder: Path) 
     clips["note"] = done.reindex(columns=["note"])["note"].fillna("")
     parallel.stop_at_disk_errors(done, "clips")
     good = parallel.usable(clips, "clips")
-    folders = good["video"].map(pairing.frames_name) + "/"
-    pairs = pairing.list_pairs(good, folders, step=config.step, negative_every=config.negative_every)
+    folders = good["video"].map(cutting.frames_name) + "/"
+    pairs = cutting.list_pairs(good, folders, step=config.step, negative_every=config.negative_every)
     disk.write_table(folder / "clips.csv", clips)
     disk.write_table(folder / "pairs.csv", pairs)
     return {

@@ -27,7 +27,7 @@ import distributed
 import pandas as pd
 
 from helpers import cluster, parallel
-from helpers.temporal_coherence import data, pairing
+from helpers.temporal_coherence import cutting, data
 from helpers.temporal_coherence.mini import dataset
 
 OPTIONS = {"step": 4, "negative_every": 5, "gap": 1, "size": 64, "quality": 90}
@@ -47,7 +47,7 @@ def make_clips(folder: Path, count: int) -> list[dict]:
 
 def cut(folder: Path, rows: list[dict], name: str, *, processes: int, address: str) -> tuple[pd.DataFrame, float]:
     """The table of some clips, and seconds; with an address on the cluster."""
-    work = functools.partial(pairing.preprocess_clip, root=folder / "clips", folder=folder / name, options=OPTIONS)
+    work = functools.partial(cutting.preprocess_clip, root=folder / "clips", folder=folder / name, options=OPTIONS)
     os.environ.pop("COURSE_DASK", None)
     os.environ |= {"COURSE_DASK": address} if address else {}
     began = time.perf_counter()
@@ -83,7 +83,7 @@ def _first(batch: list, seconds: float) -> tuple[list, float]:
 
 def bytes_sent(rows: list[dict], folder: Path) -> tuple[float, float]:
     """Bytes of an item, and of a task without items."""
-    work = functools.partial(pairing.preprocess_clip, root=folder / "clips", folder=folder / "x", options=OPTIONS)
+    work = functools.partial(cutting.preprocess_clip, root=folder / "clips", folder=folder / "x", options=OPTIONS)
     stand = ("machine 1234", "course-0123456789ab", ((str(folder / "x.partial" / ".shared-0123456789abcdef"), 6),))
     sizes = []
     for count in (1, 31):

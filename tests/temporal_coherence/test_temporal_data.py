@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from helpers import intake, pictures, runtime, video
-from helpers.temporal_coherence import data, pairing
+from helpers.temporal_coherence import cutting, data
 from helpers.temporal_coherence.config import SPORTS
 from helpers.temporal_coherence.sources import ucf101
 from tests.films import damaged, film
@@ -107,7 +107,7 @@ def test_same_files_as_the_thesis_loop(clip, tmp_path, step, negative_every):
     thesis_loop(clip, tmp_path / "theirs", step, negative_every, 50)
     table = data.extract_pairs(clip, tmp_path / "ours", step, negative_every, 1, 50)
     assert files(tmp_path / "ours") == files(tmp_path / "theirs")
-    assert list(table.columns) == pairing.PAIR_COLUMNS
+    assert list(table.columns) == cutting.PAIR_COLUMNS
     assert table["frame_index"].tolist() == [step * k for k in range(len(table))]
     assert ((table["path_next"] == "") == (table["k"] % negative_every == 0)).all()
     assert (table[["class", "group", "clip", "decoded_frames"]] == ["Rowing", 8, 1, 37]).all(axis=None)
@@ -125,7 +125,7 @@ def test_same_files_as_the_thesis_loop_on_a_real_clip(tmp_path):
 @pytest.mark.parametrize("n, counts", [(0, (0, 0, 0)), (1, (0, 0, 0)), (2, (1, 1, 0)), (11, (1, 1, 0)), (12, (2, 1, 1)),
                                        (22, (3, 1, 2)), (51, (5, 1, 4)), (52, (6, 2, 4)), (187, (19, 4, 15))])  # fmt: skip
 def test_closed_form(n, counts):
-    assert pairing.expected_counts(n, step=10, negative_every=5, gap=1) == counts
+    assert cutting.expected_counts(n, step=10, negative_every=5, gap=1) == counts
 
 
 @pytest.mark.parametrize("n", [1, 2, 11, 12, 22])
@@ -134,7 +134,7 @@ def test_files_follow_the_closed_form(tmp_path, n, gap):
     path = tmp_path / "v_A_g01_c01.avi"
     video.write_video(path, [np.full((32, 32, 3), 10 * i, np.uint8) for i in range(n)])
     table = data.extract_pairs(path, tmp_path / "out", gap=gap, size=32)
-    queries, negatives, nexts = pairing.expected_counts(n, step=10, negative_every=5, gap=gap)
+    queries, negatives, nexts = cutting.expected_counts(n, step=10, negative_every=5, gap=gap)
     assert len(table) == queries and (table["path_next"] == "").sum() == negatives
     names = [p.name for p in (tmp_path / "out").iterdir()]
     assert sum(name.startswith("next_") for name in names) == nexts and len(names) == queries + nexts
@@ -171,7 +171,7 @@ def test_a_truncated_clip_gives_what_decodes(clip, tmp_path):
     cut.write_bytes(clip.read_bytes()[: clip.stat().st_size * 2 // 3])
     table = data.extract_pairs(cut, tmp_path / "out", step=2, size=32)
     assert (table["header_frames"] == 37).all() and 2 <= table["decoded_frames"].iloc[0] < 37
-    assert len(table) == pairing.expected_counts(table["decoded_frames"].iloc[0], step=2, negative_every=5, gap=1)[0]
+    assert len(table) == cutting.expected_counts(table["decoded_frames"].iloc[0], step=2, negative_every=5, gap=1)[0]
 
 
 def make_tree(root, names):
@@ -234,16 +234,16 @@ def test_folders_of_sides_are_told(tmp_path, capsys):
 def test_preprocess_clip_is_done_once(clip, tmp_path):
     row = {"class": "Rowing", "label": 4, "group": 8, "clip": 1, "video": "Rowing/v_Rowing_g08_c01.avi"}
     options = {"step": 10, "negative_every": 5, "gap": 1, "size": 32, "quality": 95}
-    done = pairing.preprocess_clip(row, clip.parents[1], tmp_path, options)
+    done = cutting.preprocess_clip(row, clip.parents[1], tmp_path, options)
     assert done == {**row, "decoded_frames": 37, "header_frames": 37, "pairs": 4, "note": ""}
     frame = tmp_path / "frames/Rowing/v_Rowing_g08_c01/query_frame_00000.jpg"
     before = frame.stat().st_mtime_ns
-    assert pairing.preprocess_clip(row, tmp_path / "gone", tmp_path, options) == done
+    assert cutting.preprocess_clip(row, tmp_path / "gone", tmp_path, options) == done
     assert frame.stat().st_mtime_ns == before
     shutil.rmtree(frame.parent)
-    assert pairing.preprocess_clip(row, clip.parents[1], tmp_path, options) == done
-    folders = pairing.frames_name(row["video"]) + "/"
-    pairs = pairing.list_pairs(pd.DataFrame([done]), folders, step=10, negative_every=5)
+    assert cutting.preprocess_clip(row, clip.parents[1], tmp_path, options) == done
+    folders = cutting.frames_name(row["video"]) + "/"
+    pairs = cutting.list_pairs(pd.DataFrame([done]), folders, step=10, negative_every=5)
     assert (
         pairs["path_query"][0] == "frames/Rowing/v_Rowing_g08_c01/query_frame_00000.jpg" and (pairs["label"] == 4).all()
     )
@@ -257,5 +257,5 @@ def test_a_gap_in_the_film_is_told_with_the_clip(tmp_path):
     row = {"class": "A", "label": 0, "group": 1, "clip": 1, "video": path.name}
     options = {"step": 10, "negative_every": 5, "gap": 1, "size": 32, "quality": 95}
     for _ in range(2):  # the second time from what the first left
-        done = pairing.preprocess_clip(row, tmp_path, tmp_path / "out", options)
+        done = cutting.preprocess_clip(row, tmp_path, tmp_path / "out", options)
         assert done["decoded_frames"] < 50 and done["note"].startswith("no picture from")

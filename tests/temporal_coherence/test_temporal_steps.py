@@ -21,7 +21,7 @@ import bitwise
 import keras
 from temporal_coherence import kill
 
-from helpers.temporal_coherence import evaluation, metrics, pairing, runs, steps
+from helpers.temporal_coherence import cutting, evaluation, metrics, runs, steps
 from helpers.temporal_coherence.batches import see
 from helpers.temporal_coherence.config import TemporalCoherenceConfig
 from helpers.temporal_coherence.mini import dataset
@@ -89,9 +89,9 @@ def test_folders_have_the_names_of_the_steps(place):
     [
         ("build_dataset", "clips", "class label group clip video"),
         ("preprocess", "clips", "class label group clip video decoded_frames header_frames pairs error note"),
-        ("preprocess", "pairs", " ".join(pairing.PAIR_COLUMNS)),
+        ("preprocess", "pairs", " ".join(cutting.PAIR_COLUMNS)),
         ("split", "clips", "class label group clip video decoded_frames header_frames pairs error note split"),
-        ("split", "pairs", " ".join(pairing.PAIR_COLUMNS)),
+        ("split", "pairs", " ".join(cutting.PAIR_COLUMNS)),
         ("evaluate", "plane", "class label group video path_query cluster x y"),
         ("evaluate", "finetuning", "start labelled_clips share clip_accuracy training_loss"),
     ],
@@ -379,7 +379,7 @@ def test_not_one_good_clip_is_an_error(tmp_path):
 
 
 def test_a_full_disk_stops_the_step_and_keeps_what_is_cut(own, monkeypatch):
-    config, write, left = change(quality=80), pairing._write_frame, [40]
+    config, write, left = change(quality=80), cutting._write_frame, [40]
 
     def write_or_fail(path, frame, quality):
         left[0] -= 1
@@ -391,7 +391,7 @@ def test_a_full_disk_stops_the_step_and_keeps_what_is_cut(own, monkeypatch):
         monkeypatch.context() as patch,
         pytest.raises(OSError, match=r"could not be written, call again.*the disk is full"),
     ):
-        patch.setattr(pairing, "_write_frame", write_or_fail)
+        patch.setattr(cutting, "_write_frame", write_or_fail)
         patch.setattr(parallel, "parallel", functools.partial(parallel.parallel, jobs=1))
         steps.preprocess(config, own)
     partial = kill.step_called("preprocess").folder(config, own)

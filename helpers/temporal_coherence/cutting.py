@@ -1,6 +1,7 @@
-"""Pairs of frames out of clips: the window that finds them, the frames cut and written, a table of all clips' pairs.
+"""Pairs of frames cut out of clips: the window that finds them, the frames written, a table of all clips' pairs.
 
-The other frame of a negative pair is drawn while training, in `batches`. `step`, `gap` and `negative_every` are fields of `config`.
+What training makes of them stands in `batches`: the other frame of a negative pair, and differences. `step`, `gap` and
+`negative_every` are fields of `config`.
 """
 
 import tempfile

@@ -323,8 +323,8 @@ def test_the_output_of_a_rar_program_is_checked_and_bounded_and_the_next_one_tri
     assert tree(tmp_path / "one") == {"b": b"beta"}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("none")]
     info = SimpleNamespace(filename="a", file_size=10, CRC=None)  # RAR 5 may have another sum than a CRC
-    with pytest.raises(archives._ToolFailed, match="does not give a"):
-        archives._pour([tmp_path / "bin" / "good", archive], [(info, None)], tmp_path, archives._Budget(archive, 99))
+    said = archives._pour([tmp_path / "bin" / "good", archive], [(info, None)], tmp_path, archives._Budget(archive, 99))
+    assert said.startswith("does not give a")
 
 
 MEMBERS = {f"clips/v_{n:02d}.avi": random.Random(n).randbytes(30_000) for n in range(50)}

@@ -255,40 +255,41 @@ def test_no_training_is_made_by_the_code_of_cards(project):
     assert "helpers/course/weights.py" in files and "helpers/course/cards.py" not in files
 
 
+# Of the data: what is drawn, and who is taken, for training alone.
+TRAINED_ON = ("more_groups", "more_puppets", "n_groups")
+
+
 @pytest.mark.parametrize("project", PROJECTS)
 def test_long_differs_from_mini_in_its_training_alone(project, tmp_path):
     mini, long = weights.settings(project, "mini"), weights.settings(project)
-    steps = importlib.import_module(f"helpers.{project}.steps").STEPS
-    more = [name for name in ("more_groups", "more_puppets") if hasattr(mini, name)]  # drawn for training alone
-    drawn = {name: getattr(mini, name) for name in more}
-    assert steps[1].folder(mini, tmp_path) == steps[1].folder(replace(long, **drawn), tmp_path)
+    assert mini != long and beyond_training(project, mini, long, tmp_path) == set()
+
+
+def beyond_training(project, mini, long, place):
+    """Settings that differ and that data, sides or scores know; a step's name where it is another in some other way."""
+    *data, train, evaluate = weights.room(project, "steps").STEPS
+    long = replace(long, **{name: getattr(mini, name) for name in TRAINED_ON if hasattr(mini, name)})
     changed = {name for name in vars(mini) if getattr(mini, name) != getattr(long, name)}
-    assert changed <= {
-        *(
-            "epochs",
-            "epoch",
-            "epoch_stop",
-            "iterations",
-            "evaluate_every",
-            "save_every",
-            "learning_rate",
-            "lr",
-            "schedule",
-        ),
-        *(
-            "milestones",
-            "repeats",
-            "keep_clips",
-            "more_puppets",
-            "decay_examples",
-            "experiments",
-            "jitter",
-            "warped_weight",
-            "n_groups",
-            "more_groups",
-            "temperature",
-        ),
-    }
+    others = {step.name for step in data if step.folder(mini, place) != step.folder(long, place)}
+    return (changed - {*train.reads, *train.uses}) | (changed & {*evaluate.reads}) | others
+
+
+@pytest.mark.parametrize(
+    ("project", "change"),
+    [
+        ("temporal_coherence", {"classes": ("Archery", "Bowling")}),
+        ("temporal_coherence", {"seed": 9}),  # of the training, and of the sides
+        ("circulant_video", {"split_rule": "official"}),
+        ("boat_detection", {"confidence": 0.9}),
+        ("lip_reading", {"test_share": 0.3}),
+        ("face_animation", {"test_clips": 1}),
+        ("face_animation", {"size": 32}),
+    ],
+)
+def test_a_setting_of_the_data_or_of_the_test_is_no_setting_of_the_training(project, change, tmp_path):
+    mini = weights.settings(project, "mini")
+    assert vars(mini) | change != vars(mini)
+    assert beyond_training(project, mini, replace(mini, **change), tmp_path)
 
 
 def test_the_table_in_readme_says_what_the_cards_say():

@@ -4,13 +4,13 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from helpers import runtime
+from helpers.course import weights
 from helpers.workspace import disk
 
 SUFFIX = ".tflite"
@@ -116,8 +116,8 @@ def build(project: str, network: keras.Model | None = None) -> keras.Model:
 
     Boats give boxes, objectness and classes, `lip_reading` probabilities of words, `temporal_coherence` an embedding of length 1.
     """
-    network = network or import_module(f"helpers.{project}.runs").load_published()
-    return INFERENCE[project](import_module(f"helpers.{project}.model"), network)
+    network = network or weights.room(project, "runs").load_published()
+    return INFERENCE[project](weights.room(project, "model"), network)
 
 
 def command(project: str, out: str | None, precision: str) -> int:

@@ -70,8 +70,7 @@ def with_spread(groups: Iterable, score: Callable[[np.ndarray], dict[str, float]
 def differences(project: str, found: dict[str, pd.DataFrame]) -> list[str]:
     """One sentence for each score of the `CHECKED` that is not what the card says, within 2 % and at least 0.002.
 
-    Raises:
-        FileNotFoundError, ValueError: there is no card, or no numbers in it.
+    FileNotFoundError, ValueError: there is no card, or no numbers in it.
     """
     said, card = read_card(project), _card(project)
     names = [name for name in CHECKED if name in found]
@@ -137,8 +136,7 @@ def problems(project: str, place: workspace.Workspace | str | Path) -> list[str]
 def command(action: str, projects: list[str], place: Path) -> int:
     """`python -m helpers weights`; returns the exit code: 1 if something is not as the cards say.
 
-    Raises:
-        ValueError: an unknown project, or none to train.
+    ValueError: an unknown project, or none to train.
     """
     trainable = sorted(found.parent.name for found in runtime.repo_root().glob("notebooks/*/long.yaml"))
     there = ", ".join(trainable)

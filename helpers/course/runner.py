@@ -273,9 +273,7 @@ def run(
     """Execute the notebooks of `projects`, those of one project in their order, up to `jobs` projects side by side.
 
     With a `place` this is one of several processes, which all run the same notebooks at the same time, one by one.
-
-    Returns:
-        The exit code: 0, 1 after a failure, 130 after Ctrl-C, 143 after SIGTERM.
+    Returns the exit code: 0, 1 after a failure, 130 after Ctrl-C, 143 after SIGTERM.
     """
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}  # it would hide the figures
     environment |= {"COURSE_CONFIG": config, "COURSE_WORKSPACE": str(workspace), "COURSE_PROGRESS": "0"}

@@ -31,9 +31,7 @@ def read(path: Path) -> dict:
 
     A notebook is left out of it whose cells did not all stand in the record. Seconds are None where a cell failed or was skipped,
     or where a run found results of an earlier one.
-
-    Raises:
-        ValueError: the file is named after no record, is no JUnit XML, or is of another config.
+    ValueError: the file is named after no record, is no JUnit XML, or is of another config.
     """
     what = f"{path.name}: received %s; allowed: JUnit XML named {', '.join(f'{name}.xml' for name in RECORDS)}"
     if path.stem not in RECORDS:

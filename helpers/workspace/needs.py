@@ -1,9 +1,7 @@
 """What steps on genuine data take, told in one table before they begin, and refused with numbers where it cannot fit."""
 
-import os
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from helpers import runtime
@@ -57,8 +55,7 @@ def refuse(wanted: dict[str, Needs], *, free: float, memory: float, gpu_memory: 
 def begun(workspace: Any, project: str) -> int:
     """Bytes that downloads and unfinished steps of a project hold already."""
     places = [workspace.downloads, *(workspace.root / project).glob("*.partial")]
-    paths = (Path(folder) / name for place in places for folder, _, names in os.walk(place) for name in names)
-    return sum(path.stat().st_size for path in paths if path.is_file())
+    return sum(path.stat().st_size for place in places for path in place.rglob("*") if path.is_file())
 
 
 def _lines(wanted: dict[str, Needs]) -> list[str]:

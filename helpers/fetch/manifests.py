@@ -268,7 +268,10 @@ def fetch(file: File, folder: str | os.PathLike, **options: float) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         for source in (None, *file.sources):  # None: what lies there already
             try:
-                _bring(source, file, target, patience) if source else file.check(target)
+                if source:
+                    _bring(source, file, target, patience)
+                else:
+                    file.check(target)
                 return target
             except SourceFailed as error:
                 reasons.append(f"{source or target}: {error}")

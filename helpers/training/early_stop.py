@@ -32,10 +32,7 @@ class EarlyStop(keras.callbacks.Callback):
     Args:
         run_dir: the one that `fit` is given.
         patience: epochs without a higher value after which to stop (OpenAV's `epoch_stop`); 0 never stops.
-        monitor: a number that `validation` returns, higher is better.
-
-    Raises:
-        ValueError: a bad `patience`; at the end of an epoch, that `monitor` is not among the numbers.
+        monitor: a number that `validation` returns, higher is better; ValueError at the end of an epoch without it.
     """
 
     def __init__(self, run_dir: str | os.PathLike, *, patience: int, monitor: str = "validation_accuracy") -> None:
@@ -108,8 +105,7 @@ def best_files(run_dir: str | os.PathLike) -> dict[int, Path]:
 def load_best(model: keras.Model, run_dir: str | os.PathLike) -> int:
     """Load the weights of the best epoch into `model`; returns its number, from 1.
 
-    Raises:
-        FileNotFoundError: no epoch has ended yet, or none gave a number.
+    FileNotFoundError: no epoch has ended yet, or none gave a number.
     """
     files = best_files(run_dir)
     if not files:

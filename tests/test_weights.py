@@ -4,7 +4,6 @@ from helpers import runtime
 
 runtime.quiet_start()
 
-import importlib
 import re
 import shutil
 from dataclasses import replace
@@ -221,7 +220,7 @@ def assert_same_numbers(path, network):
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_published_weights_load_here_and_fit_their_limits(project):
-    room = importlib.import_module(f"helpers.{project}.runs")
+    room = weights.room(project, "runs")
     networks = weights.by_name(project, room.load_published())
     for name, network in networks.items():
         assert_same_numbers(weights.path(project, name), network)
@@ -235,7 +234,7 @@ def test_published_weights_load_here_and_fit_their_limits(project):
 
 
 def test_the_words_of_the_published_reader_are_those_of_its_training():
-    room = importlib.import_module("helpers.lip_reading.runs")
+    room = weights.room("lip_reading", "runs")
     assert room.published_words() == local.class_names([*scenes.WORDS, *scenes.WORDS])
 
 
@@ -250,7 +249,7 @@ def test_a_card_tells_what_a_reader_must_know(project):
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_no_training_is_made_by_the_code_of_cards(project):
-    (train,) = (step for step in importlib.import_module(f"helpers.{project}.steps").STEPS if step.trains)
+    (train,) = (step for step in weights.room(project, "steps").STEPS if step.trains)
     files = code.fingerprint(train.body)
     assert "helpers/course/weights.py" in files and "helpers/course/cards.py" not in files
 

@@ -3,7 +3,6 @@
 import argparse
 import difflib
 import functools
-import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -19,7 +18,7 @@ except door.NotReadyError as not_ready:  # before an import fails that says less
 
 import helpers
 from helpers import cluster, runtime
-from helpers.course import addresses, cards, notebooks, site, status, team
+from helpers.course import addresses, cards, notebooks, site, status, team, weights
 from helpers.course.runner import find_notebooks, run
 from helpers.fetch.manifests import DownloadError
 from helpers.workspace import NOTEBOOKS, buckets, disk
@@ -143,7 +142,7 @@ def _run_command(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
         if not Path(config).is_file():
             parser.error(f"there is no config file {config}; allowed: {', '.join(CONFIGS)} or the path of a YAML file")
         config = str(Path(config).resolve())
-        room = importlib.import_module(f"helpers.{projects[0]}.config")
+        room = weights.room(projects[0], "config")
         if hasattr(room, "greeting"):  # it checks the file, before any kernel starts
             print(room.greeting(config), flush=True)
     place = team.find(arguments.processes, arguments.process_id, arguments.coordinator, os.environ)

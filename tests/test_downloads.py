@@ -59,6 +59,7 @@ def test_a_download_gets_through(server, tmp_path, case):
         (["hidden html"], "web page", 1),
         (["status 403"], "HTTP 403 .*refuses this file, program or network; a browser", 1),
         (["status 404"], "HTTP 404", 1),
+        (["status 416"], "HTTP 416 to a request for the whole file", 1),
         (["status 500"] * 9, "HTTP 500 .*tried 3 times", 3),
         (["stall"] * 9, "timed out", None),
         (["redirect"], "not https", 1),

@@ -19,18 +19,14 @@ def server(monkeypatch):
         yield state
 
 
-def test_cache_and_folder_come_first(server, tmp_path):
-    cache, folder = tmp_path / "drive", tmp_path / "data"
-    cache.mkdir()
-    (cache / "data.bin").write_bytes(BODY)
-    assert manifests.fetch(file_at(server.url), folder, cache=cache, **FAST).read_bytes() == BODY
+def test_what_lies_in_the_folder_comes_first_if_it_is_right(server, tmp_path):
+    (tmp_path / "data.bin").write_bytes(BODY)
+    assert manifests.fetch(file_at(server.url), tmp_path, **FAST).read_bytes() == BODY
     assert server.requests == []
-    (cache / "data.bin").write_bytes(OTHER)
-    (folder / "data.bin").write_bytes(OTHER)
-    assert manifests.fetch(file_at(server.url), folder, cache=cache, **FAST).read_bytes() == BODY
+    (tmp_path / "data.bin").write_bytes(OTHER)
+    assert manifests.fetch(file_at(server.url), tmp_path, **FAST).read_bytes() == BODY
     assert len(server.requests) == 1
-    assert (cache / "data.bin").read_bytes() == OTHER
-    assert names(folder) == ["data.bin"]
+    assert names(tmp_path) == ["data.bin"]
 
 
 def test_a_python_maker_is_checked_like_any_source(tmp_path, monkeypatch):

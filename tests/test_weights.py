@@ -4,7 +4,6 @@ from helpers import runtime
 
 runtime.quiet_start()
 
-import importlib
 import re
 import shutil
 from dataclasses import replace
@@ -221,7 +220,7 @@ def assert_same_numbers(path, network):
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_published_weights_load_here_and_fit_their_limits(project):
-    room = importlib.import_module(f"helpers.{project}.runs")
+    room = weights.room(project, "runs")
     networks = weights.by_name(project, room.load_published())
     for name, network in networks.items():
         assert_same_numbers(weights.path(project, name), network)
@@ -235,7 +234,7 @@ def test_published_weights_load_here_and_fit_their_limits(project):
 
 
 def test_the_words_of_the_published_reader_are_those_of_its_training():
-    room = importlib.import_module("helpers.lip_reading.runs")
+    room = weights.room("lip_reading", "runs")
     assert room.published_words() == local.class_names([*scenes.WORDS, *scenes.WORDS])
 
 
@@ -250,45 +249,46 @@ def test_a_card_tells_what_a_reader_must_know(project):
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_no_training_is_made_by_the_code_of_cards(project):
-    (train,) = (step for step in importlib.import_module(f"helpers.{project}.steps").STEPS if step.trains)
+    (train,) = (step for step in weights.room(project, "steps").STEPS if step.trains)
     files = code.fingerprint(train.body)
     assert "helpers/course/weights.py" in files and "helpers/course/cards.py" not in files
+
+
+# Of the data: what is drawn, and who is taken, for training alone.
+TRAINED_ON = ("more_groups", "more_puppets", "n_groups")
 
 
 @pytest.mark.parametrize("project", PROJECTS)
 def test_long_differs_from_mini_in_its_training_alone(project, tmp_path):
     mini, long = weights.settings(project, "mini"), weights.settings(project)
-    steps = importlib.import_module(f"helpers.{project}.steps").STEPS
-    more = [name for name in ("more_groups", "more_puppets") if hasattr(mini, name)]  # drawn for training alone
-    drawn = {name: getattr(mini, name) for name in more}
-    assert steps[1].folder(mini, tmp_path) == steps[1].folder(replace(long, **drawn), tmp_path)
+    assert mini != long and beyond_training(project, mini, long, tmp_path) == set()
+
+
+def beyond_training(project, mini, long, place):
+    """Settings that differ and that data, sides or scores know; a step's name where it is another in some other way."""
+    *data, train, evaluate = weights.room(project, "steps").STEPS
+    long = replace(long, **{name: getattr(mini, name) for name in TRAINED_ON if hasattr(mini, name)})
     changed = {name for name in vars(mini) if getattr(mini, name) != getattr(long, name)}
-    assert changed <= {
-        *(
-            "epochs",
-            "epoch",
-            "epoch_stop",
-            "iterations",
-            "evaluate_every",
-            "save_every",
-            "learning_rate",
-            "lr",
-            "schedule",
-        ),
-        *(
-            "milestones",
-            "repeats",
-            "keep_clips",
-            "more_puppets",
-            "decay_examples",
-            "experiments",
-            "jitter",
-            "warped_weight",
-            "n_groups",
-            "more_groups",
-            "temperature",
-        ),
-    }
+    others = {step.name for step in data if step.folder(mini, place) != step.folder(long, place)}
+    return (changed - {*train.reads, *train.uses}) | (changed & {*evaluate.reads}) | others
+
+
+@pytest.mark.parametrize(
+    ("project", "change"),
+    [
+        ("temporal_coherence", {"classes": ("Archery", "Bowling")}),
+        ("temporal_coherence", {"seed": 9}),  # of the training, and of the sides
+        ("circulant_video", {"split_rule": "official"}),
+        ("boat_detection", {"confidence": 0.9}),
+        ("lip_reading", {"test_share": 0.3}),
+        ("face_animation", {"test_clips": 1}),
+        ("face_animation", {"size": 32}),
+    ],
+)
+def test_a_setting_of_the_data_or_of_the_test_is_no_setting_of_the_training(project, change, tmp_path):
+    mini = weights.settings(project, "mini")
+    assert vars(mini) | change != vars(mini)
+    assert beyond_training(project, mini, replace(mini, **change), tmp_path)
 
 
 def test_the_table_in_readme_says_what_the_cards_say():

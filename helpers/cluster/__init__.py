@@ -38,8 +38,7 @@ def outcomes(address: str, attempt: Callable, function: Callable, items: list, r
     Dask repeats the batches of a lost worker elsewhere. A batch that lost several is taken apart; then an item that loses as
     many again, alone on the cluster, gets `(index, ({}, error))`.
 
-    Raises:
-        ValueError, ConnectionError: see `check`; also of a worker that joined later. What is done is done.
+    ValueError, ConnectionError: see `check`; also of a worker that joined later. What is done is done.
     """
     chosen = os.environ.get("COURSE_WORKSPACE") or runtime.repo_root() / "workspace"
     places = workers.places_of([function, items[rest[0]]])

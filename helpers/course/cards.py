@@ -1,15 +1,12 @@
-"""Cards of the published weights: trained by one command, scored on mini's test side, and held to what their cards say.
+"""Cards of the published weights: trained as `long.yaml` says, scored on mini's test side, and held to what their cards say.
 
-What is trained stands in `long.yaml`, what is scored is mini's test side, so that both trainings are comparable. The files
-themselves, and how a network gets them, are `helpers.course.weights`.
+The files themselves, and how a network gets them, are `helpers.course.weights`.
 """
 
 import hashlib
-import importlib
 import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -44,14 +41,14 @@ def compare(
     `baseline` needs no network, `mini` is trained by mini.yaml, `long` are the published weights. The spread is the standard error
     over the test side's groups (persons, authors, videos): each tenth of them is left out in turn (a jackknife).
     """
-    mini, runs = weights.settings(project, "mini"), _room(project, "runs")
+    mini, runs = weights.settings(project, "mini"), weights.room(project, "runs")
     done = workspace.ensure(_steps(project), "train" if "mini" in who else "split", mini, place)
     makers = {
         "baseline": lambda: None,
         "mini": lambda: runs.load_trained(mini, done["train"]),
         "long": runs.load_published,
     }
-    judge = _room(project, runs.JUDGE).on_test
+    judge = weights.room(project, runs.JUDGE).on_test
     return {name: with_spread(*judge(mini, done, makers[name]())) for name in who}
 
 
@@ -70,16 +67,10 @@ def with_spread(groups: Iterable, score: Callable[[np.ndarray], dict[str, float]
     return pd.DataFrame({"score": score(np.ones(len(groups), bool)), "spread": errors})
 
 
-def shown(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Tables of `compare` side by side, as text: one row a score, one column for each that was scored."""
-    return pd.DataFrame({name: table.map("{:.3f}".format).agg(" ± ".join, axis=1) for name, table in tables.items()})
-
-
 def differences(project: str, found: dict[str, pd.DataFrame]) -> list[str]:
     """One sentence for each score of the `CHECKED` that is not what the card says, within 2 % and at least 0.002.
 
-    Raises:
-        FileNotFoundError, ValueError: there is no card, or no numbers in it.
+    FileNotFoundError, ValueError: there is no card, or no numbers in it.
     """
     said, card = read_card(project), _card(project)
     names = [name for name in CHECKED if name in found]
@@ -113,7 +104,7 @@ def read_card(project: str) -> dict[tuple[str, str], float]:
 
 def train(project: str, place: workspace.Workspace | str | Path) -> None:
     """Train by long.yaml, or go on with it, then write the weights, their entries in the manifest and the card's numbers."""
-    long, runs = weights.settings(project), _room(project, "runs")
+    long, runs = weights.settings(project), weights.room(project, "runs")
     done = workspace.ensure(_steps(project), "train", long, place)
     names = []
     for name, network in weights.by_name(project, runs.load_trained(long, done["train"])).items():
@@ -145,17 +136,17 @@ def problems(project: str, place: workspace.Workspace | str | Path) -> list[str]
 def command(action: str, projects: list[str], place: Path) -> int:
     """`python -m helpers weights`; returns the exit code: 1 if something is not as the cards say.
 
-    Raises:
-        ValueError: an unknown project, or none to train.
+    ValueError: an unknown project, or none to train.
     """
-    there = [name for name in trainable() if not projects or name in projects]
-    if unknown := sorted({*projects} - {*there}):
-        raise ValueError(f"unknown project {unknown[0]!r}; there are: {', '.join(trainable())}")
+    trainable = sorted(found.parent.name for found in runtime.repo_root().glob("notebooks/*/long.yaml"))
+    there = ", ".join(trainable)
+    if unknown := sorted({*projects} - {*trainable}):
+        raise ValueError(f"unknown project {unknown[0]!r}; there are: {there}")
     if action == "train" and not projects:
-        raise ValueError(f"weights train wants a PROJECT, as it takes long; there are: {', '.join(there)}")
+        raise ValueError(f"weights train wants a PROJECT, as it takes long; there are: {there}")
     runtime.quiet_start()
     wrong = []
-    for project in there:
+    for project in sorted({*projects}) or trainable:
         if action == "train":
             train(project, place)
         wrong += (lines := problems(project, place))
@@ -163,24 +154,15 @@ def command(action: str, projects: list[str], place: Path) -> int:
     return int(bool(wrong))
 
 
-def trainable() -> list[str]:
-    """Projects that have a long.yaml."""
-    return sorted(found.parent.name for found in (runtime.repo_root() / "notebooks").glob("*/long.yaml"))
-
-
-# --- files and rooms of a project ---
+# --- files of a project ---
 
 
 def _card(project: str) -> str:
     return weights.label_of(weights.place_of(project, CARD))
 
 
-def _room(project: str, name: str) -> ModuleType:
-    return importlib.import_module(f"helpers.{project}.{name}")
-
-
 def _steps(project: str) -> list[workspace.Step]:
-    return _room(project, "steps").STEPS
+    return weights.room(project, "steps").STEPS
 
 
 def _write_manifest(project: str, files: list[Path]) -> None:
@@ -200,26 +182,25 @@ def _write_manifest(project: str, files: list[Path]) -> None:
     old = yaml.safe_load(target.read_text(encoding="utf-8"))["files"] if target.is_file() else []
     entries += [entry for entry in old if entry["name"].split("/")[1] != project]
     about = ABOUT | {"homepage": url, "files": sorted(entries, key=lambda entry: entry["name"])}
-    with disk.atomic_write(target, "w") as file:
-        file.write("# Written by python -m helpers weights train, read by helpers/course/weights.py.\n")
-        yaml.safe_dump(about, file, sort_keys=False, width=120, allow_unicode=True)
+    note = "# Written by python -m helpers weights train, read by helpers/course/weights.py.\n"
+    disk.write(target, note + yaml.safe_dump(about, sort_keys=False, width=120, allow_unicode=True))
 
 
 def _length(project: str, name: str, place: Any) -> str:
     """How long mini or long was trained: steps and minutes, of all its logs together."""
     (trains,) = (step for step in _steps(project) if step.trains)
     folder = trains.load(weights.settings(project, name), place).folder
-    logs = [pd.read_csv(log).iloc[-1] for log in sorted(folder.rglob("log.csv"))]
+    logs = pd.concat([pd.read_csv(log).tail(1) for log in sorted(folder.rglob("log.csv"))])
     several = f" in {len(logs)} trainings" if len(logs) > 1 else ""
-    return f"{name} {sum(int(log['step']) for log in logs)} steps{several}, {60 * sum(log['hours'] for log in logs):.1f} minutes"
+    return f"{name} {logs['step'].sum()} steps{several}, {60 * logs['hours'].sum():.1f} minutes"
 
 
 def _write_card(project: str, tables: dict[str, pd.DataFrame], told: list[str], files: list[Path]) -> None:
     """Renew the numbers between the card's two marks, or begin a card."""
-    table = shown(tables)
+    table = pd.DataFrame({name: table.map("{:.3f}".format).agg(" ± ".join, axis=1) for name, table in tables.items()})
     lines = ["", f"Trained: {'; '.join(told)}.", ""]
     lines += [f"| score | {' | '.join(SCORED)} |", "|---" * (1 + len(SCORED)) + "|"]
-    lines += [f"| {score} | {' | '.join(row)} |" for score, row in zip(table.index, table.to_numpy(), strict=True)]
+    lines += [f"| {score} | {' | '.join(row)} |" for score, *row in table.itertuples()]
     lines += ["", *(f"- `{file.name}`: {file.stat().st_size} bytes" for file in files), ""]
     target = weights.place_of(project, CARD)
     text = target.read_text(encoding="utf-8") if target.is_file() else f"# The weights of {project}\n\n{BEGIN}\n{END}\n"

@@ -4,22 +4,18 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from helpers import runtime
+from helpers.course import weights
 from helpers.workspace import disk
 
 SUFFIX = ".tflite"
 PRECISIONS = ("float32", "float16", "int8")
-INFERENCE: dict[str, Callable] = {  # what is exported: the published network, up to what its user wants to know
-    "boat_detection": lambda model, network: model.build_inference_model(network, network.cfg),
-    "lip_reading": lambda model, network: model.build_inference_model(network),
-    "temporal_coherence": lambda model, network: model.build_inference_model(network),
-}
+EXPORTED = ("boat_detection", "lip_reading", "temporal_coherence")
 
 
 def to_litert(
@@ -112,18 +108,19 @@ def difference(model: keras.Model, path: str | os.PathLike, inputs: np.ndarray) 
 
 
 def build(project: str, network: keras.Model | None = None) -> keras.Model:
-    """What is exported of a project: its published network, or one of its `runs.build_network`, as a model for inference.
+    """What is exported of a project: its published network, or one of its `runs.build_network`, up to what a user wants to know.
 
     Boats give boxes, objectness and classes, `lip_reading` probabilities of words, `temporal_coherence` an embedding of length 1.
     """
-    network = network or import_module(f"helpers.{project}.runs").load_published()
-    return INFERENCE[project](import_module(f"helpers.{project}.model"), network)
+    network = network or weights.room(project, "runs").load_published()
+    more = [network.cfg] if project == "boat_detection" else []
+    return weights.room(project, "model").build_inference_model(network, *more)
 
 
 def command(project: str, out: str | None, precision: str) -> int:
     """`python -m helpers export`; returns the exit code, or raises ValueError for a project without a network to export."""
-    if project not in INFERENCE:
-        raise ValueError(f"no network of {project!r} can be exported; there are: {', '.join(INFERENCE)}")
+    if project not in EXPORTED:
+        raise ValueError(f"no network of {project!r} can be exported; there are: {', '.join(EXPORTED)}")
     model = build(project)
     path = to_litert(model, out or f"{project}{SUFFIX}", precision=precision)
     items = np.random.default_rng(0).random((2, *model.input_shape[1:]), dtype="float32")

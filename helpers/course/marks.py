@@ -4,11 +4,7 @@
 def fill(text: str, begin: str, end: str, made: str, *, name: str) -> str:
     """The text with `made` between its marks, which stay.
 
-    Args:
-        name: of the file, for the error.
-
-    Raises:
-        ValueError: the text lacks the two marks, or they stand the other way round.
+    ValueError, with the file's `name`: the text lacks the two marks, or they stand the other way round.
     """
     before, _, rest = text.partition(begin)
     _, found, after = rest.partition(end)

@@ -137,12 +137,7 @@ def rewrite_addresses(*, check: bool = False) -> list[str]:
 
     An address that a Colab link still carries is an old one: it is replaced where READMEs and markdown cells name it.
     ValueError: a notebook has no title cell or no cell tagged `setup`.
-
-    Args:
-        check: write nothing.
-
-    Returns:
-        Files that differ (and, unless `check`, now no longer do), relative to the repository's root.
+    Returns the files that differ, relative to the repository's root; with `check` nothing is written.
     """
     root = runtime.repo_root()
     files = [root / name for name in ("README.md", "CITATION.cff", "data_manifests/weights.yaml")]

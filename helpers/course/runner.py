@@ -273,9 +273,7 @@ def run(
     """Execute the notebooks of `projects`, those of one project in their order, up to `jobs` projects side by side.
 
     With a `place` this is one of several processes, which all run the same notebooks at the same time, one by one.
-
-    Returns:
-        The exit code: 0, 1 after a failure, 130 after Ctrl-C, 143 after SIGTERM.
+    Returns the exit code: 0, 1 after a failure, 130 after Ctrl-C, 143 after SIGTERM.
     """
     environment = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}  # it would hide the figures
     environment |= {"COURSE_CONFIG": config, "COURSE_WORKSPACE": str(workspace), "COURSE_PROGRESS": "0"}
@@ -284,30 +282,28 @@ def run(
     waiting = deque((project, find_notebooks(project, until)) for project in projects)
     outcomes: list[Outcome] = []
     stop = Stop()
-    team = Team(place, stop) if place else None
+    team = Team(place or Place(1, 0, "", 0), stop)
 
     async def work() -> None:
         while waiting and not stop.status:
             project, (path, *rest) = waiting.popleft()
-            if team:
-                await team.meet(f"{project}/{path.stem}")
+            await team.meet(f"{project}/{path.stem}")
             if stop.status:
                 return
-            join = bool(team) and path.stem == NOTEBOOKS[3]
+            join = bool(place) and path.stem == NOTEBOOKS[3]
             keep = functools.partial(notebooks.save, path=path, folders=(workspace,)) if save else None
             outcomes.append(outcome := await execute(path, environment, stop, keep=keep, join=join))
             if outcome.message:
                 print(f"{outcome.status}: notebooks/{project}/{path.name}, {outcome.message}", flush=True)
             _write_page(outcome, reports)
-            if team and outcome.status != "ok":
+            if place and outcome.status != "ok":
                 return
             if rest and outcome.status == "ok":  # side by side the projects keep pace, so that no long one is left over
                 (waiting.appendleft if jobs == 1 else waiting.append)((project, rest))
 
     def terminate() -> None:
         stop("terminated", "stopped by SIGTERM")
-        if team:
-            team.send("sigterm")
+        team.send("sigterm")
 
     async def check_team() -> None:
         """A file of process 0 in the workspace: all must see it, and have been given the same settings."""
@@ -328,16 +324,15 @@ def run(
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGINT, stop)
             loop.add_signal_handler(signal.SIGTERM, terminate)
-        if team:
+        if place:
             await team.open()
             await check_team()
         try:
             await asyncio.gather(*(work() for _ in range(jobs)))
-            if team and not stop.status and all(outcome.status == "ok" for outcome in outcomes):
+            if not stop.status and all(outcome.status == "ok" for outcome in outcomes):
                 await team.meet("the end")
         finally:
-            if team:
-                team.close()
+            team.close()
 
     asyncio.run(work_side_by_side())
     outcomes.sort(key=lambda outcome: (projects.index(outcome.path.parent.name), outcome.path.name))

@@ -26,20 +26,12 @@ CASE = re.compile(r"notebooks\.(\w+)\.(\w+)\.ipynb")
 DASH = "–"
 
 
-def _names() -> list[str]:
-    """The notebooks of the course, such as "lip_reading/02_split", in its order; the solutions of a project stand last."""
-    found = {project: find_notebooks(project, notebooks.SOLUTIONS) for project in notebooks.PROJECTS}
-    return [f"{project}/{path.stem}" for project, paths in found.items() for path in paths]
-
-
 def read(path: Path) -> dict:
     """A record as `{"date": "2026-11-29", "notebooks": {name: [seconds or None, passes]}}`.
 
     A notebook is left out of it whose cells did not all stand in the record. Seconds are None where a cell failed or was skipped,
     or where a run found results of an earlier one.
-
-    Raises:
-        ValueError: the file is named after no record, is no JUnit XML, or is of another config.
+    ValueError: the file is named after no record, is no JUnit XML, or is of another config.
     """
     what = f"{path.name}: received %s; allowed: JUnit XML named {', '.join(f'{name}.xml' for name in RECORDS)}"
     if path.stem not in RECORDS:
@@ -82,11 +74,12 @@ def _computed(project: str) -> dict[str, float]:
 
 def table(records: dict) -> str:
     """The table in Markdown; what no record holds and nobody computed is a dash."""
+    paths = [path for project in notebooks.PROJECTS for path in find_notebooks(project, notebooks.SOLUTIONS)]
     computed = {name: minutes for project in notebooks.PROJECTS for name, minutes in _computed(project).items()}
     passes = [name for name in RECORDS if name != "t4"]
     heads = [f"{RECORDS[name][0]}, {records[name]['date']}" if name in records else RECORDS[name][0] for name in passes]
     lines = [f"| notebook | mini, seconds | {' | '.join(heads)} | t4, minutes |", "|---" * (len(heads) + 3) + "|"]
-    for name in _names():
+    for name in (f"{path.parent.name}/{path.stem}" for path in paths):
         found = {record: records.get(record, {}).get("notebooks", {}).get(name, (None, None)) for record in RECORDS}
         cells = [DASH if found["main"][0] is None else f"{found['main'][0]:.0f}"]
         cells += [{True: "passes", False: "**fails**"}.get(found[record][1], DASH) for record in passes]

@@ -156,12 +156,12 @@ class Team:
                 if word == "at":
                     self._arrive(index, name)
                 elif word == "go":
-                    self._pass(name)
+                    self.passed = name
                 elif word == "sigterm" and not self.stop.status:
                     self.stop("terminated", f"stopped by SIGTERM of process {index}")
                     if self.place.index == 0:
                         self.send("sigterm")
-        if not self.over:
+        if not self.over and self.passed != "the end":
             self._end(f"process {index} of {self.place.count} ended: {AGAIN}")
 
     def _arrive(self, index: int, name: str) -> None:
@@ -172,10 +172,7 @@ class Team:
                 return
             self.at.clear()
             self.send(f"go {name}")
-            self._pass(name)
-
-    def _pass(self, name: str) -> None:
-        self.passed, self.over = name, name == "the end"
+            self.passed = name
 
     def _end(self, why: str) -> None:
         if not self.stop.status:

@@ -1,12 +1,10 @@
 """A file of the learner's own through a trained network: chosen, answered by a project's room `answer`, shown and saved.
 
-`python -m helpers try PROJECT FILE` and the last cells of 04 come here. A room `answer.py` holds
-`answer(path, network=None) -> Answer`.
+`python -m helpers try PROJECT FILE` and the last cells of 04 come here; the room holds `answer(path, network=None) -> Answer`.
 """
 
 import base64
 import dataclasses
-import importlib
 import inspect
 import re
 import sys
@@ -19,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from helpers import intake, pictures, runtime, video, workspace
+from helpers.course import weights
 from helpers.workspace import disk
 
 FIELDS = {"picture": "picture", "clip": "frames", "table": "table"}  # kind -> the field that holds it
@@ -178,7 +177,7 @@ def run(project: str, path: str | Path, out: str | Path = ".", **options: object
         **options: of the project's `answer`, such as `weights` of boats.
     """
     runtime.quiet_start()
-    ask = importlib.import_module(f"helpers.{project}.answer").answer
+    ask = weights.room(project, "answer").answer
     if unknown := options.keys() - inspect.signature(ask).parameters.keys():
         raise ValueError(f"{project} takes no {', '.join(f'--{name}' for name in sorted(unknown))}: leave it out")
     answer = ask(Path(path), **options)

@@ -1,11 +1,11 @@
-"""Published weights: where a network finds the numbers that fill it; files beside the notebooks, checked by sha256.
+"""Published weights, in `notebooks/<project>/weights/`: where a network finds the numbers that fill it, checked by sha256.
 
-`notebooks/<project>/weights/` holds the files and `CARD.md`; `data_manifests/weights.yaml` their sizes and sums. They were trained
-by `long.yaml`. How they are made, scored and held to their cards is `helpers.course.cards`, which no training reads.
+How they are made, scored and held to their cards is `helpers.course.cards`, which no training reads.
 """
 
 import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from helpers import config, runtime
@@ -15,9 +15,14 @@ from helpers.fetch.downloads import SourceFailed
 SUFFIX = ".weights.h5"
 
 
+def room(project: str, name: str) -> ModuleType:
+    """A module of a project by its name, such as `runs`."""
+    return importlib.import_module(f"helpers.{project}.{name}")
+
+
 def settings(project: str, name: str = "long") -> Any:
     """The config of a project's long.yaml, which the published weights were trained with; or of another of its files."""
-    return config.load(_notebooks(project) / f"{name}.yaml", config.schema_of(project))
+    return config.load(runtime.repo_root() / "notebooks" / project / f"{name}.yaml", config.schema_of(project))
 
 
 def path(project: str, name: str) -> Path:
@@ -54,19 +59,13 @@ def fill(project: str, networks: Any) -> Any:
 
 def by_name(project: str, networks: Any) -> dict[str, Any]:
     """Networks by the names of their files, also where a project has only one."""
-    if isinstance(networks, dict):
-        return networks
-    return {importlib.import_module(f"helpers.{project}.runs").PUBLISHED: networks}
-
-
-def _notebooks(project: str) -> Path:
-    return runtime.repo_root() / "notebooks" / project
+    return networks if isinstance(networks, dict) else {room(project, "runs").PUBLISHED: networks}
 
 
 def place_of(project: str, name: str) -> Path:
     """Where a published file stands, or would; `name` as in `path`."""
-    name = name.replace(" ", "_")
-    return _notebooks(project) / "weights" / (name if "." in name else name + SUFFIX)
+    name = name.replace(" ", "_") + ("" if "." in name else SUFFIX)
+    return runtime.repo_root() / "notebooks" / project / "weights" / name
 
 
 def label_of(target: Path) -> str:

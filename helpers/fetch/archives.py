@@ -19,7 +19,7 @@ import threading
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
@@ -74,39 +74,31 @@ def _check_name(name: str) -> PurePosixPath:
         raise ArchiveError(f"refused a member: {error}; fetch the archive again from its official host") from error
 
 
-def _check_names(names: Iterable[str]) -> list[PurePosixPath]:
-    """The names as safe relative paths; ArchiveError also where two are one on a file system that ignores case."""
-    seen: dict[str, str] = {}
-    paths = []
-    for name in names:
-        path = _check_name(name)
-        key = unicodedata.normalize("NFC", str(path)).casefold()
-        if key in seen:
-            raise ArchiveError(f"refused two members of one name: {seen[key]!r} and {name!r}; expected every name once")
-        seen[key] = name
-        paths.append(path)
-    return paths
-
-
 def _selector(wanted: Wanted) -> Callable[[str], bool]:
     if wanted is None:
         return lambda name: True
     return wanted if callable(wanted) else frozenset(wanted).__contains__
 
 
-def _require_all(wanted: Wanted, found: Iterable[str]) -> None:
-    missing = [] if wanted is None or callable(wanted) else sorted(set(wanted) - set(found))
+def _choose(names: list[str], wanted: Wanted) -> list[PurePosixPath | None]:
+    """Names as safe relative paths, None for those that are not wanted, which are checked as well.
+
+    ArchiveError also where two are one on a file system that ignores case, or where one asked for is missing.
+    """
+    seen: dict[str, str] = {}
+    paths, chosen = [], _selector(wanted)
+    for name in names:
+        path = _check_name(name)
+        key = unicodedata.normalize("NFC", str(path)).casefold()
+        if key in seen:
+            raise ArchiveError(f"refused two members of one name: {seen[key]!r} and {name!r}; expected every name once")
+        seen[key] = name
+        paths.append(path if chosen(name) else None)
+    missing = [] if wanted is None or callable(wanted) else sorted({*wanted} - {*names})
     if missing:
         much = f"{len(missing)} of the members asked for, such as {missing[0]!r}"
         raise ArchiveError(f"the archive lacks {much}: check their spelling")
-
-
-def _choose(members: list[Any], wanted: Wanted) -> list[tuple[Any, PurePosixPath | None]]:
-    """Members, which have a `filename`, with their safe paths; None for those that are not wanted, which are checked as well."""
-    names, chosen = [member.filename for member in members], _selector(wanted)
-    paths = _check_names(names)
-    _require_all(wanted, names)
-    return [(member, path if chosen(member.filename) else None) for member, path in zip(members, paths, strict=True)]
+    return paths
 
 
 def extract(archive: Name, folder: Name, *, members: Wanted = None, max_bytes: int) -> list[Path]:
@@ -197,7 +189,8 @@ def _check_zip(archive: zipfile.ZipFile, wanted: Wanted) -> list[tuple[zipfile.Z
             raise ArchiveError(f"refused member {info.filename!r}: it is encrypted; fetch a copy without a password")
         if not 0 <= info.header_offset < 1 << 62:
             raise ArchiveError(f"refused member {info.filename!r}: it lies outside the archive; fetch it again")
-    return [(info, path) for info, path in _choose(files, wanted) if path]
+    paths = _choose([info.filename for info in files], wanted)
+    return [(info, path) for info, path in zip(files, paths, strict=True) if path]
 
 
 def _extract_zip(archive: Path, scratch: Path, members: Wanted, budget: _Budget) -> list[PurePosixPath]:
@@ -212,7 +205,7 @@ def _extract_zip(archive: Path, scratch: Path, members: Wanted, budget: _Budget)
 def _extract_tar(archive: Path, scratch: Path, members: Wanted, budget: _Budget) -> list[PurePosixPath]:
     # One pass in stream order, so that a compressed tar is unpacked once. `filter="data"` would keep harmless links and
     # strip leading slashes; data sets need neither, so both are refused, and the bytes are counted on the way.
-    chosen, names, paths = _selector(members), [], []
+    chosen, names = _selector(members), []
     with tarfile.open(archive) as opened:
         for member in opened:
             if member.isdir():
@@ -222,10 +215,7 @@ def _extract_tar(archive: Path, scratch: Path, members: Wanted, budget: _Budget)
             path = _check_name(member.name)
             if chosen(member.name):
                 budget.copy(opened.extractfile(member), scratch / path)
-                paths.append(path)
-    _check_names(names)
-    _require_all(members, names)
-    return paths
+    return [path for path in _choose(names, members) if path]
 
 
 def _extract_rar(archive: Path, scratch: Path, members: Wanted, budget: _Budget) -> list[PurePosixPath]:
@@ -235,23 +225,17 @@ def _extract_rar(archive: Path, scratch: Path, members: Wanted, budget: _Budget)
     files = [info for info in opened.infolist() if not info.is_dir()]
     for info in files:
         _require_plain(info.filename, info.is_file() and not info.file_redir)
-    chosen = _choose(files, members)
-    _pour_rar(archive, chosen, scratch, budget)
-    return [path for _, path in chosen if path]
-
-
-def _pour_rar(archive: Path, files: list[tuple[Any, PurePosixPath | None]], scratch: Path, budget: _Budget) -> None:
-    """Let the first program that can read this archive give out its members, and write those that have a path."""
+    paths = _choose([info.filename for info in files], members)
     reasons = []
-    for tool, options in RAR_TOOLS.items():
-        if program := shutil.which(tool):
-            try:
-                return _pour([program, *options, str(archive.resolve())], files, scratch, budget)
-            except _ToolFailed as error:
-                reasons.append(f"{tool}: {error}")
-                budget.spent = 0
-                shutil.rmtree(scratch)
-                scratch.mkdir()
+    for tool in filter(shutil.which, RAR_TOOLS):  # the first that can read this archive
+        command = [shutil.which(tool), *RAR_TOOLS[tool], str(archive.resolve())]
+        reason = _pour(command, [*zip(files, paths, strict=True)], scratch, budget)
+        if not reason:
+            return [path for path in paths if path]
+        reasons.append(f"{tool}: {reason}")
+        budget.spent = 0
+        shutil.rmtree(scratch)
+        scratch.mkdir()
     if reasons:
         advice = "install unrar, or fetch it again"
         raise ArchiveError(f"{archive.name} cannot be unpacked ({'; '.join(reasons)}): {advice}")
@@ -259,10 +243,6 @@ def _pour_rar(archive: Path, files: list[tuple[Any, PurePosixPath | None]], scra
         f"a rar archive needs one of the programs {', '.join(RAR_TOOLS)}, and none was found: install one "
         "(Debian: apt-get install unar; Ubuntu and Colab: apt-get install unrar; macOS: brew install unar)"
     )
-
-
-class _ToolFailed(Exception):
-    """A program could not read the archive; another may."""
 
 
 class _Piece:
@@ -277,8 +257,8 @@ class _Piece:
         return chunk
 
 
-def _pour(command: list[str], files: list[tuple[Any, PurePosixPath | None]], scratch: Path, budget: _Budget) -> None:
-    """Cut the output of `command` into files; a member without a path is read and dropped."""
+def _pour(command: list[str], files: list[tuple[Any, PurePosixPath | None]], scratch: Path, budget: _Budget) -> str:
+    """Cut the output of `command` into files; a member without a path is read and dropped. What is wrong with it, or ""."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env={**os.environ, "LC_ALL": "C.UTF-8"}, **pipes) as process:
         try:
@@ -289,11 +269,12 @@ def _pour(command: list[str], files: list[tuple[Any, PurePosixPath | None]], scr
                 while piece.read(CHUNK):
                     pass
                 if piece.left or info.CRC not in (None, piece.crc):
-                    raise _ToolFailed(f"does not give {info.filename} as it was packed")
+                    return f"does not give {info.filename} as it was packed"
             if process.stdout.read(1) or process.wait():
-                raise _ToolFailed(f"gives too much, or fails at the end (exit code {process.poll()})")
+                return f"gives too much, or fails at the end (exit code {process.poll()})"
         finally:
             process.kill()
+    return ""
 
 
 def directory_digest(archive: zipfile.ZipFile) -> str:

@@ -1,6 +1,6 @@
 """From an address to a local file: insistent, over TLS only, continued after an interruption or a kill, and verified.
 
-`Patience` says how long and how often. When a run's mirror (a sheet, Drive) is asked again is `helpers.training.remote_errors`.
+When a run's mirror (a sheet, Drive) is asked again is `helpers.training.remote_errors`.
 """
 
 import contextlib
@@ -180,28 +180,20 @@ class Expected:
         if self.size not in (None, found):
             raise SourceFailed(f"found {found} bytes, expected {self.size}")
 
-    def check_sums(self, path: Path) -> None:
-        """SourceFailed where a checksum of the file is another."""
-        for kind, expected in (("sha256", self.sha256), ("MD5", self.md5)):
-            if expected is not None:
-                with path.open("rb") as file:
-                    found = hashlib.file_digest(file, kind.lower()).hexdigest()
-                if found != expected:
-                    raise SourceFailed(f"found {kind} {found}, expected {expected}")
-
     def check(self, path: Path) -> None:
         """SourceFailed where there is no file, a web page in its place, or another file."""
         if not path.is_file():
             raise SourceFailed("no such file")
         with path.open("rb") as opened:
-            if _is_html(opened.read(64)):
+            if opened.read(64).lstrip().lower().startswith((b"<!doctype html", b"<html")):
                 raise SourceFailed(HTML_PAGE)
         self.check_size(path.stat().st_size)
-        self.check_sums(path)
-
-
-def _is_html(start: bytes) -> bool:
-    return start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html"))
+        for kind, expected in (("sha256", self.sha256), ("MD5", self.md5)):
+            if expected is not None:
+                with path.open("rb") as opened:
+                    found = hashlib.file_digest(opened, kind.lower()).hexdigest()
+                if found != expected:
+                    raise SourceFailed(f"found {kind} {found}, expected {expected}")
 
 
 class Download:
@@ -249,8 +241,7 @@ class Download:
         if notes["total"] is not None and self.size() < notes["total"]:
             raise TryAgain(f"the connection ended after {self.size()} of {notes['total']} bytes")
         try:
-            self.expected.check_size(self.size())
-            self.expected.check_sums(self.path)
+            self.expected.check(self.path)
         except SourceFailed as error:
             self._discard()
             if offset:  # perhaps the pieces were of two versions: once more, from the start
@@ -281,8 +272,6 @@ class Download:
         bar = runtime.progress(total=total, initial=self.size(), label=self.target.name, unit="B", unit_scale=True)
         with network_errors(), bar, self.path.open("ab") as out:
             for chunk in response.iter_content(CHUNK):
-                if not out.tell() and _is_html(chunk):
-                    raise SourceFailed(HTML_PAGE)
                 if total is not None and out.tell() + len(chunk) > total:
                     raise SourceFailed(f"sends more than the {total} bytes expected")
                 out.write(chunk)

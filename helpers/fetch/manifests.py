@@ -1,9 +1,4 @@
-"""From a data manifest (`data_manifests/*.yaml`) to verified local files.
-
-A file is looked for in the folder, in a cache, and then at its sources in order; its size and sha256 are checked before
-it gets its name. An interrupted download continues, also after a kill. When all sources fail, the error says what to do
-by hand.
-"""
+"""From a data manifest (`data_manifests/*.yaml`) to local files, whose size and sha256 are checked before they get their names."""
 
 import dataclasses
 import hashlib
@@ -12,8 +7,7 @@ import os
 import re
 import shutil
 import urllib.parse
-from collections.abc import Callable, Collection, Iterator
-from functools import partial
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -225,27 +219,26 @@ def _announce(file: File, source: Source, folder: Path, here: int = 0) -> None:
         raise OSError(f"{folder} has {free / 1e9:.2f} GB free, {file.name} needs {missing / 1e9:.2f} GB: make room")
 
 
-def _from_url(source: Source, file: File, target: Path, patience: Patience) -> None:
-    download = downloads.Download(source.url, target, file, pinned=source.tls == "pinned")
-    _announce(file, source, target.parent, download.size())
-    download.bring(patience)
-
-
-def _through(write: Callable[[Path], object], file: File, target: Path) -> None:
-    """Let `write` make a file under a temporary name, which becomes `target` once it is verified."""
+def _bring(source: Source, file: File, target: Path, patience: Patience) -> None:
+    """Have a source give the file, which becomes `target` once it is verified; SourceFailed says why it does not."""
+    if source.url:
+        download = downloads.Download(source.url, target, file, pinned=source.tls == "pinned")
+        _announce(file, source, target.parent, download.size())
+        download.bring(patience)
+        return
+    if source.gdrive:
+        _announce(file, source, target.parent)
     temporary = target.with_name(target.name + ".unverified")
     try:
-        write(temporary)
+        _make(source, temporary)
         file.check(temporary)
         disk.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _from_program(source: Source, file: File, path: Path) -> None:
+def _make(source: Source, path: Path) -> None:
     """Let gdown or a function of ours write the file; whatever it raises is the reason why the next source is tried."""
-    if source.gdrive:
-        _announce(file, source, path.parent)
     try:
         if source.gdrive:
             import gdown
@@ -258,24 +251,11 @@ def _from_program(source: Source, file: File, path: Path) -> None:
         raise SourceFailed(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-def _ways(file: File, target: Path, cache: Path | None, patience: Patience) -> Iterator[tuple[str, Callable[[], None]]]:
-    yield str(target), partial(file.check, target)
-    if cache is not None:
-        copy = cache / file.name
-        yield str(copy), partial(_through, lambda path: copy.is_file() and shutil.copyfile(copy, path), file, target)
-    for source in file.sources:
-        if source.url:
-            yield str(source), partial(_from_url, source, file, target, patience)
-        else:
-            yield str(source), partial(_through, partial(_from_program, source, file), file, target)
-
-
-def fetch(file: File, folder: str | os.PathLike, *, cache: str | os.PathLike | None = None, **options: float) -> Path:
-    """Make sure that `file` lies in `folder`, verified; from there, from `cache`, or from its sources in order.
+def fetch(file: File, folder: str | os.PathLike, **options: float) -> Path:
+    """Make sure that `file` lies in `folder`, verified; from there, or from its sources in order.
 
     Args:
         folder: where it belongs; an interrupted download waits there as `<name>.part`.
-        cache: a folder that may hold a copy, such as one on Google Drive; only read.
         **options: retries, timeout, backoff, max_wait of `Patience`.
 
     Raises:
@@ -286,12 +266,15 @@ def fetch(file: File, folder: str | os.PathLike, *, cache: str | os.PathLike | N
     target = folder / file.name
     with disk.explain_disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        for label, bring in _ways(file, target, None if cache is None else Path(cache), patience):
+        for source in (None, *file.sources):  # None: what lies there already
             try:
-                bring()
+                if source:
+                    _bring(source, file, target, patience)
+                else:
+                    file.check(target)
                 return target
             except SourceFailed as error:
-                reasons.append(f"{label}: {error}")
+                reasons.append(f"{source or target}: {error}")
     raise DownloadError(explain(file, folder, reasons))
 
 

@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-import requests
-
 from helpers import runtime
 from helpers.fetch import downloads, manifests
 from helpers.fetch.downloads import SourceFailed, TryAgain
@@ -170,19 +168,15 @@ class Stream(io.RawIOBase):
         headers = {"Range": f"bytes={self.position}-", "If-Range": self._validator} if self.position else {}
         response = self._session.get(self.url, headers=headers, stream=True)
         if not self.position:
-            self._start(response)
+            self.total, self._validator = downloads.length(response), downloads.validator(response)
+            promised = re.search(r"md5=([A-Za-z0-9+/]{22}==)", response.headers.get("x-goog-hash", ""))
+            self._promised_md5 = base64.b64decode(promised[1]).hex() if promised else None
+            if self._bar is None:
+                self._bar = runtime.progress(total=self.total, label=self.url[-40:], unit="B", unit_scale=True)
         elif not downloads.continues(response, self.position, self.total, self._validator):
             raise SourceFailed("the file changed on the server while it was read")
         # 200: all of it, also from a server that knows no ranges
         return _drop(response.iter_content(downloads.CHUNK), self.position if response.status_code == 200 else 0)
-
-    def _start(self, response: requests.Response) -> None:
-        self.total = downloads.length(response)
-        self._validator = downloads.validator(response)
-        promised = re.search(r"md5=([A-Za-z0-9+/]{22}==)", response.headers.get("x-goog-hash", ""))
-        self._promised_md5 = base64.b64decode(promised[1]).hex() if promised else None
-        if self._bar is None:
-            self._bar = runtime.progress(total=self.total, label=self.url[-40:], unit="B", unit_scale=True)
 
 
 def _drop(chunks: Iterator[bytes], count: int) -> Iterator[bytes]:

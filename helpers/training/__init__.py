@@ -1,8 +1,4 @@
-"""Training that can be killed at any moment.
-
-The parts: `loop`, `checkpoints`, `prefetching`, `feed`, `early_stop`, `devices`, `gradients`; and the mirror: `remote_log`,
-`remote_errors`, `access`, `sinks`.
-"""
+"""Training that can be killed at any moment; `remote_log`, `remote_errors` and `sinks` are the mirror of its log."""
 
 from helpers.training.devices import initialize_processes, strategy
 from helpers.training.gradients import value_and_gradients

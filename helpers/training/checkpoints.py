@@ -2,8 +2,6 @@
 
 A file is `state-{step:09d}.h5`. It is written under a temporary name and renamed, and ends in a digest of all its bytes
 (HDF5 ignores what stands behind its own end), so a truncated or flipped file is noticed before anything parses it.
-
-When to write is decided in `loop` (`checkpoint_every`, `save_every`).
 """
 
 import contextlib
@@ -127,6 +125,13 @@ def read_newest(folder: Path) -> tuple[dict[str, Any], Path] | None:
                     return json.loads(file.attrs["info"]), path
         print(f"skipped {path.name}: damaged or unreadable, trying the one before", flush=True)
     return None
+
+
+def read_log(run_dir: Path) -> list[dict[str, Any]]:
+    """Rows of the log of `fit`, a missing number as NaN; none before the first epoch has ended."""
+    path = run_dir / "log.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
 
 def read_arrays(path: Path, model: keras.Model, groups: Sequence[str] = WEIGHTS) -> Arrays:

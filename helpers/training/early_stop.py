@@ -4,13 +4,13 @@ import contextlib
 import json
 import math
 import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 
 from helpers.training import checkpoints, devices
 from helpers.workspace import disk
@@ -20,11 +20,7 @@ BEST = "best-{:05d}.weights.h5"  # by epoch; the one before stays until the stat
 
 def best_epoch(values: Sequence[float]) -> int:
     """Number, from 1, of the first epoch with the highest value; 0 if there is none. Equal is not better, NaN never is."""
-    best, found = -math.inf, 0
-    for epoch, value in enumerate(values, start=1):
-        if value > best:
-            best, found = value, epoch
-    return found
+    return 0 if np.isnan(values).all() else int(np.nanargmax(values)) + 1
 
 
 class EarlyStop(keras.callbacks.Callback):
@@ -36,10 +32,7 @@ class EarlyStop(keras.callbacks.Callback):
     Args:
         run_dir: the one that `fit` is given.
         patience: epochs without a higher value after which to stop (OpenAV's `epoch_stop`); 0 never stops.
-        monitor: a number that `validation` returns, higher is better.
-
-    Raises:
-        ValueError: a bad `patience`; at the end of an epoch, that `monitor` is not among the numbers.
+        monitor: a number that `validation` returns, higher is better; ValueError at the end of an epoch without it.
     """
 
     def __init__(self, run_dir: str | os.PathLike, *, patience: int, monitor: str = "validation_accuracy") -> None:
@@ -52,10 +45,8 @@ class EarlyStop(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.values is None or len(self.values) != epoch:  # the start of a call of `fit`
-            log = self.run_dir / "log.jsonl"
-            lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-            rows = {row["epoch"]: row.get(self.monitor) for row in map(json.loads, lines)}
-            self.values = [math.nan if rows.get(e) is None else rows[e] for e in range(1, epoch + 1)]
+            rows = {row["epoch"]: row for row in checkpoints.read_log(self.run_dir)}
+            self.values = [rows.get(number, {}).get(self.monitor, math.nan) for number in range(1, epoch + 1)]
             for number, path in best_files(self.run_dir).items() if self.first else ():
                 if number > epoch:
                     path.unlink()
@@ -85,14 +76,10 @@ class EarlyStop(keras.callbacks.Callback):
         """Write the weights of `epoch`. All processes take part: Keras's save_weights hangs when one alone calls it."""
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()  # within an epoch the JAX trainer keeps the values outside the variables
-        name = BEST.format(epoch)
+        with disk.atomic_path(self.run_dir / BEST.format(epoch), room=checkpoints.room_for(self.model)) as path:
+            self.model.save_weights(path)
         if self.first:
-            with disk.atomic_path(self.run_dir / name, room=checkpoints.room_for(self.model)) as path:
-                self.model.save_weights(path)
             self._drop_surpassed()
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                self.model.save_weights(Path(folder) / name)
 
     def _drop_surpassed(self) -> None:
         """Keep the best weights of the epochs that the newest state holds, and those after: training may come back to either."""
@@ -118,8 +105,7 @@ def best_files(run_dir: str | os.PathLike) -> dict[int, Path]:
 def load_best(model: keras.Model, run_dir: str | os.PathLike) -> int:
     """Load the weights of the best epoch into `model`; returns its number, from 1.
 
-    Raises:
-        FileNotFoundError: no epoch has ended yet, or none gave a number.
+    FileNotFoundError: no epoch has ended yet, or none gave a number.
     """
     files = best_files(run_dir)
     if not files:

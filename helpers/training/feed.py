@@ -29,15 +29,13 @@ class Feed:
             return
         self.batches = self._read(source.as_numpy_iterator() if is_dataset else iter(source), start, end)
         self.example = next(self.batches)
-        self.data = itertools.chain([self.example], self.batches)
+        self.data = (batch for batch in itertools.chain([self.example], self.batches))  # Keras asks for a generator
         if on_tensorflow and replicas(model) > 1:
             self.close()
             self._use_dataset(self._wrap(model, lambda: self._read(iter(train_data(start)), start, end)), end - start)
         elif on_tensorflow and None in _input_sides(model):
             batches = self.data  # left to itself Keras would take the shapes of the first two batches for those of all
             self._use_dataset(self._wrap(model, lambda: batches), end - start)
-        else:
-            self.data = (batch for batch in self.data)  # Keras asks for a generator
 
     def _use_dataset(self, dataset: Any, length: int) -> None:
         import tensorflow as tf

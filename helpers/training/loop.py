@@ -97,7 +97,11 @@ def _train(run: "_Run", train_data: Callable[[int], Iterable], callbacks: list[k
     for first, last, steps in _parts(run.step, run.epochs, run.steps_per_epoch):
         feed = Feed(run.model, train_data, run.step, last * run.steps_per_epoch)
         with contextlib.closing(feed):
-            _build_metrics(run.model, feed.example)
+            # The variables of the metrics, so that they can be restored before the first step. Keras would make them within fit,
+            # under a strategy with a batch from an iterator that it then opens anew: that batch, and those fetched ahead, would
+            # be lost. It has no public name for this.
+            with checkpoints.scope(run.model):
+                run.model._symbolic_build(data_batch=feed.example)
             options = {"callbacks": callbacks, "shuffle": False, "verbose": 0}
             try:
                 run.model.fit(feed.data, initial_epoch=first, epochs=last, steps_per_epoch=steps, **options)
@@ -120,16 +124,6 @@ def _parts(step: int, epochs: int, steps_per_epoch: int) -> Iterator[tuple[int, 
         epoch += 1
     if epoch < epochs:
         yield epoch, epochs, steps_per_epoch
-
-
-def _build_metrics(model: keras.Model, example: Any) -> None:
-    """Create the variables of the metrics, so that they can be restored before the first step.
-
-    Keras would do it within fit, under a strategy with a batch from an iterator that it then opens anew: that batch,
-    and those fetched ahead, would be lost. It has no public name for this.
-    """
-    with checkpoints.scope(model):
-        model._symbolic_build(data_batch=example)
 
 
 def _check_arguments(model, epochs, steps_per_epoch, checkpoint_every, save_every, keep) -> None:
@@ -191,7 +185,7 @@ class _Run(keras.callbacks.Callback):
             checkpoints.assign(self.model, checkpoints.read_arrays(self.source, self.model))
             self.step, self.hours_before = info["step"], info["hours"]
             finished = self.step >= self.epochs * self.steps_per_epoch or info["stopped_at"] >= self.epochs
-            rows = [row for row in _read_rows(self.run_dir / "log.jsonl") if row["step"] <= self.step]
+            rows = [row for row in checkpoints.read_log(self.run_dir) if row["step"] <= self.step]
             self.rows = [row for row in rows if finished or row["step"] % self.steps_per_epoch == 0]
         devices.agree(self.step if newest else -1)
         return finished
@@ -362,13 +356,6 @@ class _Run(keras.callbacks.Callback):
 
 def _loss_first(logs: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(logs.items(), key=lambda item: item[0] != "loss"))
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [{name: math.nan if value is None else value for name, value in row.items()} for row in rows]
 
 
 def _final_step(path: Path) -> int | None:

@@ -1,10 +1,7 @@
 """Google Sheets and Drive mirrors of a training run that can never stop it.
 
-The local files are the record, everything remote is a mirror of them. `RemoteLog.row` first writes the row to
-`rows.jsonl`; one daemon thread sends what that file holds beyond the cursor in `sent.json`. So the file is the queue of
-the rows: an outage of any length costs no memory and no row. Only the paths of uploads wait in memory. Each row goes
-out once, with one exception: a process killed after the service took a batch and before the cursor was written sends
-that batch again; the `id` column tells such duplicates.
+The local files are the record, and the queue of the rows: an outage of any length costs no memory and no row. Each row goes out
+once, but for a process killed after a service took a batch and before the cursor was written: the `id` column tells duplicates.
 """
 
 import contextlib
@@ -26,7 +23,7 @@ from typing import Any
 
 from helpers import config as configs
 from helpers.training import remote_errors, sinks
-from helpers.training.access import why
+from helpers.training.remote_errors import why
 from helpers.workspace import Workspace, disk
 from helpers.workspace.redact import clean
 
@@ -58,7 +55,7 @@ class RemoteLog(contextlib.AbstractContextManager):
     Args:
         folder: receives `rows.jsonl` (every row), `sent.json` (the cursor) and `errors.jsonl`.
         rows: has `append_rows(rows)` and `reauthorise()`, as `sinks.SheetsRows`; None keeps rows locally only.
-        files: has `upload(path)` and `reauthorise()`, as `sinks.DriveFiles`; None ignores uploads.
+        files: has `upload(path)`, and `reauthorise()` if it signs in, as `sinks.DriveFiles`; None ignores uploads.
         events: has `row(values)`, as `sinks.EventFiles`, and is told at once; None without.
         pace: the five numbers named above.
     """
@@ -265,8 +262,9 @@ class RemoteLog(contextlib.AbstractContextManager):
 
     def _send_rows(self, sink: Any) -> None:
         lines, rows = self._backlog()
-        columns = self._columns or (_columns(rows[0]) if rows else None)
+        columns = self._columns
         if rows:
+            columns = columns or [*dict.fromkeys(name for name in (*FIRST_COLUMNS, *rows[0]) if name in rows[0])]
             sink.append_rows(([] if self._columns else [columns]) + [_cells(row, columns) for row in rows])
         with self._lock:
             self._cursor += lines
@@ -308,10 +306,6 @@ def _plain(value: Any) -> Any:
         return number if isinstance(number, (bool, int)) or math.isfinite(number) else str(number)
     except Exception:
         return clean(value)
-
-
-def _columns(row: dict) -> list[str]:
-    return [name for name in FIRST_COLUMNS if name in row] + [name for name in row if name not in FIRST_COLUMNS]
 
 
 def _cells(row: dict, columns: list[str]) -> list:

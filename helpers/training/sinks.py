@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import runtime
-from helpers.training import access
+from helpers.training.remote_errors import NO_STORAGE, Refused
 from helpers.workspace import disk
 
 SCOPES = ("https://www.googleapis.com/auth/spreadsheets", "https://www.googleapis.com/auth/drive")
@@ -110,16 +110,16 @@ class DriveFiles:
         return self._send(path, version)
 
     def try_out(self) -> None:
-        """Ask whether files may be put into the folder; access.Refused if not."""
+        """Ask whether files may be put into the folder; Refused if not."""
         self._service = self._service or self._build()
         fields = "driveId,capabilities(canAddChildren)"
         found = self._service.files().get(fileId=self.folder_id, fields=fields, supportsAllDrives=True).execute()
         account = getattr(credentials(ask=False), "service_account_email", None)
         if account and "driveId" not in found:
-            raise access.Refused(access.NO_STORAGE)
+            raise Refused(NO_STORAGE)
         if not found["capabilities"]["canAddChildren"]:
             who = account or "this account"
-            raise access.Refused(f"the Drive folder may only be read: share it with {who} as Editor")
+            raise Refused(f"the Drive folder may only be read: share it with {who} as Editor")
 
     def reauthorise(self) -> None:
         """Forget the session; the next upload signs in again and begins at its first byte."""
@@ -183,9 +183,6 @@ class FolderFiles:
         with path.open("rb") as source, disk.atomic_write(target) as copy:
             shutil.copyfileobj(source, copy, CHUNK)
         return str(target)
-
-    def reauthorise(self) -> None:
-        """A folder needs no credentials."""
 
 
 class EventFiles:

@@ -43,7 +43,7 @@ class Workspace:
     kept: Any = None
 
     def __post_init__(self) -> None:
-        disk.local_path(self.root, "workspace")
+        object.__setattr__(self, "root", disk.local_path(self.root, "workspace"))
         object.__setattr__(self, "kept", self.kept and buckets.place(self.kept, "the folder to keep"))
 
     @property
@@ -57,7 +57,7 @@ Place = Workspace | str | os.PathLike
 
 def as_workspace(workspace: Place) -> Workspace:
     """Take a `Workspace` or the path of its root."""
-    return workspace if isinstance(workspace, Workspace) else Workspace(disk.local_path(workspace, "workspace"))
+    return workspace if isinstance(workspace, Workspace) else Workspace(workspace)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,8 +249,7 @@ class Step:
 
     def folder(self, config: Any, workspace: Place) -> Path:
         """Where the finished step stands or will stand."""
-        root = as_workspace(workspace).root
-        return Path(root) / self.project / f"{self.number}_{self.name}-{self.digest(config)}"
+        return as_workspace(workspace).root / self.project / f"{self.number}_{self.name}-{self.digest(config)}"
 
     def done(self, config: Any, workspace: Place) -> bool:
         """Whether the finished step stands in the workspace; one that stands packed on `kept` is unpacked first."""

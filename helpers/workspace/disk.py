@@ -160,12 +160,11 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed writers had begun anywhere below a folder: temporary names, of files and folders, begin with a dot."""
-    for place, folders, names in os.walk(folder):
-        for name in [name for name in names if name.startswith(".")]:
-            Path(place, name).unlink(missing_ok=True)
-        for name in [name for name in folders if name.startswith(".")]:
-            folders.remove(name)
-            shutil.rmtree(Path(place, name), ignore_errors=True)
+    for path in [*folder.rglob(".*")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -1,9 +1,7 @@
 """What steps on genuine data take, told in one table before they begin, and refused with numbers where it cannot fit."""
 
-import os
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from helpers import runtime
@@ -28,7 +26,7 @@ def tell(steps: Sequence[Any], config: Any, workspace: Any) -> None:
     wanted = {name: known[name] for name in missing if name in known}
     if not wanted:  # what is missing takes nothing worth telling, such as a split
         return
-    root = Path(workspace.root).absolute()
+    root = workspace.root.absolute()
     free = shutil.disk_usage(next(place for place in (root, *root.parents) if place.exists())).free
     here = f"free here: {free / GIGA:.0f} GB of disk, {runtime.memory() / GIGA:.0f} GB of memory"
     print(*_lines(wanted), here, sep="\n")
@@ -56,9 +54,8 @@ def refuse(wanted: dict[str, Needs], *, free: float, memory: float, gpu_memory: 
 
 def begun(workspace: Any, project: str) -> int:
     """Bytes that downloads and unfinished steps of a project hold already."""
-    places = [workspace.downloads, *(Path(workspace.root) / project).glob("*.partial")]
-    paths = (Path(folder) / name for place in places for folder, _, names in os.walk(place) for name in names)
-    return sum(path.stat().st_size for path in paths if path.is_file())
+    places = [workspace.downloads, *(workspace.root / project).glob("*.partial")]
+    return sum(path.stat().st_size for place in places for path in place.rglob("*") if path.is_file())
 
 
 def _lines(wanted: dict[str, Needs]) -> list[str]:

@@ -5,6 +5,7 @@ from helpers import runtime
 runtime.quiet_start()
 
 import dataclasses
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,10 +13,11 @@ import pandas as pd
 import pytest
 
 from helpers import workspace
-from helpers.boat_detection import darknet, data, runs, steps
+from helpers.boat_detection import darknet, data, metrics, runs, splits, steps
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import finders, scoring
 from helpers.boat_detection.formats.darknet import text_files
+from helpers.boat_detection.metrics.overlap import in_pixels
 from helpers.boat_detection.mini import dataset
 from helpers.boat_detection.sources import cleaning, collect, open_images, photos
 
@@ -247,6 +249,40 @@ def test_a_second_look_at_the_tables_is_not_needed(served, tmp_path, monkeypatch
     monkeypatch.undo()
     monkeypatch.setattr(open_images, "filter_boxes", lambda *_: pytest.fail("read twice"))
     assert steps.build_dataset(config, tmp_path)["pictures"] >= 8
+
+
+def test_published_networks_are_scored_on_the_test_pictures_beside_usual_boxes_of_the_training(
+    served, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(splits, "SHARES", {"train": 0.3, "validation": 0.3, "test": 0.4})
+    config = dataclasses.replace(
+        CONFIG, source="open_images", local_folder=None, split_by="random", subclasses=True, merge_classes=False, nms=0.3,
+        policy="clean", seed=1,
+    )  # fmt: skip
+    done = {step.name: step(config, tmp_path) for step in steps.STEPS[:3]}
+    pictures, truth = data.side_of(done["preprocess"], done["split"], "test")
+    kept = np.arange(len(pictures)) % 3 > 0
+    some = pictures[kept]
+    wanted = in_pixels(truth[truth["image"].isin(some["image"])], pictures)
+
+    def expected(found):
+        means = [metrics.average_precision(in_pixels(found, some), wanted)]
+        each = [metrics.average_precision(in_pixels(found, some), wanted, level, "coco") for level in metrics.COCO_IOU]
+        return pytest.approx({"AP50 (Darknet)": means[0], "AP75": each[5], "AP50:95": np.mean(each)}, abs=1e-9)
+
+    authors, score = scoring.on_test(config, done, None)
+    assert authors.tolist() == pictures["author"].tolist()
+    train = data.side_of(done["preprocess"], done["split"], "train")[1]
+    usual = scoring.usual_boxes(train, some["image"].tolist(), seed=config.seed)
+    assert score(kept) == expected(usual) and score(kept)["AP50:95"] > 0
+    assert score(kept) != score(~kept)
+    cfg = darknet.parse_cfg(runs.write_cfg(config, len(done["preprocess"]["names"]), None))
+    network = runs.build_network(config, cfg)
+    network.cfg = cfg
+    finder = finders.Finder(network, cfg, size=config.input_size, resize=config.resize, nms=config.nms)
+    _, by_network = scoring.on_test(config, done, network)
+    assert by_network(kept) == expected(finder.find([Path(path) for path in some["path"]]))
+    assert 0 < by_network(kept)["AP50 (Darknet)"] != score(kept)["AP50 (Darknet)"]
 
 
 # --- configs ---

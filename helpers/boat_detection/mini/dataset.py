@@ -5,9 +5,7 @@ on their side, downloads that broke. Pictures of one author share place and ligh
 """
 
 import base64
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -119,11 +117,8 @@ def write_class_tables(folder: Path) -> None:
 
 
 def _write_csv(path: Path, columns: Sequence[str] | None, rows: Iterable[Sequence]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([columns] if columns else [])
-    writer.writerows(rows)
-    disk.write(path, text.getvalue().encode())
+    table = pd.DataFrame(list(rows), columns=columns)
+    disk.write(path, table.to_csv(index=False, header=columns is not None, lineterminator="\n"))
 
 
 def _albums(images: int, seed: int) -> list[tuple[int, list[str]]]:

@@ -184,7 +184,7 @@ def served(drawn, monkeypatch_module):
         }
     )
     monkeypatch_module.setattr(open_images, "sources", lambda: table)
-    small = {name: drawn / name for name in (open_images.CLASSES, open_images.TREE)}
+    small = {f"oidv7-{open_images.CLASSES}": drawn / open_images.CLASSES, open_images.TREE: drawn / open_images.TREE}
     monkeypatch_module.setattr(collect.manifests, "fetch_all", lambda *_, **__: small)
 
     def fetch_images(ids, folder, *, subset):

@@ -42,8 +42,6 @@ def augment(
     Args:
         image: (H, W, 3) uint8 RGB.
         boxes: (n, 5).
-        generator: of the random choices.
-        options: what may change.
 
     Returns:
         (height, width, 3) float32 in [0, 1] and (m, 5) float32 boxes: those that are still visible, cut to what is. Dropped

@@ -4,7 +4,7 @@ Knows nothing of Keras, so that files can be checked, counted and cut without bu
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -117,11 +117,13 @@ class _Context:
             )
         return found
 
-    def simple(self, section: Section, kind: str, *, by: Fraction | None = Fraction(1), **values: Any) -> Layer:
-        """A layer that reads the one before it, keeps its channels, and multiplies the stride by `by`."""
+    def simple(
+        self, section: Section, kind: str, *, by: Fraction | int | None = 1, filters: int | None = None, **values: Any
+    ) -> Layer:
+        """A layer that reads the one before it, multiplies the stride by `by`, and keeps the channels if it has no `filters`."""
         channels, stride = self.shape(section, self.index - 1)
         stride = stride * by if stride and by else None
-        return Layer(self.index, kind, section, (self.index - 1,), channels, channels, stride, values)
+        return Layer(self.index, kind, section, (self.index - 1,), channels, filters or channels, stride, values)
 
 
 def _activation(section: Section, default: str) -> str:
@@ -132,7 +134,7 @@ def _activation(section: Section, default: str) -> str:
 
 
 def _convolutional(section: Section, context: _Context) -> Layer:
-    channels, stride = context.shape(section, context.index - 1)
+    channels, _ = context.shape(section, context.index - 1)
     size, step = section.integer("size", 1, least=1), section.integer("stride", 1, least=1)
     values = {
         "size": size,
@@ -147,8 +149,7 @@ def _convolutional(section: Section, context: _Context) -> Layer:
         raise section.error("is not supported; allowed: 0 or 1", "batch_normalize")
     if channels % values["groups"] or filters % values["groups"]:
         raise section.error(f"must divide the {channels} channels of the input and the {filters} filters", "groups")
-    stride = stride * step if stride else None
-    return Layer(context.index, "convolutional", section, (context.index - 1,), channels, filters, stride, values)
+    return context.simple(section, "convolutional", by=step, filters=filters, **values)
 
 
 def _maxpool(section: Section, context: _Context) -> Layer:
@@ -157,7 +158,7 @@ def _maxpool(section: Section, context: _Context) -> Layer:
     padding = section.integer("padding", size - 1)
     if padding > 2 * (size - 1):
         raise section.error(f"must be at most {2 * (size - 1)}, or a window sees no pixel", "padding")
-    return context.simple(section, "maxpool", by=Fraction(stride), size=size, stride=stride, padding=padding)
+    return context.simple(section, "maxpool", by=stride, size=size, stride=stride, padding=padding)
 
 
 def _avgpool(section: Section, context: _Context) -> Layer:
@@ -182,7 +183,7 @@ def _shortcut(section: Section, context: _Context) -> Layer:
     for other in others:
         if len({layer.stride, context.shape(section, other)[1]} - {None}) > 1:
             raise section.error(f"adds layer {other}, which has another height and width", "from")
-    return Layer(**{**vars(layer), "inputs": (*layer.inputs, *others)})
+    return replace(layer, inputs=(*layer.inputs, *others))
 
 
 def _route(section: Section, context: _Context) -> Layer:

@@ -122,7 +122,6 @@ def yolov3_cfg(
     """The text of yolov3.cfg: Darknet-53, three heads at strides 32, 16 and 8.
 
     Args:
-        num_classes: number of classes.
         size: side of the input in pixels, or (height, width), multiples of 32.
         anchors: (width, height) in pixels of the input, by rising area, a multiple of three.
         width: factor of all numbers of filters.

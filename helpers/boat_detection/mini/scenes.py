@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from helpers.boat_detection.metrics.overlap import area, intersection
 from helpers.boat_detection.mini import harbour
 from helpers.boat_detection.mini.boats import BOATS
 from helpers.boat_detection.mini.harbour import Light, Place, View
@@ -274,9 +275,10 @@ class _Planner:
             kind = names[int(np.searchsorted(chances, self.rng.random() * chances[-1]))]
             for _ in range(6):
                 part = self._part(kind)
-                area = _outline(part)
-                if part.y < 1.02 * self.size[0] and all(_overlap(area, other) < 0.35 for other in self.taken):
-                    self.taken.append(area)
+                box = _outline(part)
+                shares = [intersection(box, other) / min(area(box), area(other)) for other in self.taken]
+                if part.y < 1.02 * self.size[0] and max(shares, default=0.0) < 0.35:
+                    self.taken.append(box)
                     things.append(Thing(KINDS[kind].name, (part,)))
                     break
         return things
@@ -318,10 +320,3 @@ class _Planner:
 def _outline(part: Part) -> tuple[float, float, float, float]:
     half = part.length * abs(part.heading) * (0.2 if part.kind == "bow view" else 0.5)
     return part.x - half, part.y - 0.7 * part.length * KINDS[part.kind].up / 100, part.x + half, part.y
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Common area as a share of the smaller one."""
-    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
-    return max(0.0, wide) * max(0.0, high) / smaller

@@ -177,14 +177,8 @@ def test_classes_of_a_folder_may_stay_apart(album, tmp_path):
 @pytest.fixture(scope="module")
 def served(drawn, monkeypatch_module):
     """`open_images` finds its files in the drawn folder, and its pictures too."""
-    table = pd.DataFrame(
-        {
-            "subset": "train",
-            "kind": ["boxes", "images"],
-            "url": [str(drawn / open_images.BOXES), str(drawn / open_images.IMAGES)],
-        }
-    )
-    monkeypatch_module.setattr(open_images, "sources", lambda: table)
+    table = {"train": {"boxes": str(drawn / open_images.BOXES), "images": str(drawn / open_images.IMAGES)}}
+    monkeypatch_module.setattr(open_images, "sources", table.__getitem__)
     small = {f"oidv7-{open_images.CLASSES}": drawn / open_images.CLASSES, open_images.TREE: drawn / open_images.TREE}
     monkeypatch_module.setattr(collect.manifests, "fetch_all", lambda *_, **__: small)
 

@@ -72,7 +72,7 @@ def _collect(
     """Pictures and boxes of one subset."""
     address = {"boxes": folder / open_images.BOXES, "images": folder / open_images.IMAGES}
     if config.source != "mini":
-        address = open_images.sources().query("subset == @subset").set_index("kind")["url"]
+        address = open_images.sources(subset)
     mids = [*wanted["afloat"], *wanted["without"]]
     boxes = _kept(folder / f"{subset}-boxes.csv", lambda: open_images.filter_boxes(address["boxes"], mids))
     chosen = choose_pictures(boxes, wanted, config.images)

@@ -158,10 +158,9 @@ def _box_row(image: str, box: scenes.Box, shape: tuple[int, ...], *, active: boo
     thing, edges = box.thing, (box.left / width, box.right / width, box.top / height, box.bottom / height)
     flags = [box.occluded, box.truncated, thing.group, thing.depiction, thing.inside]
     clicks = [x / width for x, _ in box.clicks] + [y / height for _, y in box.clicks]
-    if active and not any(flags[2:]):
+    active = active and not any(flags[2:])
+    if active:
         flags, clicks = [-1] * 5, [-1.0] * 8
-    else:
-        active = False
     numbers = [f"{value:.6f}" for value in (*edges, *clicks)]
     source = "activemil" if active else "xclick"
     return [image, source, MIDS[thing.name], 1, *numbers[:4], *map(int, flags), *numbers[4:]]

@@ -152,14 +152,16 @@ class _Plan:
         inputs = self._resolve(section, "layers")
         groups, part = section.integer("groups", 1, least=1), section.integer("group_id", 0)
         channels, strides = zip(*(self._shape(section, index) for index in inputs), strict=True)
-        if len(set(strides) - {None}) > 1:
+        known = set(strides) - {None}
+        if len(known) > 1:
             raise section.error("joins layers of different height and width", "layers")
         if part >= groups:
             raise section.error(f"must be below groups={groups}", "group_id")
         if any(count % groups for count in channels):
             raise section.error(f"must divide the channels of each layer: {list(channels)}", "groups")
         total, values = sum(channels), {"groups": groups, "group_id": part}
-        return Layer(len(self.layers), "route", section, inputs, total, total // groups, strides[0], values)
+        stride = next(iter(known), None)
+        return Layer(len(self.layers), "route", section, inputs, total, total // groups, stride, values)
 
     def yolo(self, section: Section) -> Layer:
         anchors, classes = section.numbers("anchors"), section.integer("classes", least=1)

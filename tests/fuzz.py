@@ -193,9 +193,7 @@ def binary_targets() -> dict[str, Target]:
 
     found = {
         "weights": Target(".weights", weights, read_weights),
-        "cut weights": Target(
-            ".weights", weights, lambda path: weights_file.cut_weights(path, path.with_name("cut"), 3, cfg=cfg)
-        ),
+        "cut weights": Target(".weights", weights, lambda path: darknet.load_weights(network, path, layers=3)),
         "records": Target(".tfrecord", records, read_records, wrap=record_of),
         **torch_targets(checkpoint.load_torch),
     }

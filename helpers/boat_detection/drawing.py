@@ -127,14 +127,11 @@ def crop_around(shape: Sequence[int], box: ArrayLike, *, smallest: int = 48) -> 
         box: x1, y1, x2, y2 in pixels.
         smallest: side of the window at least, pixels; it is never larger than the picture.
     """
-    x1, y1, x2, y2 = np.asarray(box, np.float64)
-    side = max(2 * (x2 - x1), 2 * (y2 - y1), smallest)
-    window = []
-    for middle, length in (((x1 + x2) / 2, shape[1]), ((y1 + y2) / 2, shape[0])):
-        whole = int(min(np.ceil(side), length))
-        start = int(np.clip(round(middle - whole / 2), 0, length - whole))
-        window.append((start, start + whole))
-    return window[0][0], window[1][0], window[0][1], window[1][1]
+    low, high = np.asarray(box, np.float64).reshape(2, 2)  # x, y
+    lengths = np.array(shape[1::-1])
+    whole = np.minimum(np.ceil(max(2 * (high - low).max(), smallest)), lengths)
+    start = np.clip(np.round((low + high) / 2 - whole / 2), 0, lengths - whole)
+    return tuple(np.concatenate([start, start + whole]).astype(int).tolist())
 
 
 def gallery(

@@ -13,14 +13,9 @@ Tensor = Any  # of the backend, or symbolic
 
 @keras.saving.register_keras_serializable("helpers")
 class DarknetMaxPool(layers.Layer):
-    """Max-pooling with Darknet's padding: `padding` rows in all, half of them (rounded down) above, the rest below.
+    """Max-pooling with Darknet's padding: `padding` rows of minus infinity in all, half (rounded down) above; so the columns.
 
     Keras's "same" pads by what is missing at the end; with size 3, stride 2 and an even input that is one window of pixels off.
-
-    Args:
-        size: side of the window.
-        stride: step of the window.
-        padding: rows and columns added in all, of minus infinity; Darknet's default is size - 1.
     """
 
     def __init__(self, size: int, stride: int, padding: int, **options: Any) -> None:

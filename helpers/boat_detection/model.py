@@ -127,11 +127,7 @@ class _Reduce(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("helpers")
 class RegionReport(keras.metrics.Metric):
-    """Keeps the sums of `YoloLoss.call_with_sums` of the last step, for `TrainLog`, and of the epoch, for the log of Keras.
-
-    Args:
-        num_heads: of the network.
-    """
+    """Keeps the sums of `YoloLoss.call_with_sums` of the last step, for `TrainLog`, and of the epoch, for the log of Keras."""
 
     def __init__(self, num_heads: int, name: str = "region_report", dtype: Any = "float32") -> None:
         super().__init__(name=name, dtype=dtype)

@@ -70,7 +70,7 @@ def write_cfg(config: BoatDetectionConfig, num_classes: int, found: np.ndarray |
     if config.network == "yolov3-tiny" and config.start == "coco":
         options["masks"] = networks.TINY_MASKS
     if found is not None:
-        options["anchors"] = [tuple(round(float(side)) for side in pair) for pair in found]
+        options["anchors"] = found.round().astype(int).tolist()
     return networks.WRITERS[config.network](
         num_classes,
         **options,
@@ -102,14 +102,6 @@ def own_cfg(config: BoatDetectionConfig, num_classes: int) -> str:
                 f"the data have {num_classes} classes; the filters before it depend on it, too", "classes"
             )
     return text
-
-
-def write_cfg_file(
-    config: BoatDetectionConfig, folder: Path, pictures: pd.DataFrame, boxes: pd.DataFrame, num_classes: int
-) -> Cfg:
-    """Leave `write_cfg`'s text, with anchors for the training boxes, as `network.cfg`; returns it parsed."""
-    disk.write(folder / finders.CFG, write_cfg(config, num_classes, choose_anchors(config, pictures, boxes)))
-    return cfg_files.read_cfg(folder / finders.CFG)
 
 
 def _lower_at(iterations: int) -> tuple[int, int]:
@@ -232,7 +224,8 @@ def train_one(
     Returns:
         The log, one row per evaluation.
     """
-    cfg = write_cfg_file(config, folder, *sides["train"], num_classes)
+    disk.write(folder / finders.CFG, write_cfg(config, num_classes, choose_anchors(config, *sides["train"])))
+    cfg = cfg_files.read_cfg(folder / finders.CFG)
     batches = build_batches(config, *sides["train"])
     detector = compile_detector(config, cfg, downloads=downloads)
     finder = finders.Finder(detector.network, cfg, size=config.input_size, resize=config.resize, nms=finders.NMS)

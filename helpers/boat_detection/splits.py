@@ -181,18 +181,14 @@ def near_duplicates(hashes: Mapping[str, int], *, distance: int = 6) -> pd.DataF
     Returns:
         Table `first, second, distance`, each pair once, in the order of the hashes.
     """
-    names, bits = list(hashes), np.array([*hashes.values()], np.uint64)
-    rows, columns, apart = [], [], []
+    names, bits = np.array(list(hashes), dtype=object), np.array([*hashes.values()], np.uint64)
+    pairs = [np.empty((3, 0), int)]
     for start in range(0, len(bits), 256):  # blocks bound the memory: 256 x N
         differ = np.bitwise_count(bits[start : start + 256, None] ^ bits[None, start:])
         row, column = np.nonzero(np.triu(differ <= distance, 1))
-        rows.append(row + start)
-        columns.append(column + start)
-        apart.append(differ[row, column].astype(int))
-    if not names:
-        return pd.DataFrame({"first": [], "second": [], "distance": []})
-    first, second = (np.array(names, dtype=object)[np.concatenate(part)] for part in (rows, columns))
-    return pd.DataFrame({"first": first, "second": second, "distance": np.concatenate(apart)})
+        pairs.append(np.stack([row + start, column + start, differ[row, column].astype(int)]))
+    first, second, apart = np.concatenate(pairs, axis=1)
+    return pd.DataFrame({"first": names[first], "second": names[second], "distance": apart})
 
 
 def leaks(

@@ -5,6 +5,7 @@ from helpers import runtime
 runtime.quiet_start()
 
 import dataclasses
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,10 +13,11 @@ import pandas as pd
 import pytest
 
 from helpers import workspace
-from helpers.boat_detection import darknet, data, runs, steps
+from helpers.boat_detection import darknet, data, metrics, runs, splits, steps
 from helpers.boat_detection.config import BoatDetectionConfig
 from helpers.boat_detection.evaluation import finders, scoring
 from helpers.boat_detection.formats.darknet import text_files
+from helpers.boat_detection.metrics.overlap import in_pixels
 from helpers.boat_detection.mini import dataset
 from helpers.boat_detection.sources import cleaning, collect, open_images, photos
 
@@ -25,6 +27,7 @@ CONFIG = BoatDetectionConfig(
     subdivisions=1, iterations=12, evaluate_every=6, watch_images=4, batch_norm_momentum=0.9, jitter=0.0, multi_scale=False,
     allow_cpu=True, backup_every=5,
 )  # fmt: skip
+BOAT_MIDS = [dataset.MIDS[name] for name in ("Boat", "Barge", "Gondola", "Canoe")]
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +42,8 @@ def drawn(tmp_path_factory):
 def album(drawn, tmp_path_factory):
     """A user's folder: pictures with Darknet labels beside them, one cut off; their names look like numbers."""
     folder = tmp_path_factory.mktemp("album")
-    boxes = open_images.filter_boxes(drawn / open_images.BOXES, list(dataset.BOAT_MIDS))
-    table = cleaning.to_boxes(cleaning.apply_policy(boxes, "all"), dict.fromkeys(dataset.BOAT_MIDS, 0))
+    boxes = open_images.filter_boxes(drawn / open_images.BOXES, BOAT_MIDS)
+    table = cleaning.to_boxes(cleaning.apply_policy(boxes, "all"), dict.fromkeys(BOAT_MIDS, 0))
     sound = [path for path in sorted((drawn / "images" / "train").glob("*.jpg")) if path.stem not in dataset.BROKEN]
     for number, path in enumerate(sound):
         target = folder / f"{number:05d}.jpg"
@@ -174,15 +177,9 @@ def test_classes_of_a_folder_may_stay_apart(album, tmp_path):
 @pytest.fixture(scope="module")
 def served(drawn, monkeypatch_module):
     """`open_images` finds its files in the drawn folder, and its pictures too."""
-    table = pd.DataFrame(
-        {
-            "subset": "train",
-            "kind": ["boxes", "images"],
-            "url": [str(drawn / open_images.BOXES), str(drawn / open_images.IMAGES)],
-        }
-    )
-    monkeypatch_module.setattr(open_images, "sources", lambda: table)
-    small = {name: drawn / name for name in (open_images.CLASSES, open_images.TREE)}
+    table = {"train": {"boxes": str(drawn / open_images.BOXES), "images": str(drawn / open_images.IMAGES)}}
+    monkeypatch_module.setattr(open_images, "sources", table.__getitem__)
+    small = {f"oidv7-{open_images.CLASSES}": drawn / open_images.CLASSES, open_images.TREE: drawn / open_images.TREE}
     monkeypatch_module.setattr(collect.manifests, "fetch_all", lambda *_, **__: small)
 
     def fetch_images(ids, folder, *, subset):
@@ -213,7 +210,7 @@ def test_open_images_through_the_first_steps(served, tmp_path, subclasses, polic
     )  # fmt: skip
     built = steps.build_dataset(config, tmp_path)
     pictures, boxes = built.table("pictures"), built.table("boxes")
-    wanted = set(dataset.BOAT_MIDS) if subclasses else {dataset.MIDS["Boat"]}
+    wanted = set(BOAT_MIDS) if subclasses else {dataset.MIDS["Boat"]}
     genuine = pd.read_csv(served / open_images.BOXES, dtype={"ImageID": str})
     sailing = set(genuine.loc[genuine["LabelName"].isin(wanted), "ImageID"])
     with_boat = pictures[pictures["image"].isin(sailing)]
@@ -247,6 +244,40 @@ def test_a_second_look_at_the_tables_is_not_needed(served, tmp_path, monkeypatch
     monkeypatch.undo()
     monkeypatch.setattr(open_images, "filter_boxes", lambda *_: pytest.fail("read twice"))
     assert steps.build_dataset(config, tmp_path)["pictures"] >= 8
+
+
+def test_published_networks_are_scored_on_the_test_pictures_beside_usual_boxes_of_the_training(
+    served, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(splits, "SHARES", {"train": 0.3, "validation": 0.3, "test": 0.4})
+    config = dataclasses.replace(
+        CONFIG, source="open_images", local_folder=None, split_by="random", subclasses=True, merge_classes=False, nms=0.3,
+        policy="clean", seed=1,
+    )  # fmt: skip
+    done = {step.name: step(config, tmp_path) for step in steps.STEPS[:3]}
+    pictures, truth = data.side_of(done["preprocess"], done["split"], "test")
+    kept = np.arange(len(pictures)) % 3 > 0
+    some = pictures[kept]
+    wanted = in_pixels(truth[truth["image"].isin(some["image"])], pictures)
+
+    def expected(found):
+        means = [metrics.average_precision(in_pixels(found, some), wanted)]
+        each = [metrics.average_precision(in_pixels(found, some), wanted, level, "coco") for level in metrics.COCO_IOU]
+        return pytest.approx({"AP50 (Darknet)": means[0], "AP75": each[5], "AP50:95": np.mean(each)}, abs=1e-9)
+
+    authors, score = scoring.on_test(config, done, None)
+    assert authors.tolist() == pictures["author"].tolist()
+    train = data.side_of(done["preprocess"], done["split"], "train")[1]
+    usual = scoring.usual_boxes(train, some["image"].tolist(), seed=config.seed)
+    assert score(kept) == expected(usual) and score(kept)["AP50:95"] > 0
+    assert score(kept) != score(~kept)
+    cfg = darknet.parse_cfg(runs.write_cfg(config, len(done["preprocess"]["names"]), None))
+    network = runs.build_network(config, cfg)
+    network.cfg = cfg
+    finder = finders.Finder(network, cfg, size=config.input_size, resize=config.resize, nms=config.nms)
+    _, by_network = scoring.on_test(config, done, network)
+    assert by_network(kept) == expected(finder.find([Path(path) for path in some["path"]]))
+    assert 0 < by_network(kept)["AP50 (Darknet)"] != score(kept)["AP50 (Darknet)"]
 
 
 # --- configs ---

@@ -169,6 +169,12 @@ def test_references_and_strides():
     assert [layer.stride for layer in found] == [2, 2, 4, 2, 2, 2, 2, None, None, None]
 
 
+@pytest.mark.parametrize("layers", ["-1,0", "0,-1"])
+def test_a_route_knows_the_stride_that_any_of_its_layers_knows(layers):
+    text = NET + CONV + "stride=2\n[avgpool]\n[route]\nlayers=" + layers + "\n" + CONV + YOLO
+    assert [layer.stride for layer in cfg_files.parse_cfg(text).layers] == [2, None, 2, 2, 2]
+
+
 BAD = {  # what is wrong: text after [net], words of the message, line
     "unknown section": ("[lstm]\n", ["[lstm]", "convolutional", "yolo"], 5),
     "unknown option": (CONV + "filter=3\n", ["[convolutional]", "filter=3", "filters"], 8),

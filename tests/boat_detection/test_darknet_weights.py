@@ -128,7 +128,8 @@ def test_the_length_tells_the_header(version, kind, seen, head, tiny, network, t
     start = struct.pack("<3i", *version) + struct.pack(kind, seen)
     assert darknet.load_weights(network, write(tmp_path / "a.weights", tiny[1], start), head)[1] == seen
     np.testing.assert_array_equal(numpy_of(network.get_layer("bn_0").beta), tiny[1][:1])
-    assert weights_file.cut_weights(tmp_path / "a.weights", tmp_path / "b.weights", 4, cfg=tiny[0]) == 2
+    assert darknet.load_weights(network, tmp_path / "a.weights", head, layers=4) == (2, seen)
+    assert darknet.save_weights(network, tmp_path / "b.weights", layers=4) == 2
     assert (tmp_path / "b.weights").read_bytes()[20:] == tiny[1][: tiny[2][4]].tobytes()
 
 
@@ -203,40 +204,47 @@ def test_backbone_alone(tmp_path):
     cfg = cfg_files.parse_cfg(networks.yolov3_cfg(4, width=1 / 16))
     values, starts = values_of(cfg)
     full, cut = write(tmp_path / "full.weights", values), tmp_path / "cut.conv.74"
-    assert darknet.cut_weights(full, cut, cfg=cfg) == 52
+    whole = darknet.build_from_cfg(cfg)
+    darknet.load_weights(whole, full)
+    assert darknet.save_weights(whole, cut, layers=74) == 52
     assert cut.read_bytes() == header() + values[: starts[75]].tobytes()
     network = model.build_yolov3(1, width=1 / 16)
     before = numpy_of(network.get_layer("conv_75").kernel).copy()
-    for head in ("strict", "drop", [0]):
-        network.get_layer("bn_73").beta.assign(np.zeros(64))
-        assert darknet.load_weights(network, cut, head) == (52, 0)
-        np.testing.assert_array_equal(numpy_of(network.get_layer("conv_75").kernel), before)
-        np.testing.assert_array_equal(numpy_of(network.get_layer("bn_73").beta), values[starts[73] :][:64])
-    darknet.save_weights(network, tmp_path / "saved.conv.74", layers=74)
-    assert (tmp_path / "saved.conv.74").read_bytes() == cut.read_bytes()
+    for path, layers in ((cut, None), (full, 74)):
+        for head in ("strict", "drop", [0]):
+            network.get_layer("bn_73").beta.assign(np.zeros(64))
+            assert darknet.load_weights(network, path, head, layers=layers) == (52, 0)
+            np.testing.assert_array_equal(numpy_of(network.get_layer("conv_75").kernel), before)
+            np.testing.assert_array_equal(numpy_of(network.get_layer("bn_73").beta), values[starts[73] :][:64])
 
 
-def test_cutting_the_published_size(tmp_path):
-    """yolov3.weights, here all zeros, becomes a file of darknet53.conv.74's size."""
+def test_the_published_sizes_and_the_backbone_of_another_network(tmp_path):
+    """yolov3.weights, here all zeros: the backbone of yolov3-spp, which ends otherwise, and the size of darknet53.conv.74."""
     with (tmp_path / "yolov3.weights").open("wb") as file:
         file.write(header(seen=32_013_312))
         file.truncate(248_007_048)
-    cfg = cfg_files.parse_cfg(networks.yolov3_cfg(80))
-    assert darknet.cut_weights(tmp_path / "yolov3.weights", tmp_path / "darknet53.conv.74", cfg=cfg) == 52
+    assert 20 + 4 * cfg_files.parse_cfg(networks.yolov3_cfg(80)).floats == 248_007_048
+    network = darknet.build_from_cfg(cfg_files.parse_cfg(networks.yolov3_spp_cfg(1)))
     path = tmp_path / "darknet53.conv.74"
+    for head in ("strict", "drop"):
+        assert darknet.load_weights(network, tmp_path / "yolov3.weights", head, layers=74) == (52, 32_013_312)
+    assert (
+        not numpy_of(network.get_layer("conv_73").kernel).any() and numpy_of(network.get_layer("conv_75").kernel).any()
+    )
+    assert darknet.save_weights(network, path, layers=74) == 52
     assert path.stat().st_size == 162_482_580
     assert weights_file.read_file(path)[0] == 0
 
 
-def test_cuts_that_are_refused(tiny, tmp_path):
-    cfg, values, starts = tiny
-    path = write(tmp_path / "a.weights", values)
-    with pytest.raises(ValueError, match=f"52 convolutions before layer 74 need 40620640 values.*{len(values)}"):
-        darknet.cut_weights(path, tmp_path / "b", cfg=cfg_files.parse_cfg(networks.yolov3_cfg(80)))
+def test_first_layers_that_are_refused(tiny, network, tmp_path):
+    _, values, starts = tiny
+    path = write(tmp_path / "a.weights", values[: starts[13] - 7])
+    with pytest.raises(ValueError, match="ends inside layer 12"):
+        darknet.load_weights(network, path, layers=15)
     write(path, spoil(values, starts, layer=2))
-    with pytest.raises(ValueError, match="not finite before layer 15"):
-        darknet.cut_weights(path, tmp_path / "b", 15, cfg=cfg)
-    assert darknet.cut_weights(path, tmp_path / "b", 2, cfg=cfg) == 1, "the damage lies behind the cut"
+    with pytest.raises(ValueError, match=r"1 of .* in layer 2 are not finite"):
+        darknet.load_weights(network, path, layers=15)
+    assert darknet.load_weights(network, path, layers=2) == (1, 0), "the damage lies behind"
 
 
 def test_heads_are_sliced_and_dropped(tmp_path):

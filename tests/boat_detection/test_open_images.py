@@ -535,14 +535,18 @@ def test_upright_pictures_and_boxes_agree(rotation):
 
 
 def test_sources_are_the_manifests():
-    found = open_images.sources().set_index(["subset", "kind"])
-    assert sorted(found.index) == [(s, k) for s in ("test", "train", "validation") for k in ("boxes", "images")]
-    train = found.loc[("train", "boxes")]
-    assert train["size"] == 2_258_447_590 and train["md5"] == "3c3e70cfaba5757ea5c2604b19cac3b2"
-    assert found["url"].str.startswith("https://storage.googleapis.com/openimages/").all()
-    for (subset, _), row in found.iterrows():
-        assert row["url"].endswith(row["name"]) and subset in row["name"]
-        assert len(row["md5"]) == 32
+    manifest = manifests.load_manifest("open_images")
+    assert sorted(manifest.counts["subsets"]) == ["test", "train", "validation"]
+    boxes = manifest.counts["subsets"]["train"]["boxes"]
+    assert manifest.file(boxes).size == 2_258_447_590
+    assert manifest.counts["md5"][boxes] == "3c3e70cfaba5757ea5c2604b19cac3b2"
+    for subset, names in manifest.counts["subsets"].items():
+        found = open_images.sources(subset)
+        assert sorted(found) == sorted(names) == ["boxes", "images"]
+        for kind, name in names.items():
+            assert found[kind].startswith("https://storage.googleapis.com/openimages/")
+            assert found[kind].endswith(name) and subset in name
+            assert len(manifest.counts["md5"][name]) == 32
 
 
 def test_counts_of_the_seed_and_sizes_of_the_weights_agree_with_themselves():

@@ -42,8 +42,6 @@ def augment(
     Args:
         image: (H, W, 3) uint8 RGB.
         boxes: (n, 5).
-        generator: of the random choices.
-        options: what may change.
 
     Returns:
         (height, width, 3) float32 in [0, 1] and (m, 5) float32 boxes: those that are still visible, cut to what is. Dropped
@@ -149,9 +147,9 @@ def mosaic(
         flip = options.flip and generator.random() < 0.5
         margins = _draw_margins(image.shape, (height, width), generator, options)
         first_x, first_y = corner % 2 == 0, corner < 2
-        if generator.random() < 0.5:
-            margins = _push_out(margins[0], margins[2], first_x), _push_out(margins[1], margins[3], first_y)
-            margins = [side[place] for place in (0, 1) for side in margins]
+        if generator.random() < 0.5:  # both of an axis on the side that the cross cuts off: most of the picture is seen
+            across, down = margins[0] + margins[2], margins[1] + margins[3]
+            margins = [across * (not first_x), down * (not first_y), across * first_x, down * first_y]
         picture, placement = _crop(image, margins, (height, width), flip)
         x, from_x, columns = _quarter(cut_x, width, margins[0::2], image.shape[1], first=first_x)
         y, from_y, rows = _quarter(cut_y, height, margins[1::2], image.shape[0], first=first_y)
@@ -162,11 +160,6 @@ def mosaic(
         placed = placement._replace(left=left, top=top)
         found.append(placed.place(boxes, least=(1 / width, 1 / height), within=within))
     return resizing.to_float(canvas), np.concatenate(found)
-
-
-def _push_out(before: int, after: int, first: bool) -> tuple[int, int]:
-    """Both margins of an axis on the side that the cross cuts off, so that most of the picture is seen."""
-    return (0, before + after) if first else (before + after, 0)
 
 
 def _quarter(cut: int, side: int, margins: Sequence[int], source: int, *, first: bool) -> tuple[int, int, int]:

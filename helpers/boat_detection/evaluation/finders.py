@@ -1,6 +1,7 @@
 """A network looking at pictures: tables of detections."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -22,18 +23,15 @@ NMS = 0.45  # fixed: Darknet's, of a training's AP and of COCO's networks; `nms`
 CFG, FINAL = "network.cfg", "backup/network_final.weights"  # in the folder of step train
 
 
+@dataclass(eq=False)
 class Finder:
-    """Network, decoding and non-maximum suppression as one function from pictures to detections.
+    """Network, decoding and non-maximum suppression as one function from pictures to detections."""
 
-    Args:
-        network, cfg: see `builder.build_from_cfg`.
-        size: of the input in pixels, (height, width), or the side of a square.
-        resize: "letterbox" or "stretch".
-        nms: overlap from which the weaker of two boxes goes.
-    """
-
-    def __init__(self, network: keras.Model, cfg: Cfg, *, size: int | tuple[int, int], resize: str, nms: float):
-        self.network, self.cfg, self.size, self.resize, self.nms = network, cfg, size, resize, nms
+    network: keras.Model  # of `builder.build_from_cfg`
+    cfg: Cfg
+    size: int | tuple[int, int]  # of the input in pixels, (height, width), or the side of a square
+    resize: str  # "letterbox" or "stretch"
+    nms: float  # overlap from which the weaker of two boxes goes
 
     def propose(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (B, N, 4) relative to the input, objectness (B, N) and classes (B, N, C) of inputs (B, height, width, 3)."""

@@ -174,8 +174,9 @@ def counts(
     rows = match_table(detections, ground_truth, iou=iou, confidence=confidence)
     table = pd.crosstab(rows["class"], rows["outcome"]).reindex(columns=["hit", "false alarm", "miss"], fill_value=0)
     table.columns = ["tp", "fp", "fn"]
-    overlap = rows[rows["outcome"] == "hit"].groupby("class")["iou"].sum().reindex(table.index, fill_value=0.0)
-    table = pd.concat([table.assign(overlap=overlap), table.assign(overlap=overlap).sum().to_frame("all").T])
+    overlap = rows[rows["outcome"] == "hit"].groupby("class")["iou"].sum()
+    table["overlap"] = overlap.reindex(table.index, fill_value=0.0)
+    table = pd.concat([table, table.sum().to_frame("all").T])
     table = table.astype({"tp": int, "fp": int, "fn": int}).rename_axis("class")
     found, wanted = (table["tp"] + table[column] for column in ("fp", "fn"))
     table["precision"] = table["tp"] / found.clip(lower=1)

@@ -4,21 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from helpers.boat_detection.mini.pen import (
-    BRIGHT,
-    CREAM,
-    DARK,
-    GLASS,
-    SKINS,
-    WHITE,
-    WOOD,
-    DesignPen,
-    Free,
-    Kind,
-    curve,
-    draw_person,
-    draw_windows,
-)
+from helpers.boat_detection.mini.pen import BRIGHT, CREAM, DARK, GLASS, SKINS, WHITE, WOOD, DesignPen, Free, Kind, curve
 from helpers.drawing.chance import pick
 from helpers.drawing.colour import Color, shade
 
@@ -56,9 +42,9 @@ def sailing_boat(pen: DesignPen, free: Free) -> None:
         pen.line([(mast, top - 2), (-47, 10)], DARK, 0.5)
     pen.line([(mast, top - 4), (50, 13)], DARK, 0.5)
     pen.area(((-24, 7), (-19, 16), (12, 15), (24, 8)), CREAM)
-    draw_windows(pen, -16, 12, 10.5, 13.5, 3)
+    pen.windows(-16, 12, 10.5, 13.5, 3)
     if free[6] < 0.5:
-        draw_person(pen, -32, 8, 20, free, legs=False)
+        pen.person(-32, 8, 20, free, legs=False)
     _hull(pen, color, (-50, 10), (0, 5), (52, 14))
 
 
@@ -66,12 +52,12 @@ def motor_boat(pen: DesignPen, free: Free) -> None:
     color, trim = pick(HULLS, free[0]), pick(BRIGHT, free[1])
     if free[2] < 0.4:  # a yacht with a second deck
         pen.area(((-30, 24), (-26, 36), (-2, 36), (8, 24)), WHITE)
-        draw_windows(pen, -24, 1, 28, 33.5, 3)
+        pen.windows(-24, 1, 28, 33.5, 3)
         pen.line([(-22, 36), (-30, 48)], DARK, 1)
     cabin = WHITE if free[3] < 0.7 else CREAM
     pen.area(((-40, 12), (-36, 25), (6, 25), (24, 13)), cabin)
     pen.area(((-2, 14), (-2, 23), (6, 23), (19, 14)), GLASS)
-    draw_windows(pen, -33, -4, 15.5, 21.5, 3)
+    pen.windows(-33, -4, 15.5, 21.5, 3)
     pen.line([(26, 21), (50, 24), (52, 18)], (170, 174, 178), 0.8)
     pen.line([(-47, 12), (-49, 28)], DARK, 0.7)
     pen.area(((-49, 28), (-59, 27), (-58, 21), (-48.5, 21.5)), pick(BRIGHT, free[4]))
@@ -90,7 +76,7 @@ def fishing_boat(pen: DesignPen, free: Free) -> None:
     pen.line([(mast, 72), (-48, 18)], DARK, 0.6)
     pen.box(house, 14, house + 22, 40, WHITE if free[3] < 0.7 else CREAM)
     pen.box(house - 2, 39, house + 24, 43, trim)
-    draw_windows(pen, house + 1, house + 22, 29, 36, 3)
+    pen.windows(house + 1, house + 22, 29, 36, 3)
     pen.oval(mast - 18 if front else mast + 14, 18, 8, 8, pick(BRIGHT, free[4]))  # the net's drum
     pen.oval(mast - 18 if front else mast + 14, 18, 3, 3, DARK)
     _hull(pen, color, (-50, 17), (2, 8), (56, 29))
@@ -104,11 +90,11 @@ def ferry(pen: DesignPen, free: Free) -> None:
     pen.box(-30, 32, -14, 47, trim)
     pen.box(-30, 42, -14, 47, DARK)
     pen.area(((-44, 22), (-42, 33), (24, 33), (30, 22)), WHITE)
-    draw_windows(pen, -40, 22, 25, 30, 9)
+    pen.windows(-40, 22, 25, 30, 9)
     pen.area(((12, 33), (13, 41), (26, 41), (28, 33)), WHITE)
-    draw_windows(pen, 14, 27, 35.5, 39.5, 3)
+    pen.windows(14, 27, 35.5, 39.5, 3)
     pen.area(((-48, 12), (-48, 23), (36, 23), (42, 12)), shade(WHITE, 0.94))
-    draw_windows(pen, -45, 35, 15, 20, 11)
+    pen.windows(-45, 35, 15, 20, 11)
     _hull(pen, color, (-51, 13), (0, 11), (54, 17))
     pen.line([(-49, 8), (49, 10)], trim, 1.6)
 
@@ -116,11 +102,11 @@ def ferry(pen: DesignPen, free: Free) -> None:
 def rowing_boat(pen: DesignPen, free: Free) -> None:
     color = pick((*HULLS, WOOD, WOOD), free[0])
     if free[2] < 0.75:
-        draw_person(pen, -4, 8, 44, free, legs=False)
+        pen.person(-4, 8, 44, free, legs=False)
         pen.line([(2, 30), (10, 18)], pick(SKINS, free[6]), 4)
         pen.line([(14, 26), (-22, -2)], WOOD, 2.4)
     if free[3] < 0.3:
-        draw_person(pen, -34, 8, 42, free[::-1], legs=False)
+        pen.person(-34, 8, 42, free[::-1], legs=False)
     pen.area([*curve((-48, 18), (0, 9), (50, 21)), *curve((50, 21), (0, 16), (-48, 18))], shade(WOOD, 0.5))
     _hull(pen, color, (-49, 18), (0, 8), (51, 21), keel=(-38, 34))
 
@@ -129,7 +115,7 @@ def bow_view(pen: DesignPen, free: Free) -> None:
     """A motor or fishing boat that comes towards us: as wide as 38 units."""
     color, fishing = pick(HULLS, free[0]), free[2] < 0.5
     pen.box(-13, 20, 13, 44 if fishing else 36, WHITE if free[3] < 0.7 else CREAM)
-    draw_windows(pen, -12, 12, *((32, 40) if fishing else (27, 34)), 3)
+    pen.windows(-12, 12, *((32, 40) if fishing else (27, 34)), 3)
     pen.box(-15, 43 if fishing else 35.5, 15, 47 if fishing else 38, pick(BRIGHT, free[1]))
     if fishing:
         pen.line([(0, 47), (0, 76)], (206, 156, 70), 3)
@@ -153,16 +139,16 @@ def barge(pen: DesignPen, free: Free) -> None:
                 pen.line([(left + rib, bottom + 1), (left + rib, bottom + 5.4)], shade(paint, 0.75), 0.5)
     pen.box(-46, 5, -30, 21, WHITE)
     pen.box(-48, 20, -28, 23, pick(BRIGHT, free[3]))
-    draw_windows(pen, -45, -30, 14, 18.5, 3)
+    pen.windows(-45, -30, 14, 18.5, 3)
     pen.area(((-51, 8), (-49, 7), (47, 7), (52, 9.5), (46, -1), (-48, -1)), color)
     pen.area(((-50, 2), (48.5, 2), (46, -1), (-48, -1)), shade(color, 0.55))
 
 
 def gondola(pen: DesignPen, free: Free) -> None:
-    draw_person(pen, -30, 9, 46, (*free[:5], 0.82 if free[4] < 0.6 else 0.1, *free[6:]))
+    pen.person(-30, 9, 46, (*free[:5], 0.82 if free[4] < 0.6 else 0.1, *free[6:]))
     pen.line([(-25, 40), (-44, -1)], WOOD, 1.4)
     for x in (2, 12) if free[2] < 0.7 else ():
-        draw_person(pen, x, 7, 24, (*free[:5], free[x % 5], *free[6:]), legs=False)
+        pen.person(x, 7, 24, (*free[:5], free[x % 5], *free[6:]), legs=False)
     pen.box(-6, 7, 20, 12, (170, 34, 44))
     pen.area([*curve((-56, 24), (-6, -2), (53, 22), 9), *curve((46, 4), (0, -6), (-44, 4), 9)], (28, 28, 34))
     pen.line(curve((-55, 23), (-6, 0), (52, 21), 9), (196, 160, 70) if free[3] < 0.5 else (90, 90, 100), 1)
@@ -173,7 +159,7 @@ def canoe(pen: DesignPen, free: Free) -> None:
     color = pick((*BRIGHT, WOOD, (60, 96, 72)), free[0])
     places = ((-20, 12), (-4,), (-24, 2, 24))[int(3 * free[2])]
     for k, x in enumerate(places):
-        draw_person(pen, x, 7, 38, (*free[:5], free[(3 + k) % 8], *free[6:]), legs=False)
+        pen.person(x, 7, 38, (*free[:5], free[(3 + k) % 8], *free[6:]), legs=False)
         pen.line([(x + 4, 30), (x + (15 if free[(4 + k) % 8] < 0.6 else -12), -2)], (210, 184, 130), 2)
     pen.area([*curve((-54, 17), (-4, 3), (54, 17), 9), *curve((46, -1), (0, -2), (-46, -1), 5)], color)
     pen.area(((-50, 4), (50, 4), (46, -1), (-46, -1)), shade(color, 0.65))

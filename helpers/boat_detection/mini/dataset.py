@@ -5,9 +5,7 @@ on their side, downloads that broke. Pictures of one author share place and ligh
 """
 
 import base64
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -32,7 +30,6 @@ MIDS = {  # display name -> Open Images' id, in the order of the official list o
     "Building": "/m/0cgh4", "Swan": "/m/0dftk", "Marine mammal": "/m/0gd2v", "Animal": "/m/0jbk", "Car": "/m/0k4j",
     "Canoe": "/m/0ph39",
 }  # fmt: skip
-BOAT_MIDS = tuple(MIDS[name] for name in ("Boat", "Barge", "Gondola", "Canoe"))
 HIERARCHY = {  # name -> what it contains; the root, "Entity" (/m/0bl9f), has no row in the list of classes
     "Tent": {}, "Billboard": {}, "Building": {"Lighthouse": {}, "Tower": {}, "House": {}},
     "Sports equipment": {"Surfboard": {}},
@@ -65,7 +62,7 @@ _TOWNS = ("Brügge-am-See", "Kåfjord", "St. Ormond", "Porto Zélia", "Vík", "L
 
 def make_dataset(
     folder: str | Path, *, images: int = 2000, seed: int = 0, size: tuple[int, int] = (128, 192), jobs: int | None = -1
-) -> pd.DataFrame:
+) -> None:
     """Write the tables under their official names, and `images/train/<ImageID>.jpg`.
 
     The files `BROKEN` are no whole JPEGs, whatever their row says, and the image `DEGENERATE` has a box without width.
@@ -77,10 +74,6 @@ def make_dataset(
         size: (height, width) of an upright picture, 64 or more.
         jobs: processes, see `helpers.parallel`.
 
-    Returns:
-        One row an image, sorted: image (its id), author (a number), rotation (degrees as in the table, NaN: unknown), boxes,
-        boats (of any kind, groups and pictures of boats included).
-
     Raises:
         OSError: the disk is full or read-only.
         RuntimeError: albums that could not be drawn, with the first reason.
@@ -90,16 +83,8 @@ def make_dataset(
     draw = partial(_draw_album, folder=folder, seed=seed, size=tuple(size))
     table = draw_all(draw, _albums(images, seed), what="albums of harbours", label="drawing harbours", jobs=jobs)
     rows = sorted((row for rows in table["rows"] for row in rows), key=lambda row: row["image"])
-    _write_tables(folder, rows, seed)
-    table = pd.DataFrame(rows)[["image", "author", "rotation"]]
-    table[["boxes", "boats"]] = [(len(row["boxes"]), sum(box[2] in BOAT_MIDS for box in row["boxes"])) for row in rows]
-    return table
-
-
-def _write_tables(folder: Path, rows: list[dict], seed: int) -> None:
-    _write_csv(
-        folder / open_images.BOXES, (*open_images.BOX_COLUMNS, *CLICKS), (box for row in rows for box in row["boxes"])
-    )
+    boxes = (box for row in rows for box in row["boxes"])
+    _write_csv(folder / open_images.BOXES, (*open_images.BOX_COLUMNS, *CLICKS), boxes)
     shuffled = np.random.default_rng([seed, 3]).permutation(len(rows))  # the official table is in no order
     _write_csv(folder / open_images.IMAGES, open_images.IMAGE_COLUMNS, (_image_row(rows[k], seed) for k in shuffled))
     write_class_tables(folder)
@@ -107,23 +92,18 @@ def _write_tables(folder: Path, rows: list[dict], seed: int) -> None:
 
 def write_class_tables(folder: Path) -> None:
     """Write the drawn data set's table of classes and their tree, in the official form."""
-    folder.mkdir(parents=True, exist_ok=True)
     _write_csv(folder / open_images.CLASSES, None, ((mid, name) for name, mid in MIDS.items()))
 
     def node(name: str, children: dict) -> dict:
         own = {"LabelName": MIDS.get(name, "/m/0bl9f")}
         return own | ({"Subcategory": [node(*child) for child in children.items()]} if children else {})
 
-    with disk.atomic_write(folder / open_images.TREE, "w") as file:
-        json.dump(node("Entity", HIERARCHY), file, indent=4)
+    disk.write(folder / open_images.TREE, json.dumps(node("Entity", HIERARCHY), indent=4))
 
 
 def _write_csv(path: Path, columns: Sequence[str] | None, rows: Iterable[Sequence]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([columns] if columns else [])
-    writer.writerows(rows)
-    disk.write(path, text.getvalue().encode())
+    table = pd.DataFrame(list(rows), columns=columns)
+    disk.write(path, table.to_csv(index=False, header=columns is not None, lineterminator="\n"))
 
 
 def _albums(images: int, seed: int) -> list[tuple[int, list[str]]]:
@@ -178,10 +158,9 @@ def _box_row(image: str, box: scenes.Box, shape: tuple[int, ...], *, active: boo
     thing, edges = box.thing, (box.left / width, box.right / width, box.top / height, box.bottom / height)
     flags = [box.occluded, box.truncated, thing.group, thing.depiction, thing.inside]
     clicks = [x / width for x, _ in box.clicks] + [y / height for _, y in box.clicks]
-    if active and not any(flags[2:]):
+    active = active and not any(flags[2:])
+    if active:
         flags, clicks = [-1] * 5, [-1.0] * 8
-    else:
-        active = False
     numbers = [f"{value:.6f}" for value in (*edges, *clicks)]
     source = "activemil" if active else "xclick"
     return [image, source, MIDS[thing.name], 1, *numbers[:4], *map(int, flags), *numbers[4:]]

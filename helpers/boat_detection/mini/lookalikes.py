@@ -1,18 +1,7 @@
 """What stands in the mini dataset's harbours and is no boat, though it may look like one: afloat, ashore, and on signs."""
 
 from helpers.boat_detection.mini.boats import BOATS
-from helpers.boat_detection.mini.pen import (
-    BRIGHT,
-    DARK,
-    SKINS,
-    WHITE,
-    WOOD,
-    DesignPen,
-    Free,
-    Kind,
-    curve,
-    draw_windows,
-)
+from helpers.boat_detection.mini.pen import BRIGHT, DARK, SKINS, WHITE, WOOD, DesignPen, Free, Kind, curve
 from helpers.drawing.chance import pick
 from helpers.drawing.colour import shade
 
@@ -116,7 +105,7 @@ def house(pen: DesignPen, free: Free) -> None:
     pen.box(-0.6 * wide, high + 8, -0.4 * wide, high + 32, shade(roof, 0.8))
     pen.area(((-wide - 5, high), (-wide * 0.5, high + 26), (wide * 0.5, high + 26), (wide + 5, high)), roof)
     for row in range(1 + (high > 38)):
-        draw_windows(pen, -wide + 3, wide - 3, 9 + 22 * row, 19 + 22 * row, 4)
+        pen.windows(-wide + 3, wide - 3, 9 + 22 * row, 19 + 22 * row, 4)
 
 
 def tent(pen: DesignPen, free: Free) -> None:

@@ -55,6 +55,19 @@ class DesignPen(Pen):
     def oval(self, x: float, y: float, wide: float, high: float, color: Color) -> None:
         self.area(CIRCLE * (wide, high) + (x, y), color)
 
+    def windows(self, left: float, right: float, bottom: float, top: float, count: int) -> None:
+        step = (right - left) / count
+        for k in range(count):
+            self.box(left + step * (k + 0.12), bottom, left + step * (k + 0.88), top, GLASS)
+
+    def person(self, x: float, foot: float, high: float, free: Free, *, legs: bool = True) -> None:
+        """Somebody who stands, or of whom a hull hides the legs."""
+        shirt, waist = pick((*BRIGHT, WHITE, DARK), free[5]), foot + (0.45 * high if legs else 0)
+        if legs:
+            self.line([(x, foot), (x, waist)], shade(DARK, 1.3), 0.2 * high)
+        self.line([(x, waist), (x + 0.02 * high, foot + 0.76 * high)], shirt, 0.26 * high)
+        self.oval(x + 0.04 * high, foot + 0.89 * high, 0.1 * high, 0.12 * high, pick(SKINS, free[6]))
+
 
 def curve(start: Sequence, middle: Sequence, end: Sequence, steps: int = 7) -> np.ndarray:
     """Points of a quadratic Bezier curve, (steps, 2)."""
@@ -65,21 +78,6 @@ def curve(start: Sequence, middle: Sequence, end: Sequence, steps: int = 7) -> n
 def _bernstein(steps: int) -> np.ndarray:
     t = np.linspace(0, 1, steps)
     return np.stack([(1 - t) ** 2, 2 * t * (1 - t), t**2], axis=1)
-
-
-def draw_windows(pen: DesignPen, left: float, right: float, bottom: float, top: float, count: int) -> None:
-    step = (right - left) / count
-    for k in range(count):
-        pen.box(left + step * (k + 0.12), bottom, left + step * (k + 0.88), top, GLASS)
-
-
-def draw_person(pen: DesignPen, x: float, foot: float, high: float, free: Free, *, legs: bool = True) -> None:
-    """A standing person, or one of whom a hull hides the legs."""
-    shirt, waist = pick((*BRIGHT, WHITE, DARK), free[5]), foot + (0.45 * high if legs else 0)
-    if legs:
-        pen.line([(x, foot), (x, waist)], shade(DARK, 1.3), 0.2 * high)
-    pen.line([(x, waist), (x + 0.02 * high, foot + 0.76 * high)], shirt, 0.26 * high)
-    pen.oval(x + 0.04 * high, foot + 0.89 * high, 0.1 * high, 0.12 * high, pick(SKINS, free[6]))
 
 
 @dataclass(frozen=True)

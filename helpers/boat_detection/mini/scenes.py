@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from helpers.boat_detection.metrics.overlap import area, intersection
 from helpers.boat_detection.mini import harbour
 from helpers.boat_detection.mini.boats import BOATS
 from helpers.boat_detection.mini.harbour import Light, Place, View
 from helpers.boat_detection.mini.lookalikes import AFLOAT, KINDS
-from helpers.boat_detection.mini.pen import Free
+from helpers.boat_detection.mini.pen import Free, Kind
 from helpers.drawing.chance import pick
 from helpers.drawing.colour import Color, shade
 from helpers.drawing.pen import Pen
@@ -211,32 +212,28 @@ def _draw_cabin(image: np.ndarray, owner: np.ndarray, index: int, free: Free, li
 
 def plan_scene(rng: np.random.Generator, place: Place, size: tuple[int, int]) -> Scene:
     """One picture of a place: no boat or up to seven, look-alikes, now and then a marina, a sign, or a cabin around it all."""
-    view = _plan_view(rng, place, size)
-    boats, taken = pick(BOATS_PER_IMAGE, rng.random()), []
+    planner = _Planner(rng, place, size)
+    boats = pick(BOATS_PER_IMAGE, rng.random())
     others = pick((0, 0, 1, 1, 2) if boats else (1, 2, 3), rng.random())
-    afloat = _fill(rng, BOATS, boats, taken, place, view, size)
-    afloat += _fill(rng, AFLOAT, others, taken, place, view, size)
+    afloat = planner.fill(BOATS, boats) + planner.fill(AFLOAT, others)
     if boats and rng.random() < 0.09:
-        afloat.append(_plan_marina(rng, place, view, size))
+        afloat.append(planner.marina())
     afloat.sort(key=lambda thing: thing.parts[0].y)
     front, chance = [], rng.random()
     if chance < 0.035:
-        front = _plan_sign(rng, size)
+        front = planner.sign()
     elif boats and chance < 0.065:
-        front = [Thing("Boat", (Part("ferry", 0, 0, 1, 1, _free(rng)),), inside=True)]
-    ashore = [_plan_landmark(mark, place, view, size) for mark in place.landmarks]
-    return Scene(size, place, view, (*ashore, *afloat, *front))
+        front = [Thing("Boat", (Part("ferry", 0, 0, 1, 1, planner.free()),), inside=True)]
+    return Scene(size, place, planner.view, (*planner.landmarks(), *afloat, *front))
 
 
 def plan_clip(rng: np.random.Generator, place: Place, size: tuple[int, int], times: Sequence[float]) -> Iterator[Scene]:
     """A harbour in which boats sail by, one scene per time (seconds): all boats are there in the middle of the clip."""
-    start, taken = _plan_view(rng, place, size), []
-    abeam = {name: kind for name, kind in BOATS.items() if name != "bow view"}  # nobody sails sideways
-    boats = _fill(rng, abeam, 5, taken, place, start, size)
-    others = _fill(rng, {name: AFLOAT[name] for name in ("buoy", "rock", "swan")}, 2, taken, place, start, size)
+    planner = _Planner(rng, place, size)
+    boats = planner.fill({name: kind for name, kind in BOATS.items() if name != "bow view"}, 5)  # nobody sails sideways
+    others = planner.fill({name: AFLOAT[name] for name in ("buoy", "rock", "swan")}, 2)
     speeds = rng.uniform(0.25, 0.7, len(boats)).tolist() + [0.0] * len(others)  # lengths a second
     order = sorted(zip(boats + others, speeds, strict=True), key=lambda pair: pair[0].parts[0].y)
-    ashore = tuple(_plan_landmark(mark, place, start, size) for mark in place.landmarks)
     middle = (times[0] + times[-1]) / 2
 
     def sail(thing: Thing, speed: float, time: float) -> Thing:
@@ -246,83 +243,80 @@ def plan_clip(rng: np.random.Generator, place: Place, size: tuple[int, int], tim
         return replace(thing, parts=(replace(part, x=x, tilt=tilt),))
 
     for time in times:
-        things = (*ashore, *(sail(thing, speed, time) for thing, speed in order))
-        yield Scene(size, place, start, things)  # still water: what moves costs bytes in a notebook
+        things = (*planner.landmarks(), *(sail(thing, speed, time) for thing, speed in order))
+        yield Scene(size, place, planner.view, things)  # still water: what moves costs bytes in a notebook
 
 
-def _free(rng: np.random.Generator) -> Free:
-    return tuple(rng.random(8).tolist())
+class _Planner:
+    """Chooses a view of a place, and puts things into it where the water has room."""
 
+    def __init__(self, rng: np.random.Generator, place: Place, size: tuple[int, int]) -> None:
+        self.rng, self.place, self.size, self.unit = rng, place, size, size[0] / 128
+        self.taken: list[tuple[float, float, float, float]] = []  # outlines of the things so far
+        shift = int(rng.integers(0, place.shore.shape[1] - size[1] + 1))
+        horizon = round(size[0] * (place.horizon + rng.uniform(-0.03, 0.03)))
+        self.view = View(shift, bool(rng.random() < 0.25), horizon, self.free(), rng.uniform(0.9, 1.08))
 
-def _plan_view(rng: np.random.Generator, place: Place, size: tuple[int, int]) -> View:
-    shift = int(rng.integers(0, place.shore.shape[1] - size[1] + 1))
-    horizon = round(size[0] * (place.horizon + rng.uniform(-0.03, 0.03)))
-    return View(shift, bool(rng.random() < 0.25), horizon, _free(rng), rng.uniform(0.9, 1.08))
+    def free(self) -> Free:
+        return tuple(self.rng.random(8).tolist())
 
+    def landmarks(self) -> list[Thing]:
+        view, things = self.view, []
+        for kind, x, length, free in self.place.landmarks:
+            x = self.size[1] - (x - view.shift) if view.mirror else x - view.shift
+            part = Part(kind, x, view.horizon + 0.5, length, -1 if view.mirror else 1, free, floats=False)
+            things.append(Thing(KINDS[kind].name if self.place.labels else None, (part,)))
+        return things
 
-def _plan_landmark(mark: tuple, place: Place, view: View, size: tuple[int, int]) -> Thing:
-    kind, x, length, free = mark
-    x = size[1] - (x - view.shift) if view.mirror else x - view.shift
-    part = Part(kind, x, view.horizon + 0.5, length, -1 if view.mirror else 1, free, floats=False)
-    return Thing(KINDS[kind].name if place.labels else None, (part,))
+    def fill(self, kinds: dict[str, Kind], count: int) -> list[Thing]:
+        """At most `count` things of these kinds."""
+        names, chances, things = tuple(kinds), np.cumsum([kind.often for kind in kinds.values()]), []
+        for _ in range(count):
+            kind = names[int(np.searchsorted(chances, self.rng.random() * chances[-1]))]
+            for _ in range(6):
+                part = self._part(kind)
+                box = _outline(part)
+                shares = [intersection(box, other) / min(area(box), area(other)) for other in self.taken]
+                if part.y < 1.02 * self.size[0] and max(shares, default=0.0) < 0.35:
+                    self.taken.append(box)
+                    things.append(Thing(KINDS[kind].name, (part,)))
+                    break
+        return things
 
+    def _part(self, kind: str) -> Part:
+        """Any length is as probable as its double; how far down it floats follows from its length and the camera's height."""
+        rng, design, front = self.rng, KINDS[kind], kind == "bow view"
+        least = SMALLEST if kind in BOATS else 0.5 * SMALLEST
+        length = self.unit * math.exp(rng.uniform(math.log(least), math.log(LARGEST))) * (1.6 if front else 1)
+        below = length / design.metres * self.place.height * rng.uniform(0.8, 1.25)
+        heading = (1 if rng.random() < 0.5 else -1) * (1 if front else rng.uniform(0.62, 1))
+        x, y = rng.uniform(-0.04, 1.04) * self.size[1], self.view.horizon + 2 * self.unit + below
+        return Part(kind, x, y, length, heading, self.free(), rng.uniform(-0.05, 0.05))
 
-def _fill(
-    rng: np.random.Generator, kinds: dict, count: int, taken: list, place: Place, view: View, size: tuple[int, int]
-) -> list[Thing]:
-    """At most `count` things of these kinds, where the water still has room."""
-    names, chances, things = tuple(kinds), np.cumsum([kind.often for kind in kinds.values()]), []
-    for _ in range(count):
-        kind = names[int(np.searchsorted(chances, rng.random() * chances[-1]))]
-        for _ in range(6):
-            part = _place_part(rng, kind, place, view, size)
-            area = _outline(part)
-            if part.y < 1.02 * size[0] and all(_overlap(area, other) < 0.35 for other in taken):
-                taken.append(area)
-                things.append(Thing(KINDS[kind].name, (part,)))
-                break
-    return things
+    def marina(self) -> Thing:
+        """Seven to eleven moored boats that hide each other, with one box around them all."""
+        rng, unit, parts = self.rng, self.unit, []
+        start = rng.uniform(0.02, 0.5) * self.size[1]
+        length = unit * rng.uniform(16, 26)
+        y = self.view.horizon + 2 * unit + 0.06 * length * self.place.height
+        for k in range(int(rng.integers(7, 12))):
+            free = list(self.free())
+            free[3] = 0.6 + 0.4 * free[3]  # sails furled
+            kind = pick(("sailing boat", "sailing boat", "motor boat"), rng.random())
+            x = start + 0.42 * k * length
+            parts.append(Part(kind, x, y + rng.uniform(-0.4, 0.4) * unit, length, 0.7, tuple(free)))
+        return Thing("Boat", tuple(parts), group=True)
 
-
-def _place_part(rng: np.random.Generator, kind: str, place: Place, view: View, size: tuple[int, int]) -> Part:
-    """Any length is as probable as its double; how far down it floats follows from its length and the camera's height."""
-    unit, design, front = size[0] / 128, KINDS[kind], kind == "bow view"
-    least = SMALLEST if kind in BOATS else 0.5 * SMALLEST
-    length = unit * math.exp(rng.uniform(math.log(least), math.log(LARGEST))) * (1.6 if front else 1)
-    y = view.horizon + 2 * unit + length / design.metres * place.height * rng.uniform(0.8, 1.25)
-    heading = (1 if rng.random() < 0.5 else -1) * (1 if front else rng.uniform(0.62, 1))
-    return Part(kind, rng.uniform(-0.04, 1.04) * size[1], y, length, heading, _free(rng), rng.uniform(-0.05, 0.05))
+    def sign(self) -> list[Thing]:
+        """A sign on the quay before us, with a boat painted on it."""
+        free, length = self.free(), self.unit * self.rng.uniform(34, 56)
+        x, y = self.rng.uniform(0.15, 0.85) * self.size[1], 0.96 * self.size[0]
+        board = Part("billboard", x, y, length, 1, free, floats=False)
+        way = 1 if free[3] < 0.5 else -1
+        boat = Part("boat sign", x, y - 0.42 * length, 0.62 * length, way, free[::-1], floats=False)
+        return [Thing("Billboard", (board,)), Thing("Boat", (boat,), depiction=True)]
 
 
 def _outline(part: Part) -> tuple[float, float, float, float]:
     half = part.length * abs(part.heading) * (0.2 if part.kind == "bow view" else 0.5)
     return part.x - half, part.y - 0.7 * part.length * KINDS[part.kind].up / 100, part.x + half, part.y
-
-
-def _overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Common area as a share of the smaller one."""
-    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
-    return max(0.0, wide) * max(0.0, high) / smaller
-
-
-def _plan_marina(rng: np.random.Generator, place: Place, view: View, size: tuple[int, int]) -> Thing:
-    """Seven to eleven moored boats that hide each other, with one box around them all."""
-    unit, start, parts = size[0] / 128, rng.uniform(0.02, 0.5) * size[1], []
-    length = unit * rng.uniform(16, 26)
-    y = view.horizon + 2 * unit + 0.06 * length * place.height
-    for k in range(int(rng.integers(7, 12))):
-        free = list(_free(rng))
-        free[3] = 0.6 + 0.4 * free[3]  # sails furled
-        kind = pick(("sailing boat", "sailing boat", "motor boat"), rng.random())
-        parts.append(Part(kind, start + 0.42 * k * length, y + rng.uniform(-0.4, 0.4) * unit, length, 0.7, tuple(free)))
-    return Thing("Boat", tuple(parts), group=True)
-
-
-def _plan_sign(rng: np.random.Generator, size: tuple[int, int]) -> list[Thing]:
-    """A sign on the quay before us, with a boat painted on it."""
-    free, length = _free(rng), size[0] / 128 * rng.uniform(34, 56)
-    x, y = rng.uniform(0.15, 0.85) * size[1], 0.96 * size[0]
-    board = Part("billboard", x, y, length, 1, free, floats=False)
-    boat = Part("boat sign", x, y - 0.42 * length, 0.62 * length, 1 if free[3] < 0.5 else -1, free[::-1], floats=False)
-    return [Thing("Billboard", (board,)), Thing("Boat", (boat,), depiction=True)]

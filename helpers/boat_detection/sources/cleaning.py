@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from helpers.boat_detection.metrics.overlap import CORNERS
+
 
 def apply_policy(boxes: pd.DataFrame, policy: str) -> pd.DataFrame:
     """Which boxes count: adds `ignore`, an area in which a detection is neither right nor wrong.
@@ -30,9 +32,9 @@ def apply_policy(boxes: pd.DataFrame, policy: str) -> pd.DataFrame:
 
 def to_boxes(boxes: pd.DataFrame, classes: Mapping[str, int]) -> pd.DataFrame:
     """The course's table `image, class, x1, y1, x2, y2, ignore` from that of `apply_policy`; `classes`: id -> number."""
+    corners = boxes[["XMin", "YMin", "XMax", "YMax"]].set_axis(CORNERS, axis=1)
     table = {"image": boxes["ImageID"], "class": boxes["LabelName"].map(classes).astype("int64")}
-    table |= {"x1": boxes["XMin"], "y1": boxes["YMin"], "x2": boxes["XMax"], "y2": boxes["YMax"]}
-    return pd.DataFrame({**table, "ignore": boxes["ignore"]})
+    return pd.DataFrame({**table, **corners, "ignore": boxes["ignore"]})
 
 
 def upright(image: np.ndarray, rotation: int) -> np.ndarray:
@@ -58,16 +60,8 @@ def boxes_that_count(
     counts = kept.attrs["policy"]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(classes.values()))}
     table = to_boxes(kept, {label: numbers[name] for label, name in classes.items()})
-    if upright:
-        table = turn(table, good.set_index("image")["rotation"])
+    degrees = table["image"].map(good.set_index("image")["rotation"])
+    for turned in sorted(set(degrees) - {0}) if upright else ():
+        rows = degrees == turned
+        table.loc[rows, CORNERS] = np.stack(upright_boxes(*table.loc[rows, CORNERS].to_numpy().T, turned), axis=1)
     return table, {name: counts[name] for name in ("boxes", "depiction", "inside", "ignored")}
-
-
-def turn(boxes: pd.DataFrame, rotations: pd.Series) -> pd.DataFrame:
-    """Boxes of pictures that were turned upright; `rotations`: image -> degrees."""
-    degrees = boxes["image"].map(rotations)
-    corners = boxes[["x1", "y1", "x2", "y2"]].to_numpy(float)
-    for turned in sorted(set(degrees) - {0}):
-        rows = (degrees == turned).to_numpy()
-        corners[rows] = list(zip(*upright_boxes(*corners[rows].T, turned), strict=True))
-    return boxes.assign(**dict(zip(("x1", "y1", "x2", "y2"), corners.T, strict=True)))

@@ -15,13 +15,8 @@ from helpers.boat_detection.sources import open_images, photos
 from helpers.fetch import manifests
 from helpers.workspace import disk
 
-ABOUT = {
-    "AuthorProfileURL": "author",
-    "Title": "title",
-    "License": "license",
-    "OriginalLandingURL": "landing_url",
-    "Rotation": "rotation",
-}
+ABOUT = {"AuthorProfileURL": "author", "Title": "title", "License": "license", "OriginalLandingURL": "landing_url"}
+ABOUT |= {"Rotation": "rotation"}
 WATER = "Watercraft"
 
 
@@ -37,14 +32,13 @@ def from_open_images(
     """
     if config.source == "mini":
         dataset.make_dataset(folder)
-        small = {name: folder / name for name in (open_images.CLASSES, open_images.TREE)}
+        classes, tree = folder / open_images.CLASSES, folder / open_images.TREE
     else:
-        wanted_files = [f"oidv7-{open_images.CLASSES}", open_images.TREE]
-        small = manifests.fetch_all(manifests.load_manifest("open_images"), cache, names=wanted_files)
-    names = open_images.read_class_names(
-        next(path for name, path in small.items() if name.endswith(open_images.CLASSES))
-    )
-    wanted = wanted_classes(config, names, small[open_images.TREE])
+        files = [f"oidv7-{open_images.CLASSES}", open_images.TREE]
+        small = manifests.fetch_all(manifests.load_manifest("open_images"), cache, names=files)
+        classes, tree = (small[name] for name in files)
+    names = open_images.read_class_names(classes)
+    wanted = wanted_classes(config, names, tree)
     subsets = ("train",) if config.source == "mini" else config.subsets
     parts = [_collect(config, subset, wanted, folder) for subset in subsets]
     found, boxes = (pd.concat(tables, ignore_index=True) for tables in zip(*parts, strict=True))
@@ -78,7 +72,7 @@ def _collect(
     """Pictures and boxes of one subset."""
     address = {"boxes": folder / open_images.BOXES, "images": folder / open_images.IMAGES}
     if config.source != "mini":
-        address = open_images.sources().query("subset == @subset").set_index("kind")["url"]
+        address = open_images.sources(subset)
     mids = [*wanted["afloat"], *wanted["without"]]
     boxes = _kept(folder / f"{subset}-boxes.csv", lambda: open_images.filter_boxes(address["boxes"], mids))
     chosen = choose_pictures(boxes, wanted, config.images)

@@ -9,10 +9,10 @@ import yaml
 
 from helpers import intake
 from helpers.boat_detection.formats.darknet import text_files
+from helpers.boat_detection.metrics.overlap import CORNERS
 from helpers.boat_detection.sources import open_images
 
 NO_LABEL = "no label file: a .txt beside it, or in labels/ where it is in images/; empty if it shows nothing"
-COLUMNS = ["image", "class", "x1", "y1", "x2", "y2", "ignore"]
 
 
 def find_images(folder: str | os.PathLike | intake.Walk) -> pd.DataFrame:
@@ -42,14 +42,15 @@ def read_boxes(
 
     `classes` and `problems` are those of `text_files.read_labels`.
     """
-    parts = []
-    for image, label in found.loc[found["label"] != "", ["image", "label"]].itertuples(index=False):
-        boxes = text_files.read_labels(Path(folder) / label, classes=classes, problems=problems).astype(float)
-        corners = np.clip(np.concatenate([boxes[:, 1:3] - boxes[:, 3:] / 2, boxes[:, 1:3] + boxes[:, 3:] / 2], 1), 0, 1)
-        part = pd.DataFrame(corners, columns=COLUMNS[2:6]).assign(image=image, ignore=False)
-        parts.append(part.assign(**{"class": boxes[:, 0].astype(int)}))
-    parts = [part for part in parts if len(part)] or [pd.DataFrame(columns=COLUMNS)]
-    return pd.concat(parts, ignore_index=True)[COLUMNS]
+    options = {"classes": classes, "problems": problems}
+    labelled = found[found["label"] != ""]
+    parts = [text_files.read_labels(Path(folder) / label, **options) for label in labelled["label"]]
+    boxes = np.concatenate([np.empty((0, 5)), *parts])
+    corners = np.concatenate([boxes[:, 1:3] - boxes[:, 3:] / 2, boxes[:, 1:3] + boxes[:, 3:] / 2], axis=1)
+    table = pd.DataFrame(np.clip(corners, 0, 1), columns=CORNERS).assign(ignore=False)
+    table.insert(0, "image", labelled["image"].repeat([len(part) for part in parts]).to_numpy())
+    table.insert(1, "class", boxes[:, 0].astype(int))
+    return table
 
 
 def from_folder(found: intake.Walk, *, merged: str | None) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, str]]:
@@ -79,9 +80,9 @@ def from_folder(found: intake.Walk, *, merged: str | None) -> tuple[pd.DataFrame
     if table.empty:
         raise ValueError(f"not one box in the {len(pictures)} label files of {found.root.name}; expected some")
     names = names or [f"class {number}" for number in range(int(table["class"].max()) + 1)]
-    boxes = pd.DataFrame({"ImageID": table["image"].map(pictures.set_index("image")["name"])})
+    boxes = table.rename(columns={"x1": "XMin", "x2": "XMax", "y1": "YMin", "y2": "YMax"})
+    boxes["ImageID"] = table["image"].map(pictures.set_index("image")["name"])
     boxes["LabelName"] = table["class"].map(dict(enumerate(names)))
-    boxes[["XMin", "XMax", "YMin", "YMax"]] = table[["x1", "x2", "y1", "y2"]]
     boxes = boxes.assign(Source="local", Confidence=1, **dict.fromkeys(open_images.FLAGS, -1))
     frame = pd.DataFrame({"image": pictures["name"], "outcome": "ok", "path": pictures["image"], "rotation": 0})
     frame["subset"] = [_side(path) for path in pictures["image"]]

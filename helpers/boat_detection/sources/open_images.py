@@ -38,15 +38,10 @@ BOX = re.compile(
 )
 
 
-def sources() -> pd.DataFrame:
-    """The annotation files by subset, as the manifest has them: `subset, kind` ("boxes", "images"), `name, url, size, md5`."""
+def sources(subset: str) -> dict[str, str]:
+    """Addresses of the annotation files of a subset, as the manifest has them: `boxes` and `images`."""
     manifest = manifests.load_manifest("open_images")
-    rows = []
-    for subset, kinds in manifest.counts["subsets"].items():
-        for kind, name in kinds.items():
-            file = manifest.file(name)
-            rows.append((subset, kind, name, file.sources[0].url, file.size, manifest.counts["md5"][name]))
-    return pd.DataFrame(rows, columns=["subset", "kind", "name", "url", "size", "md5"])
+    return {kind: manifest.file(name).sources[0].url for kind, name in manifest.counts["subsets"][subset].items()}
 
 
 def read_class_names(path: str | os.PathLike) -> dict[str, str]:

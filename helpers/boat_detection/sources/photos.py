@@ -57,6 +57,7 @@ def fetch_images(
     patience, stop = downloads.Patience(**options), threading.Event()
     with disk.explain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    disk.remove_leftovers(folder)
     # libjpeg, inside cv2, writes about every damaged file to standard error
     with downloads.Session(patience.timeout) as session, runtime.quiet_stderr():
         session.mount(base_url, requests.adapters.HTTPAdapter(pool_maxsize=workers))
@@ -80,7 +81,7 @@ def _fetch_one(
         return name, "corrupt" if isinstance(error.__cause__, _Damaged) else outcome, 0, str(error)
     if reason:
         return name, "corrupt", 0, reason
-    _store(content, path)
+    disk.write(path, content)
     return name, "ok", len(content), ""
 
 
@@ -113,14 +114,3 @@ def check_jpeg(content: bytes) -> str:
     # a smaller picture is computed, but all of the file is decoded
     flags = cv2.IMREAD_REDUCED_COLOR_8 | cv2.IMREAD_IGNORE_ORIENTATION
     return "" if cv2.imdecode(np.frombuffer(content, np.uint8), flags) is not None else "cannot be decoded"
-
-
-def _store(content: bytes, path: Path) -> None:
-    """Give the file its name once it is whole."""
-    part = path.with_name(path.name + ".part")  # always the same: what a kill leaves is overwritten next time
-    try:
-        with disk.explain_disk_errors(path):
-            part.write_bytes(content)
-            disk.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

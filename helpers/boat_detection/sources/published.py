@@ -4,7 +4,7 @@ from pathlib import Path
 
 import keras
 
-from helpers.boat_detection.formats.darknet import cfg_files, keras_weights, networks, weights_file
+from helpers.boat_detection.formats.darknet import keras_weights
 from helpers.fetch import manifests
 
 BACKBONES = {"yolov3": 74, "yolov3-spp": 74, "yolov3-tiny": 15}  # layers that `start: backbone` loads
@@ -26,14 +26,11 @@ def load_published(network: keras.Model, name: str, start: str, downloads: Path)
     if start == "coco":
         keras_weights.load_weights(network, fetch_published(whole, downloads), head=[COCO_BOAT])
         return
-    layers = BACKBONES[name]
     try:
-        if layers != 74:  # nobody publishes the tiny network's first layers any more
+        if tiny:  # nobody publishes its first layers any more
             raise manifests.DownloadError(f"{name} has no published backbone")
         path = fetch_published("darknet53.conv.74", downloads)
     except manifests.DownloadError as error:
         print(f"{error}\nThe layers are cut from {whole} instead.")
-        path = downloads / f"{name}.conv.{layers}"
-        source = cfg_files.parse_cfg(networks.WRITERS[whole.removesuffix(".weights")](80), whole)
-        weights_file.cut_weights(fetch_published(whole, downloads), path, layers=layers, cfg=source)
-    keras_weights.load_weights(network, path)
+        path = fetch_published(whole, downloads)
+    keras_weights.load_weights(network, path, layers=BACKBONES[name])

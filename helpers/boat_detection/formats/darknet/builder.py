@@ -35,7 +35,7 @@ def build_from_cfg(cfg_path: str | os.PathLike | Cfg, epsilon: float = 1e-5, *, 
         ValueError: something in the file is not understood; names line and section.
     """
     cfg = cfg_files.read_cfg(cfg_path)
-    inputs = keras.Input((None, None, cfg.channels), name="image")
+    inputs = keras.Input((None, None, cfg.net.get("channels", 3)), name="image")
     outputs: dict[int, keras.KerasTensor] = {-1: inputs}
     for layer in cfg.layers:
         read = [outputs[index] for index in layer.inputs]

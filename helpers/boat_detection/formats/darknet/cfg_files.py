@@ -41,11 +41,6 @@ class Cfg:
         return [_head(layer) for layer in self.layers if layer.kind == "yolo"]
 
     @property
-    def channels(self) -> int:
-        """Channels of the image."""
-        return self.net.get("channels", 3)
-
-    @property
     def floats(self) -> int:
         """Values in a whole .weights file, without its header."""
         return sum(layer.floats for layer in self.layers)

@@ -1,5 +1,6 @@
 """Between Darknet's .weights files and Keras networks: loaded whole or in part, sliced for other classes, saved."""
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,12 +23,18 @@ class Convolution(NamedTuple):
     norm: keras.layers.BatchNormalization | None
     head: YoloHead | None
 
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of Keras's kernel in a file's order: filters, channels, height, width; depthwise the first two change places."""
+        return (2, 3, 0, 1) if isinstance(self.conv, keras.layers.DepthwiseConv2D) else (3, 2, 0, 1)
+
     def shapes(self, classes: int | None = None) -> list[tuple[int, ...]]:
         """Shapes of its arrays in the order of a file; `classes` of the file count where this is a head."""
-        filters, *kernel = _kernel_shape(self.conv)
-        if self.head is not None and classes is not None:
-            filters = self.head.anchors * (5 + classes)
-        return [(filters,)] * (1 if self.norm is None else 4) + [(filters, *kernel)]
+        height, width, channels, _ = self.conv.kernel.shape
+        *first, _ = self.variables()
+        filters = first[0].shape[0] if classes is None or self.head is None else self.head.anchors * (5 + classes)
+        per_group = channels if self.axes[0] == 3 else 1
+        return [(filters,)] * len(first) + [(filters, per_group, height, width)]
 
     def floats(self, classes: int | None = None) -> int:
         """Values that it takes in a file."""
@@ -38,6 +45,19 @@ class Convolution(NamedTuple):
         norm = self.norm
         first = [self.conv.bias] if norm is None else [norm.beta, norm.gamma, norm.moving_mean, norm.moving_variance]
         return [*first, self.conv.kernel]
+
+    def assign(self, arrays: list[np.ndarray]) -> None:
+        """Give its variables the values of a file."""
+        *first, kernel = arrays
+        shape = [self.conv.kernel.shape[axis] for axis in self.axes]
+        kernel = kernel.reshape(shape).transpose(np.argsort(self.axes))
+        for variable, array in zip(self.variables(), (*first, kernel), strict=True):
+            variable.assign(array)
+
+    def arrays(self) -> list[np.ndarray]:
+        """What a file holds of it."""
+        *first, kernel = (ops.convert_to_numpy(variable.value) for variable in self.variables())
+        return [*first, kernel.transpose(self.axes)]
 
 
 def convolutions(model: keras.Model) -> list[Convolution]:
@@ -67,31 +87,9 @@ def _walk(model: keras.Model) -> Iterator[keras.layers.Layer]:
         yield layer
 
 
-def _is_depthwise(conv: keras.layers.Layer) -> bool:
-    return isinstance(conv, keras.layers.DepthwiseConv2D)
-
-
-def _kernel_shape(conv: keras.layers.Layer) -> tuple[int, ...]:
-    """Darknet's (filters, channels per group, height, width)."""
-    height, width, channels, filters = conv.kernel.shape
-    return (channels * filters, 1, height, width) if _is_depthwise(conv) else (filters, channels, height, width)
-
-
-def _to_darknet(conv: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
-    order = (
-        (2, 3, 0, 1) if _is_depthwise(conv) else (3, 2, 0, 1)
-    )  # depthwise: (height, width, channels, filters for each)
-    return np.transpose(kernel, order).reshape(_kernel_shape(conv))
-
-
-def _to_keras(conv: keras.layers.Layer, kernel: np.ndarray) -> np.ndarray:
-    height, width, channels, filters = conv.kernel.shape
-    if _is_depthwise(conv):
-        return kernel.reshape(channels, filters, height, width).transpose(2, 3, 0, 1)
-    return kernel.transpose(2, 3, 1, 0)
-
-
-def load_weights(model: keras.Model, path: str | os.PathLike, head: str | Sequence[int] = "strict") -> tuple[int, int]:
+def load_weights(
+    model: keras.Model, path: str | os.PathLike, head: str | Sequence[int] = "strict", *, layers: int | None = None
+) -> tuple[int, int]:
     """Load a .weights file, whole or cut after any layer; nothing is changed unless all of it is in order.
 
     Args:
@@ -99,6 +97,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike, head: str | Sequen
         head: what happens to the convolutions before `[yolo]`. "strict" loads them, the classes must be the same; "drop" leaves
             them as they are; a list of class numbers of the file makes these the model's classes, [8] a detector of boats
             from a COCO file.
+        layers: load only layers with numbers below this, whatever the file holds behind them; 74 of yolov3 is its backbone.
 
     Returns:
         Number of convolutions loaded, images seen according to the file.
@@ -111,10 +110,19 @@ def load_weights(model: keras.Model, path: str | os.PathLike, head: str | Sequen
     if isinstance(head, str) and head not in ("strict", "drop"):
         raise ValueError(f'head must be "strict", "drop" or a list of class numbers. Received: head={head!r}')
     head = head if isinstance(head, str) else list(head)
-    convs, name = convolutions(model), Path(path).name
-    seen, values = read_file(path, lambda count: _fits(convs, count, head))
-    classes = None if head == "strict" else _file_classes(convs, len(values), name)
-    found = _cut(convs, values, classes, name)
+    whole, name = convolutions(model), Path(path).name
+    convs, classes = _below(whole, layers), None
+    ends = np.cumsum([conv.floats() for conv in whole])
+    fits = ends.__contains__ if head == "strict" else lambda count: _file_classes(whole, count) is not None
+    seen, values = read_file(path, fits)
+    if head != "strict" and any(conv.head is not None for conv in convs):
+        classes = _file_classes(whole, len(values))
+        if classes is None:
+            raise ValueError(
+                f"{name}: its {len(values)} values fit this network with no number of classes, and no end of a layer before the "
+                "first head; the file is damaged or belongs to another network"
+            )
+    found = _cut(convs, values, classes, name, goes_on=layers is not None)
     for conv, arrays in found:
         _check(arrays, conv.index, name)
     if not isinstance(head, str):
@@ -122,65 +130,50 @@ def load_weights(model: keras.Model, path: str | os.PathLike, head: str | Sequen
     elif head == "drop":
         found = [(conv, arrays) for conv, arrays in found if conv.head is None]
     for conv, arrays in found:
-        for variable, array in zip(conv.variables(), arrays, strict=True):
-            variable.assign(_to_keras(conv.conv, array) if array.ndim == 4 else array)
+        conv.assign(arrays)
     return len(found), seen
 
 
-def _fits(convs: list[Convolution], count: int, head: str | list[int]) -> bool:
-    """Whether a file with `count` values ends after a layer."""
-    try:
-        classes = None if head == "strict" else _file_classes(convs, count, "")
-    except ValueError:
-        return False
-    return count in np.cumsum([conv.floats(classes) for conv in convs])
+def _below(convs: list[Convolution], layers: int | None) -> list[Convolution]:
+    return [conv for conv in convs if layers is None or conv.index < layers]
 
 
-def _file_classes(convs: list[Convolution], count: int, name: str) -> int | None:
-    """Number of classes of a file with `count` values, from its length alone; None if it ends before the first head."""
-    body = np.cumsum([conv.floats() for conv in convs])
-    first = next((place for place, conv in enumerate(convs) if conv.head is not None), len(convs))
-    if count in body[:first]:
-        return None
-    rest = count - sum(conv.floats(0) for conv in convs)
-    each = sum(conv.floats(1) - conv.floats(0) for conv in convs)
-    if not each or rest <= 0 or rest % each:
-        raise ValueError(
-            f"{name}: its {count} values fit this network with no number of classes, and no end of a layer before the first head; "
-            "the file is damaged or belongs to another network"
-        )
-    return rest // each
+def _file_classes(convs: list[Convolution], count: int) -> int | None:
+    """Number of classes of a file with `count` values, from its length alone: 0 if it ends before a head, None if none fits."""
+    body = itertools.takewhile(lambda conv: conv.head is None, convs)
+    if count in np.cumsum([conv.floats() for conv in body]):
+        return 0
+    fixed = sum(conv.floats(0) for conv in convs)
+    each = sum(conv.floats(1) for conv in convs) - fixed
+    return (count - fixed) // each if each and count > fixed and (count - fixed) % each == 0 else None
 
 
-def _cut(convs: list[Convolution], values: np.ndarray, classes: int | None, name: str) -> list:
-    """Pairs of convolution and arrays, until the file ends, which must be after a layer."""
+def _cut(convs: list[Convolution], values: np.ndarray, classes: int | None, name: str, *, goes_on: bool) -> list:
+    """Pairs of convolution and arrays, until the file ends, which must be after a layer; `goes_on`: or later."""
     found, place = [], 0
     for conv in convs:
         if place == len(values):
             break
-        size = conv.floats(classes)
-        if place + size > len(values):
-            raise ValueError(
-                f"{name}: ends inside layer {conv.index}: {len(values) - place} values, it takes {size}. The file is truncated or "
-                f"belongs to another network{_hint(convs, len(values), name)}"
-            )
         shapes = conv.shapes(classes)
         ends = place + np.cumsum([int(np.prod(shape)) for shape in shapes])
+        if ends[-1] > len(values):
+            raise ValueError(
+                f"{name}: ends inside layer {conv.index}: {len(values) - place} values, it takes {ends[-1] - place}. The file is "
+                f"truncated or belongs to another network{_hint(convs, len(values))}"
+            )
         parts = np.split(values[place : ends[-1]], ends[:-1] - place)
         found.append((conv, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]))
         place = int(ends[-1])
-    if place < len(values):
+    if place < len(values) and not goes_on:
         raise ValueError(
             f"{name}: {len(values) - place} values are left after the last layer; expected {place}, received {len(values)}. The "
-            f"file belongs to another network{_hint(convs, len(values), name)}"
+            f"file belongs to another network{_hint(convs, len(values))}"
         )
     return found
 
 
-def _hint(convs: list[Convolution], count: int, name: str) -> str:
-    try:
-        classes = _file_classes(convs, count, name)
-    except ValueError:
+def _hint(convs: list[Convolution], count: int) -> str:
+    if (classes := _file_classes(convs, count)) is None:
         return ""
     return f', maybe this one with {classes} classes: pass head="drop" or the numbers of the classes to keep'
 
@@ -226,12 +219,10 @@ def save_weights(model: keras.Model, path: str | os.PathLike, *, seen: int = 0, 
     Returns:
         Number of convolutions written.
     """
-    convs = [conv for conv in convolutions(model) if layers is None or conv.index < layers]
+    convs = _below(convolutions(model), layers)
     with disk.atomic_write(path) as file:
         file.write(make_header(seen))
         for conv in convs:
-            for variable in conv.variables():
-                array = ops.convert_to_numpy(variable.value)
-                array = _to_darknet(conv.conv, array) if array.ndim == 4 else array
+            for array in conv.arrays():
                 file.write(np.ascontiguousarray(array, "<f4").tobytes())
     return len(convs)

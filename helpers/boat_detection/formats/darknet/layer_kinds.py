@@ -3,8 +3,8 @@
 Knows nothing of Keras, so that files can be checked, counted and cut without building a network.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -68,14 +68,14 @@ def make_plan(sections: Sequence[Section], channels: int = 3) -> list[Layer]:
         ValueError: a section, option or value that is not known, a reference to a layer that is not there, or shapes that do
             not fit; names file, line and section.
     """
-    layers: list[Layer] = []
+    plan = _Plan(channels)
     for section in sections:
         kind = ALIASES.get(section.kind, section.kind)
-        if kind not in KINDS:
+        if kind not in OPTIONS:
             raise section.error(f"this kind of section is not known; allowed: {', '.join(sorted(OPTIONS))}")
         _check_options(section, kind)
-        layers.append(KINDS[kind](section, _Context(layers, channels)))
-    return layers
+        plan.layers.append(getattr(plan, kind)(section))
+    return plan.layers
 
 
 def _check_options(section: Section, kind: str) -> None:
@@ -87,43 +87,6 @@ def _check_options(section: Section, kind: str) -> None:
             raise section.error(f"is not known; allowed: {', '.join(sorted(OPTIONS[kind])) or 'no options'}", key)
 
 
-@dataclass
-class _Context:
-    """The layers so far, as the next section sees them."""
-
-    layers: list[Layer]
-    channels: int
-
-    @property
-    def index(self) -> int:
-        return len(self.layers)
-
-    def shape(self, section: Section, index: int) -> tuple[int, Fraction | None]:
-        """Channels and stride of a layer; the output of [yolo] is boxes, no map of features."""
-        if index == -1:
-            return self.channels, Fraction(1)
-        if self.layers[index].kind == "yolo":
-            raise section.error(f"reads layer {index}, a [yolo] section; begin with a [route] to a layer before it")
-        return self.layers[index].channels, self.layers[index].stride
-
-    def resolve(self, section: Section, key: str) -> tuple[int, ...]:
-        """Numbers of layers: negative ones count back from this section."""
-        given = section.numbers(key, kind=int)
-        found = tuple(i if i >= 0 else self.index + i for i in given)
-        if not all(0 <= i < self.index for i in found):
-            allowed = f"{-self.index} to -1, or 0 to {self.index - 1}" if self.index else "none, this is the first"
-            raise section.error(
-                f"points to a layer that is not there; this is layer {self.index}, allowed: {allowed}", key
-            )
-        return found
-
-    def simple(self, section: Section, kind: str, *, by: Fraction | None = Fraction(1), **values: Any) -> Layer:
-        """A layer that reads the one before it, keeps its channels, and multiplies the stride by `by`."""
-        channels, stride = self.shape(section, self.index - 1)
-        stride = stride * by if stride and by else None
-        return Layer(self.index, kind, section, (self.index - 1,), channels, channels, stride, values)
-
-
 def _activation(section: Section, default: str) -> str:
     name = section.options.get("activation", default)
     if name not in ACTIVATIONS:
@@ -131,98 +94,121 @@ def _activation(section: Section, default: str) -> str:
     return name
 
 
-def _convolutional(section: Section, context: _Context) -> Layer:
-    channels, stride = context.shape(section, context.index - 1)
-    size, step = section.integer("size", 1, least=1), section.integer("stride", 1, least=1)
-    values = {
-        "size": size,
-        "stride": step,
-        "padding": size // 2 if section.integer("pad", 0) else section.integer("padding", 0),
-        "groups": section.integer("groups", 1, least=1),
-        "batch_normalize": section.integer("batch_normalize", 0),
-        "activation": _activation(section, "logistic"),
-    }
-    filters = section.integer("filters", 1, least=1)
-    if values["batch_normalize"] > 1:
-        raise section.error("is not supported; allowed: 0 or 1", "batch_normalize")
-    if channels % values["groups"] or filters % values["groups"]:
-        raise section.error(f"must divide the {channels} channels of the input and the {filters} filters", "groups")
-    stride = stride * step if stride else None
-    return Layer(context.index, "convolutional", section, (context.index - 1,), channels, filters, stride, values)
+class _Plan:
+    """The layers so far; the method called as a kind of section makes the next one."""
 
+    def __init__(self, channels: int) -> None:
+        self.layers: list[Layer] = []
+        self.channels = channels  # of the image
 
-def _maxpool(section: Section, context: _Context) -> Layer:
-    stride = section.integer("stride", 1, least=1)
-    size = section.integer("size", stride, least=1)
-    padding = section.integer("padding", size - 1)
-    if padding > 2 * (size - 1):
-        raise section.error(f"must be at most {2 * (size - 1)}, or a window sees no pixel", "padding")
-    return context.simple(section, "maxpool", by=Fraction(stride), size=size, stride=stride, padding=padding)
+    def convolutional(self, section: Section) -> Layer:
+        channels, _ = self._shape(section, len(self.layers) - 1)
+        size, stride = section.integer("size", 1, least=1), section.integer("stride", 1, least=1)
+        filters, groups = section.integer("filters", 1, least=1), section.integer("groups", 1, least=1)
+        values = {
+            "size": size,
+            "stride": stride,
+            "padding": size // 2 if section.integer("pad", 0) else section.integer("padding", 0),
+            "groups": groups,
+            "batch_normalize": section.integer("batch_normalize", 0),
+            "activation": _activation(section, "logistic"),
+        }
+        if values["batch_normalize"] > 1:
+            raise section.error("is not supported; allowed: 0 or 1", "batch_normalize")
+        if channels % groups or filters % groups:
+            raise section.error(f"must divide the {channels} channels of the input and the {filters} filters", "groups")
+        return self._next(section, "convolutional", by=stride, filters=filters, **values)
 
+    def maxpool(self, section: Section) -> Layer:
+        stride = section.integer("stride", 1, least=1)
+        size = section.integer("size", stride, least=1)
+        padding = section.integer("padding", size - 1)
+        if padding > 2 * (size - 1):
+            raise section.error(f"must be at most {2 * (size - 1)}, or a window sees no pixel", "padding")
+        return self._next(section, "maxpool", by=stride, size=size, stride=stride, padding=padding)
 
-def _avgpool(section: Section, context: _Context) -> Layer:
-    return context.simple(section, "avgpool", by=None)
+    def avgpool(self, section: Section) -> Layer:
+        return self._next(section, "avgpool", by=None)
 
+    def upsample(self, section: Section) -> Layer:
+        stride = section.integer("stride", 2, least=1)
+        return self._next(section, "upsample", by=Fraction(1, stride), stride=stride)
 
-def _upsample(section: Section, context: _Context) -> Layer:
-    stride = section.integer("stride", 2, least=1)
-    return context.simple(section, "upsample", by=Fraction(1, stride), stride=stride)
+    def dropout(self, section: Section) -> Layer:
+        probability = section.number("probability", 0.5)
+        if not 0 <= probability < 1:
+            raise section.error("must be at least 0 and below 1", "probability")
+        return self._next(section, "dropout", probability=probability)
 
+    def shortcut(self, section: Section) -> Layer:
+        others = self._resolve(section, "from")
+        layer = self._next(section, "shortcut", activation=_activation(section, "linear"))
+        for other in others:
+            if len({layer.stride, self._shape(section, other)[1]} - {None}) > 1:
+                raise section.error(f"adds layer {other}, which has another height and width", "from")
+        return replace(layer, inputs=(*layer.inputs, *others))
 
-def _dropout(section: Section, context: _Context) -> Layer:
-    probability = section.number("probability", 0.5)
-    if not 0 <= probability < 1:
-        raise section.error("must be at least 0 and below 1", "probability")
-    return context.simple(section, "dropout", probability=probability)
+    def route(self, section: Section) -> Layer:
+        inputs = self._resolve(section, "layers")
+        groups, part = section.integer("groups", 1, least=1), section.integer("group_id", 0)
+        channels, strides = zip(*(self._shape(section, index) for index in inputs), strict=True)
+        known = set(strides) - {None}
+        if len(known) > 1:
+            raise section.error("joins layers of different height and width", "layers")
+        if part >= groups:
+            raise section.error(f"must be below groups={groups}", "group_id")
+        if any(count % groups for count in channels):
+            raise section.error(f"must divide the channels of each layer: {list(channels)}", "groups")
+        total, values = sum(channels), {"groups": groups, "group_id": part}
+        stride = next(iter(known), None)
+        return Layer(len(self.layers), "route", section, inputs, total, total // groups, stride, values)
 
+    def yolo(self, section: Section) -> Layer:
+        anchors, classes = section.numbers("anchors"), section.integer("classes", least=1)
+        pairs = tuple(zip(anchors[::2], anchors[1::2], strict=False))
+        num = section.integer("num", len(pairs))
+        if len(anchors) != 2 * num:
+            raise section.error(
+                f"holds {len(anchors)} numbers; expected num={num} pairs of width and height", "anchors"
+            )
+        if min(anchors) <= 0:
+            raise section.error("must be above 0", "anchors")
+        mask = section.numbers("mask", tuple(range(len(pairs))), kind=int)
+        if not all(0 <= index < len(pairs) for index in mask):
+            raise section.error(f"must be numbers from 0 to {len(pairs) - 1}, one for each anchor of this head", "mask")
+        values = {key: section.number(key, default) for key, default in (("ignore_thresh", 0.5), ("scale_x_y", 1.0))}
+        values["new_coords"] = bool(section.integer("new_coords", 0))
+        layer = self._next(section, "yolo", anchors=pairs, mask=mask, classes=classes, **values)
+        wanted = len(mask) * (5 + classes)
+        if not self.layers or self.layers[-1].kind != "convolutional" or layer.channels != wanted:
+            raise section.error(
+                f"needs a [convolutional] section right before it with filters={wanted}, that is {len(mask)} anchors x "
+                f"(5 + {classes} classes); received {layer.channels} channels"
+            )
+        return layer
 
-def _shortcut(section: Section, context: _Context) -> Layer:
-    others = context.resolve(section, "from")
-    layer = context.simple(section, "shortcut", activation=_activation(section, "linear"))
-    for other in others:
-        if len({layer.stride, context.shape(section, other)[1]} - {None}) > 1:
-            raise section.error(f"adds layer {other}, which has another height and width", "from")
-    return Layer(**{**vars(layer), "inputs": (*layer.inputs, *others)})
+    def _next(
+        self, section: Section, kind: str, *, by: Fraction | int | None = 1, filters: int | None = None, **values: Any
+    ) -> Layer:
+        """A layer that reads the one before it, multiplies the stride by `by`, and keeps the channels if it has no `filters`."""
+        index = len(self.layers)
+        channels, stride = self._shape(section, index - 1)
+        stride = stride * by if stride and by else None
+        return Layer(index, kind, section, (index - 1,), channels, filters or channels, stride, values)
 
+    def _shape(self, section: Section, index: int) -> tuple[int, Fraction | None]:
+        """Channels and stride of a layer; the output of [yolo] is boxes, no map of features."""
+        if index == -1:
+            return self.channels, Fraction(1)
+        if self.layers[index].kind == "yolo":
+            raise section.error(f"reads layer {index}, a [yolo] section; begin with a [route] to a layer before it")
+        return self.layers[index].channels, self.layers[index].stride
 
-def _route(section: Section, context: _Context) -> Layer:
-    inputs = context.resolve(section, "layers")
-    groups, part = section.integer("groups", 1, least=1), section.integer("group_id", 0)
-    shapes = [context.shape(section, index) for index in inputs]
-    strides = {stride for _, stride in shapes}
-    if len(strides - {None}) > 1:
-        raise section.error("joins layers of different height and width", "layers")
-    if part >= groups:
-        raise section.error(f"must be below groups={groups}", "group_id")
-    if any(channels % groups for channels, _ in shapes):
-        raise section.error(f"must divide the channels of each layer: {[channels for channels, _ in shapes]}", "groups")
-    total = sum(channels for channels, _ in shapes)
-    values = {"groups": groups, "group_id": part}
-    return Layer(context.index, "route", section, inputs, total, total // groups, strides.pop(), values)
-
-
-def _yolo(section: Section, context: _Context) -> Layer:
-    anchors, classes = section.numbers("anchors"), section.integer("classes", least=1)
-    pairs = tuple(zip(anchors[::2], anchors[1::2], strict=False))
-    num = section.integer("num", len(pairs))
-    if len(anchors) != 2 * num:
-        raise section.error(f"holds {len(anchors)} numbers; expected num={num} pairs of width and height", "anchors")
-    if min(anchors) <= 0:
-        raise section.error("must be above 0", "anchors")
-    mask = section.numbers("mask", tuple(range(len(pairs))), kind=int)
-    if not all(0 <= index < len(pairs) for index in mask):
-        raise section.error(f"must be numbers from 0 to {len(pairs) - 1}, one for each anchor of this head", "mask")
-    numbers = {key: section.number(key, default) for key, default in (("ignore_thresh", 0.5), ("scale_x_y", 1.0))}
-    numbers["new_coords"] = bool(section.integer("new_coords", 0))
-    layer = context.simple(section, "yolo", anchors=pairs, mask=mask, classes=classes, **numbers)
-    wanted = len(mask) * (5 + classes)
-    if not context.layers or context.layers[-1].kind != "convolutional" or layer.channels != wanted:
-        raise section.error(
-            f"needs a [convolutional] section right before it with filters={wanted}, that is {len(mask)} anchors x "
-            f"(5 + {classes} classes); received {layer.channels} channels"
-        )
-    return layer
-
-
-MAKERS = (_convolutional, _maxpool, _avgpool, _upsample, _dropout, _shortcut, _route, _yolo)
-KINDS: dict[str, Callable[[Section, _Context], Layer]] = {make.__name__[1:]: make for make in MAKERS}
+    def _resolve(self, section: Section, key: str) -> tuple[int, ...]:
+        """Numbers of layers: negative ones count back from this section."""
+        index = len(self.layers)
+        found = tuple(i if i >= 0 else index + i for i in section.numbers(key, kind=int))
+        if not all(0 <= i < index for i in found):
+            allowed = f"{-index} to -1, or 0 to {index - 1}" if index else "none, this is the first"
+            raise section.error(f"points to a layer that is not there; this is layer {index}, allowed: {allowed}", key)
+        return found

@@ -4,7 +4,8 @@ Redmon and Farhadi, "YOLOv3: an incremental improvement", 2018, arXiv 1804.02767
 pooling", 2014, arXiv 1406.4729, in the form of Darknet's yolov3-spp.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from helpers.boat_detection.formats.darknet.layer_kinds import OPTIONS
@@ -96,17 +97,33 @@ def _spp(net: _Writer) -> None:
     net.conv(512, 1)
 
 
-def _neck(net: _Writer, filters: int, middle: Callable[[_Writer], None] | None = None) -> None:
-    """Three pairs of 1 x 1 and 3 x 3 before a head; `middle` comes after the third convolution."""
+def _neck(net: _Writer, filters: int, *, spp: bool = False) -> None:
+    """Three pairs of 1 x 1 and 3 x 3 before a head; the pyramid comes after the third convolution."""
     for place in range(6):
         net.conv(filters * (1 + place % 2), 1 + 2 * (place % 2))
-        if place == 2 and middle is not None:
-            middle(net)
+        if place == 2 and spp:
+            _spp(net)
 
 
-def _yolov3(net: _Writer, middle: Callable[[_Writer], None] | None = None) -> str:
+def yolov3_cfg(
+    num_classes: int, *, size: Size = 416, anchors: Anchors = ANCHORS, width: float = 1.0, spp: bool = False,
+    **training: Any,
+) -> str:  # fmt: skip
+    """The text of yolov3.cfg: Darknet-53, three heads at strides 32, 16 and 8.
+
+    Args:
+        size: side of the input in pixels, or (height, width), multiples of 32.
+        anchors: (width, height) in pixels of the input, by rising area, a multiple of three.
+        width: factor of all numbers of filters.
+        spp: a spatial pyramid pooling before the first head.
+        **training: options of `[net]` and `[yolo]`, such as `learning_rate=0.001` or `random=0`; Darknet's own by default.
+
+    Raises:
+        ValueError: an option that neither section knows, or a number of anchors that the heads cannot share.
+    """
+    net = _Writer(num_classes, size, anchors, width, training)
     ends = _backbone(net)
-    _neck(net, 512, middle)
+    _neck(net, 512, spp=spp)
     net.head(0, 3)
     for number, filters in ((1, 256), (2, 128)):
         net.add("route", layers=-4)
@@ -116,29 +133,7 @@ def _yolov3(net: _Writer, middle: Callable[[_Writer], None] | None = None) -> st
     return net.text()
 
 
-def yolov3_cfg(
-    num_classes: int, *, size: Size = 416, anchors: Anchors = ANCHORS, width: float = 1.0, **training: Any
-) -> str:
-    """The text of yolov3.cfg: Darknet-53, three heads at strides 32, 16 and 8.
-
-    Args:
-        num_classes: number of classes.
-        size: side of the input in pixels, or (height, width), multiples of 32.
-        anchors: (width, height) in pixels of the input, by rising area, a multiple of three.
-        width: factor of all numbers of filters.
-        **training: options of `[net]` and `[yolo]`, such as `learning_rate=0.001` or `random=0`; Darknet's own by default.
-
-    Raises:
-        ValueError: an option that neither section knows, or a number of anchors that the heads cannot share.
-    """
-    return _yolov3(_Writer(num_classes, size, anchors, width, training))
-
-
-def yolov3_spp_cfg(
-    num_classes: int, *, size: Size = 608, anchors: Anchors = ANCHORS, width: float = 1.0, **training: Any
-) -> str:
-    """The text of yolov3-spp.cfg: `yolov3_cfg` with a spatial pyramid pooling before the first head. Arguments as there."""
-    return _yolov3(_Writer(num_classes, size, anchors, width, training), _spp)
+yolov3_spp_cfg = partial(yolov3_cfg, spp=True, size=608)  # the text of yolov3-spp.cfg
 
 
 def yolov3_tiny_cfg(

@@ -15,13 +15,8 @@ class DarknetSGD(keras.optimizers.Optimizer):
     """Stochastic gradient descent as in Darknet: v <- m v - (g + decay w), then w <- w + rate v.
 
     The rate stays outside the velocity, so a step of the rate acts at once; Keras's SGD keeps it inside. The decay is part of
-    the gradient and acts on kernels only (variables of two dimensions and more), not on biases, gammas and betas.
-
-    Args:
-        learning_rate: a float or a schedule such as `DarknetSchedule`.
-        momentum: m.
-        decay: times w; Keras's own `weight_decay` is another thing, decoupled from the gradient.
-        options: of `keras.optimizers.Optimizer`; `gradient_accumulation_steps` is Darknet's `subdivisions`.
+    the gradient and acts on kernels only (variables of two dimensions and more), not on biases, gammas and betas; Keras's own
+    `weight_decay` is another thing, decoupled from it. `gradient_accumulation_steps` is Darknet's `subdivisions`.
     """
 
     def __init__(

@@ -88,8 +88,7 @@ def _check_box(values: Iterable[float], classes: int | None) -> None:
 
 def write_labels(path: str | os.PathLike, boxes: np.ndarray) -> None:
     """Write a label file of (n, 5) boxes as `read_labels` gives them, atomically; see `label_text`."""
-    text = label_text(boxes, Path(path).name)
-    disk.write(path, text)
+    disk.write(path, label_text(boxes, Path(path).name))
 
 
 def label_text(boxes: np.ndarray, name: str) -> str:
@@ -105,8 +104,7 @@ def label_text(boxes: np.ndarray, name: str) -> str:
             _check_box(box, None)
         except ValueError as error:
             raise ValueError(f"cannot write {name}: box {number} has {error}") from None
-    rows = boxes.tolist()
-    return "".join(f"{int(number)} " + " ".join(f"{side:.6f}" for side in sides) + "\n" for number, *sides in rows)
+    return "".join("{:.0f} {:.6f} {:.6f} {:.6f} {:.6f}\n".format(*box) for box in boxes.tolist())
 
 
 def read_list(path: str | os.PathLike) -> list[str]:

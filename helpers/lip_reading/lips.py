@@ -13,6 +13,7 @@ import numpy as np
 
 from helpers.lip_reading import faces
 from helpers.lip_reading.config import LipReadingConfig, LipSize
+from helpers.video.reading import height_width
 
 SIDE = 1.5  # width of the lip picture, in distances of the eyes
 WINDOWS = {"grid": (80, 190, 220, 236), "lrw": (79, 115, 175, 211)}  # x1, y1, x2, y2 of the mouth in their frames
@@ -96,7 +97,7 @@ def crop_lips(frames: Iterable[np.ndarray], points: np.ndarray, size: int | Sequ
     points = np.asarray(points, np.float64)
     if points.ndim != 3 or points.shape[1:] != (5, 2) or not np.isfinite(points).all():
         raise ValueError(f"points must be (T, 5, 2) without gaps (track_points fills them). Received: {points.shape}")
-    height, width = _height_width(size)
+    height, width = height_width(size)
     eyes = points[:, 1] - points[:, 0]  # from the person's right eye to the left: to the picture's right
     distance = float(np.median(np.hypot(*eyes.T)))
     if distance < 2:
@@ -143,7 +144,7 @@ def fit(picture: np.ndarray, size: int | Sequence[int], *, padding: bool = True)
     Returns:
         (height, width, 3) or (height, width) uint8.
     """
-    height, width = _height_width(size)
+    height, width = height_width(size)
     shrink = min(height / picture.shape[0], width / picture.shape[1])
     inner = (height, width)
     if padding:
@@ -197,10 +198,3 @@ def redness(frames: np.ndarray) -> float:
     """
     red, blue = (float(frames[..., channel].mean()) for channel in (0, 2))
     return (red - blue) / max(red + blue, 1e-9)
-
-
-def _height_width(size: int | Sequence[int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
-    if height < 1 or width < 1:
-        raise ValueError(f"size must be a positive int or (height, width) in pixels. Received: size={size!r}")
-    return int(height), int(width)

@@ -61,7 +61,7 @@ def scan_frames(
     Returns:
         Iterator of (number, (H, W, 3) RGB uint8 or None if not wanted), up to the last frame that decodes.
     """
-    return _started(_scan(path, wanted, _height_width(size), {} if header is None else header))
+    return _started(_scan(path, wanted, None if size is None else height_width(size), {} if header is None else header))
 
 
 def count_frames(path: str | os.PathLike) -> int:
@@ -198,9 +198,8 @@ def _zero(container: "av.container.InputContainer", frame: "av.VideoFrame", fps:
     return first if container.format.name == "avi" and (first - start) * fps < 3.5 else start
 
 
-def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
+def height_width(size: int | Sequence[int]) -> tuple[int, int]:
+    """A size in pixels as two numbers; ValueError: it is none."""
     sides = (size, size) if isinstance(size, Integral) else tuple(size) if isinstance(size, Sequence) else ()
     if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
         raise ValueError(f"size must be a positive int or (height, width) in pixels. Received: size={size!r}")

@@ -108,10 +108,7 @@ def check_channels(table: pd.DataFrame) -> str:
     )
 
 
-def load_clips(
-    folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample",
-    out: str | os.PathLike | None = None,
-) -> np.ndarray:  # fmt: skip
+def load_clips(folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample") -> np.ndarray:
     """Cached clips, each brought to `length` frames (see `pick_frames`), as one array (N, length, height, width, channels) uint8.
 
     ValueError: no names, or clips of different sizes.
@@ -119,29 +116,33 @@ def load_clips(
     Args:
         folder, names: of the cache, and its column `cache`.
         length, mode: `len_video` and `resample` of the configuration.
-        out: a `.npy` file to write to and map into memory, for more than fits there; default an array in memory.
     """
+    return np.stack([*_of_one_length(folder, names, length, mode)])
+
+
+def write_clips(
+    path: str | os.PathLike, folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample"
+) -> None:
+    """Write the array of `load_clips` as a `.npy` file, clip by clip: all of them need not fit into memory."""
+    with disk.atomic_write(path) as file:
+        for place, clip in enumerate(_of_one_length(folder, names, length, mode)):
+            if not place:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), *clip.shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(clip.tobytes())
+
+
+def _of_one_length(folder: str | os.PathLike, names: Sequence[str], length: int, mode: str) -> Iterator[np.ndarray]:
     if not len(names):
         raise ValueError("names: received none; allowed: at least one clip of the cache")
-    first = read_clip(folder, names[0])["frames"]
-    shape = (len(names), length, *first.shape[1:])
-    clips = np.empty(shape, np.uint8) if out is None else _open_map(out, shape)
-    for place, name in enumerate(names):
+    first = None
+    for name in names:
         clip = read_clip(folder, name)
-        if clip["frames"].shape[1:] != first.shape[1:]:
-            raise ValueError(f"{name} holds frames of {clip['frames'].shape[1:]}, {names[0]} of {first.shape[1:]}")
-        picked = pick_frames(len(clip["frames"]), length, fps=float(clip["fps"]), mode=mode, times=clip["times"])
-        clips[place] = clip["frames"][picked]
-    return clips
-
-
-def _open_map(path: str | os.PathLike, shape: tuple[int, ...]) -> np.memmap:
-    """A new `.npy` file in memory, with its place on the disk: without, a full disk would end the process while it is filled."""
-    clips = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    if hasattr(os, "posix_fallocate"):
-        with Path(path).open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, Path(path).stat().st_size)
-    return clips
+        frames = clip["frames"]
+        first = first or frames.shape[1:]
+        if frames.shape[1:] != first:
+            raise ValueError(f"{name} holds frames of {frames.shape[1:]}, {names[0]} of {first}")
+        yield frames[pick_frames(len(frames), length, fps=float(clip["fps"]), mode=mode, times=clip["times"])]
 
 
 def read_clip(folder: str | os.PathLike, name: str) -> dict[str, np.ndarray]:

@@ -96,9 +96,8 @@ def split(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
     table = table.drop(columns="split").join(sides)
     words = local.class_names(table["label"])
     table["number"] = table["label"].map({word: number for number, word in enumerate(words)})
-    with disk.atomic_path(folder / "clips.npy") as path:
-        options = {"length": config.len_video, "mode": config.resample, "out": path}
-        data.load_clips(ready.folder / "lips", table["cache"].tolist(), **options).flush()
+    options = {"length": config.len_video, "mode": config.resample}
+    data.write_clips(folder / "clips.npy", ready.folder / "lips", table["cache"].tolist(), **options)
     disk.write_table(folder / "clips.csv", table)
     return {
         "rule": rule,

@@ -278,13 +278,17 @@ def test_clips_as_one_array(rates, tmp_path):
     root, points = rates
     done = prepare(root, tmp_path, MINI, points)
     found = data.load_clips(tmp_path, done["cache"], length=6)
-    mapped = data.load_clips(tmp_path, done["cache"], length=6, out=tmp_path / "all.npy")
-    assert isinstance(mapped, np.memmap) and (np.load(tmp_path / "all.npy") == found).all()
+    data.write_clips(tmp_path / "all.npy", tmp_path, done["cache"], length=6)
+    mapped = np.load(tmp_path / "all.npy", mmap_mode="r")
+    assert mapped.dtype == found.dtype == np.uint8 and np.array_equal(mapped, found)
+    np.save(tmp_path / "saved.npy", found)
+    assert (tmp_path / "saved.npy").read_bytes() == (tmp_path / "all.npy").read_bytes()
     first = data.read_clip(tmp_path, done["cache"][0])["frames"]
     assert (found[0, [0, -1]] == first[[0, -1]]).all()
     other = prepare(root, tmp_path / "b", dataclasses.replace(MINI, channels_lips=3), points)
     with pytest.raises(ValueError, match="holds frames of"):
-        data.load_clips(tmp_path, [done["cache"][0], "b/" + other["cache"][0]], length=6)
+        data.write_clips(tmp_path / "all.npy", tmp_path, [done["cache"][0], "b/" + other["cache"][0]], length=6)
+    assert np.array_equal(np.load(tmp_path / "all.npy"), found), "the file that was there stays"
     with pytest.raises(ValueError, match="received none"):
         data.load_clips(tmp_path, [], length=6)
 

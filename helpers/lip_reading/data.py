@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from helpers import video
+from helpers.lip_reading.config import LipReadingConfig
 from helpers.lip_reading.faces import find_face_points
 from helpers.lip_reading.lips import Cut, crop_lips, cut_lips
 from helpers.parallel import parallel, stop_at_disk_errors, usable
@@ -31,7 +32,7 @@ def usable_clips(result: StepResult) -> pd.DataFrame:
 
 
 def prepare_clip(
-    row: Mapping, *, root: str | os.PathLike, folder: str | os.PathLike, cut: Cut,
+    row: Mapping, *, root: str | os.PathLike, folder: str | os.PathLike, cut: Cut | LipReadingConfig,
     model_path: str | os.PathLike | None = None,
 ) -> dict:  # fmt: skip
     """Cut the lips out of one clip and cache them as `<folder>/<path>.npz`; a clip that is there is not read again.
@@ -51,7 +52,8 @@ def prepare_clip(
     Raises:
         ValueError, FileNotFoundError: nothing decodes, or too few frames with a face; names the file and the numbers.
     """
-    name = _cache_name(row)
+    start = _seconds(row, "start")
+    name = f"{row['path']}.npz" if np.isnan(start) else f"{row['path']}@{start:.3f}.npz"
     target = Path(folder) / name
     if not target.is_file():
         clip = _Clip(row, Path(root), cut.swap_channels)
@@ -72,7 +74,7 @@ def prepare_clip(
 
 
 def prepare_all(
-    table: pd.DataFrame, root: str | os.PathLike, folder: str | os.PathLike, cut: Cut, *,
+    table: pd.DataFrame, root: str | os.PathLike, folder: str | os.PathLike, cut: Cut | LipReadingConfig, *,
     points: Mapping[str, np.ndarray] | None = None, model_path: str | os.PathLike | None = None,
     jobs: int | None = -1,
 ) -> pd.DataFrame:  # fmt: skip
@@ -175,11 +177,6 @@ class _Clip:
                 yield frame[..., ::-1].copy() if self.swapped else frame
             if number >= max(wanted, default=0):
                 return
-
-
-def _cache_name(row: Mapping) -> str:
-    start = _seconds(row, "start")
-    return f"{row['path']}.npz" if np.isnan(start) else f"{row['path']}@{start:.3f}.npz"
 
 
 def _seconds(row: Mapping, key: str) -> float:

@@ -14,7 +14,6 @@ from keras import ops
 from helpers.lip_reading import data, metrics
 from helpers.lip_reading.batches import Lips, to_unit
 from helpers.lip_reading.config import LipReadingConfig
-from helpers.lip_reading.lips import Cut
 from helpers.training import value_and_gradients
 from helpers.workspace import StepResult
 
@@ -113,7 +112,7 @@ def read_file(
     path = Path(path)
     row = {"path": path.name, "start": start, "end": end} | ({} if points is None else {"points": points})
     with tempfile.TemporaryDirectory() as folder:
-        done = data.prepare_clip(row, root=path.parent, folder=folder, cut=Cut.of(config), model_path=model_path)
+        done = data.prepare_clip(row, root=path.parent, folder=folder, cut=config, model_path=model_path)
         clips = data.load_clips(folder, [done["cache"]], length=config.len_video, mode=config.resample)
     scores = predict(network, clips)[0]
     best = np.argsort(-scores, kind="stable")[:top]

@@ -155,7 +155,7 @@ def _draw_back(pen: PlanePen, who: Speaker) -> None:
     if who.style == "bun":
         pen.oval(-1.38j, 0.42 + 0.36j, who.hair)
     if who.style == "curly":
-        for curl in CIRCLE[12:24:1] * complex(1, -0.02) * 1.08 - 0.12j:
+        for curl in CIRCLE[12:] * complex(1, -0.02) * 1.08 - 0.12j:
             pen.oval(curl, 0.36 + 0.34j, who.hair)
     shoulders = (-0.45 + 1.75j, 0.45 + 1.75j, 1.7 + 2.25j, 2.1 + 4j, -2.1 + 4j, -1.7 + 2.25j)
     pen.area(shoulders, who.shirt)

@@ -64,20 +64,13 @@ def _guess(files: list[Path], folders: list[tuple[str, ...]]) -> str:
         raise ValueError(
             f"the clips lie at different depths ({examples}); expected one layout of {', '.join(LAYOUTS[1:])}"
         )
-    first, second = (_are_sides(parts[at] for parts in folders if parts[at:]) for at in (0, 1))
-    fitting = {
-        "split/speaker/class": len(folders[0]) == 3 and first,
-        "class/split": len(folders[0]) == 2 and second,
-        "split/class": len(folders[0]) == 2 and first,
-        "speaker/class": len(folders[0]) == 2,
-        "class": len(folders[0]) == 1 and not first,
-    }
-    found = next((name for name, fits in fitting.items() if fits), None)
-    if found is None:
-        raise ValueError(
-            f"cannot tell what the folders of {files[0].as_posix()} mean; expected {', '.join(LAYOUTS[1:])}"
-        )
-    return found
+    sides = [_are_sides(names) for names in zip(*folders, strict=True)]
+    for layout in LAYOUTS[1:]:
+        meaning = layout.split("/")
+        fits = len(meaning) == len(sides) and all(sides[at] for at, part in enumerate(meaning) if part == "split")
+        if fits and sides != [True]:  # sides alone leave no words
+            return layout
+    raise ValueError(f"cannot tell what the folders of {files[0].as_posix()} mean; expected {', '.join(LAYOUTS[1:])}")
 
 
 def _are_sides(names: Iterable[str]) -> bool:

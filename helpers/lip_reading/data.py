@@ -16,7 +16,7 @@ from helpers import video
 from helpers.lip_reading.config import LipReadingConfig
 from helpers.lip_reading.faces import find_face_points
 from helpers.lip_reading.lips import Cut, crop_lips, cut_lips
-from helpers.parallel import parallel, stop_at_disk_errors, usable
+from helpers.parallel import parallel, usable
 from helpers.workspace import StepResult, disk
 
 __all__ = ["crop_lips", "find_face_points"]  # that others call here; their rooms are `lips` and `faces`
@@ -91,8 +91,7 @@ def prepare_all(
         nothing = np.zeros((0, 5, 2), np.float32)
         rows = [row | {"points": points.get(row["path"], nothing)} for row in rows]
     work = functools.partial(prepare_clip, root=root, folder=folder, cut=cut, model_path=model_path)
-    done = parallel(work, rows, jobs=jobs, label="cutting lips")
-    stop_at_disk_errors(done, "clips")
+    done = parallel(work, rows, what="clips", jobs=jobs, label="cutting lips")
     done = done.reindex(columns=["cache", *MEASURES, "error"]).fillna({"cache": "", "note": ""})
     done["error"] = done["error"].str.replace(f"{Path(root)}{os.sep}", "", regex=False)  # a notebook shows the table
     return table.assign(**{name: done[name].to_numpy() for name in done})
@@ -110,8 +109,10 @@ def check_channels(table: pd.DataFrame) -> str:
     )
 
 
-def load_clips(folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample") -> np.ndarray:
-    """Cached clips, each brought to `length` frames (see `pick_frames`), as one array (N, length, height, width, channels) uint8.
+def load_clips(
+    folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample"
+) -> Iterator[np.ndarray]:
+    """Cached clips, one by one, each brought to `length` frames (see `pick_frames`): (length, height, width, channels) uint8.
 
     ValueError: no names, or clips of different sizes.
 
@@ -119,22 +120,6 @@ def load_clips(folder: str | os.PathLike, names: Sequence[str], *, length: int, 
         folder, names: of the cache, and its column `cache`.
         length, mode: `len_video` and `resample` of the configuration.
     """
-    return np.stack([*_of_one_length(folder, names, length, mode)])
-
-
-def write_clips(
-    path: str | os.PathLike, folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample"
-) -> None:
-    """Write the array of `load_clips` as a `.npy` file, clip by clip: all of them need not fit into memory."""
-    with disk.atomic_write(path) as file:
-        for place, clip in enumerate(_of_one_length(folder, names, length, mode)):
-            if not place:
-                header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), *clip.shape)}
-                np.lib.format.write_array_header_1_0(file, header)
-            file.write(clip.tobytes())
-
-
-def _of_one_length(folder: str | os.PathLike, names: Sequence[str], length: int, mode: str) -> Iterator[np.ndarray]:
     if not len(names):
         raise ValueError("names: received none; allowed: at least one clip of the cache")
     first = None
@@ -145,6 +130,16 @@ def _of_one_length(folder: str | os.PathLike, names: Sequence[str], length: int,
         if frames.shape[1:] != first:
             raise ValueError(f"{name} holds frames of {frames.shape[1:]}, {names[0]} of {first}")
         yield frames[pick_frames(len(frames), length, fps=float(clip["fps"]), mode=mode, times=clip["times"])]
+
+
+def write_clips(path: str | os.PathLike, folder: str | os.PathLike, names: Sequence[str], **options: int | str) -> None:
+    """Write the clips of `load_clips` as one array, a `.npy` file; all of them need not fit into memory."""
+    with disk.atomic_write(path) as file:
+        for place, clip in enumerate(load_clips(folder, names, **options)):
+            if place == 0:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), *clip.shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(clip.tobytes())
 
 
 def read_clip(folder: str | os.PathLike, name: str) -> dict[str, np.ndarray]:

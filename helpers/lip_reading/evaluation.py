@@ -113,10 +113,10 @@ def read_file(
     row = {"path": path.name, "start": start, "end": end} | ({} if points is None else {"points": points})
     with tempfile.TemporaryDirectory() as folder:
         done = data.prepare_clip(row, root=path.parent, folder=folder, cut=config, model_path=model_path)
-        clips = data.load_clips(folder, [done["cache"]], length=config.len_video, mode=config.resample)
-    scores = predict(network, clips)[0]
+        (clip,) = data.load_clips(folder, [done["cache"]], length=config.len_video, mode=config.resample)
+    scores = predict(network, clip[None])[0]
     best = np.argsort(-scores, kind="stable")[:top]
-    return pd.DataFrame({"word": [words[number] for number in best], "probability": scores[best]}), clips[0]
+    return pd.DataFrame({"word": [words[number] for number in best], "probability": scores[best]}), clip
 
 
 def on_test(

@@ -127,13 +127,13 @@ def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path 
     return "yunet", fetch_model(folder)
 
 
-def fetch_model(folder: str | os.PathLike | None = None, **options: float) -> Path:
+def fetch_model(folder: str | os.PathLike | None = None) -> Path:
     """YuNet's file, checked by size and sha256, downloaded if it is not there, by default to `downloads/yunet` of the workspace.
 
-    Options are those of `manifests.fetch`; its DownloadError says what to do by hand.
+    manifests.DownloadError: it could not be had; says what to do by hand.
     """
     folder = workspace.open_workspace().downloads / "yunet" if folder is None else folder
-    return manifests.fetch(_entry(), folder, **options)
+    return manifests.fetch(_entry(), folder)
 
 
 def local_model(folder: Path) -> Path | None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from helpers import intake, video
 from helpers.lip_reading.config import LAYOUTS
-from helpers.parallel import parallel, stop_at_disk_errors
+from helpers.parallel import parallel
 
 COLUMNS = ("path", "label", "speaker", "split", "frames", "fps", "start", "end")
 
@@ -38,7 +38,7 @@ def find_clips(root: str | os.PathLike | intake.Walk, layout: str) -> pd.DataFra
         FileNotFoundError: no such folder.
         ValueError: no clip, clips at different depths, or folders that do not fit the layout.
     """
-    found = intake.found_in(root, intake.VIDEO)
+    found = intake.walk(root, {intake.VIDEO})
     files = list(found.files)
     if not files:
         expected = "films in folders named by words"
@@ -118,8 +118,8 @@ def measure(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int | None = 
 
     Returns `table` with `frames`, `fps`, `error` ("" or why nothing decodes) and `note` ("" or what is odd about its times).
     """
-    found = parallel(functools.partial(_measure, root=Path(root)), table["path"], jobs=jobs, label="counting frames")
-    stop_at_disk_errors(found, "clips")
+    work = functools.partial(_measure, root=Path(root))
+    found = parallel(work, table["path"], what="clips", jobs=jobs, label="counting frames")
     found = found.reindex(columns=["frames", "fps", "error", "note"]).fillna({"note": ""})
     found["error"] = found["error"].str.replace(f"{Path(root)}{os.sep}", "", regex=False)
     return table.assign(**{name: found[name].to_numpy() for name in found})

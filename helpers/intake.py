@@ -200,11 +200,13 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
-def walk(root: str | os.PathLike, wanted: Collection[str]) -> "Walk":
-    """Go through a folder and all folders in it, links followed once, and sort its files by what they are.
+def walk(root: "str | os.PathLike | Walk", wanted: Collection[str]) -> "Walk":
+    """Go through a folder and all folders in it, links followed once, and sort its files by what they are; a `Walk` stays as it is.
 
     `wanted` are kinds that `sniff` gives. FileNotFoundError: there is no such folder.
     """
+    if isinstance(root, Walk):
+        return root
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {shown(str(root))}")
@@ -216,11 +218,6 @@ def walk(root: str | os.PathLike, wanted: Collection[str]) -> "Walk":
         else:
             found.files[path] = kind
     return found
-
-
-def found_in(folder: "str | os.PathLike | Walk", *wanted: str) -> "Walk":
-    """A `Walk` as it is, a folder's path walked through; for functions that take either."""
-    return folder if isinstance(folder, Walk) else walk(folder, wanted)
 
 
 class Walk:

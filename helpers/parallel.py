@@ -22,11 +22,13 @@ DISK = rf"(?:OSError|PermissionError)(?!: \[Errno (?:{'|'.join(map(str, OWN))})\
 
 
 def parallel(
-    function: Callable[[object], Mapping], items: Iterable, *, jobs: int | None = -1, label: str = ""
-) -> pd.DataFrame:
+    function: Callable[[object], Mapping], items: Iterable, *, what: str = "items", jobs: int | None = -1,
+    label: str = "",
+) -> pd.DataFrame:  # fmt: skip
     """Call `function` on every item in parallel and collect the rows; no item can stop the others.
 
-    One row per item, in their order: `item`, the function's columns, `error` ("" or "Type: message").
+    One row per item, in their order: `item`, the function's columns, `error` ("" or "Type: message"). OSError where the disk is
+    to blame, once all have run: that is no fault of theirs, and not theirs to record.
 
     An item whose process dies (killed, out of memory) is found by running those that were under way again, one at a
     time, in another process; so `function` may see an item twice. With `jobs=1` it runs in this process, unprotected.
@@ -37,6 +39,7 @@ def parallel(
     Args:
         function: from one item to one row, a dict; "item" and "error" are columns of the table itself.
         items: anything joblib can send to a worker.
+        what: their name in an error, such as "clips".
         jobs: processes, -1 for all cores, None for what `joblib.parallel_config` says; a cluster uses all that it has.
     """
     items = list(items)
@@ -48,12 +51,12 @@ def parallel(
                 bar.update()
     rows = [{**outcomes[i][0], "item": item, "error": outcomes[i][1]} for i, item in enumerate(items)]
     table = pd.DataFrame(rows, columns=None if rows else ["item", "error"])
+    _stop_at_disk_errors(table["error"], what)
     return table[["item", *table.columns.drop(["item", "error"]), "error"]]
 
 
-def stop_at_disk_errors(table: pd.DataFrame, what: str) -> None:
-    """OSError where items of `parallel`'s table failed because of the disk: no fault of theirs, and not theirs to record."""
-    errors = table.loc[table["error"].str.match(DISK), "error"]
+def _stop_at_disk_errors(errors: pd.Series, what: str) -> None:
+    errors = errors[errors.str.match(DISK)]
     if len(errors):
         first, number = errors.iloc[0], re.search(r"\[Errno (\d+)\]", errors.iloc[0])
         code = int(number[1]) if number else errno.EIO

@@ -140,7 +140,7 @@ def devices() -> list[dict]:
     """GPUs of this process, else its CPU: a list of `{"kind", "name", "memory_gib", "compute_capability"}` (None if unknown)."""
     import keras
 
-    return _jax_devices() if keras.backend.backend() == "jax" else _tensorflow_devices()
+    return (_jax_gpus() if keras.backend.backend() == "jax" else _tensorflow_gpus()) or _cpu()
 
 
 def onednn() -> bool:
@@ -178,7 +178,7 @@ def _cpu() -> list[dict]:
     return [_device("CPU", name, round(size / 2**30, 1) if size < math.inf else None)]
 
 
-def _jax_devices() -> list[dict]:
+def _jax_gpus() -> list[dict]:
     import jax
 
     found = []
@@ -190,10 +190,10 @@ def _jax_devices() -> list[dict]:
         capability = getattr(device, "compute_capability", None)
         capability = tuple(int(part) for part in str(capability).split(".")) if capability else None
         found.append(_device("GPU", device.device_kind, memory, capability))
-    return found or _cpu()
+    return found
 
 
-def _tensorflow_devices() -> list[dict]:
+def _tensorflow_gpus() -> list[dict]:
     import tensorflow as tf
 
     found = []
@@ -201,7 +201,7 @@ def _tensorflow_devices() -> list[dict]:
         details = tf.config.experimental.get_device_details(device)
         name, capability = details.get("device_name", device.name), details.get("compute_capability")
         found.append(_device("GPU", name, _nvidia_memory(len(found)), capability))
-    return found or _cpu()
+    return found
 
 
 def _nvidia_memory(index: int) -> float | None:

@@ -1,6 +1,5 @@
 """Odd places for files: addresses, strange and long names, a disk that is full, breaks, or is a file; never an item's fault."""
 
-import ast
 import errno
 import importlib
 import os
@@ -183,30 +182,15 @@ OWN = {
 
 @pytest.mark.parametrize("name", DISK)
 def test_the_disk_is_to_blame(name):
-    table = parallel.parallel(blames(DISK[name]), [1, 2], jobs=1)
     with pytest.raises(OSError, match="2 clips could not be written, call again once this is mended") as caught:
-        parallel.stop_at_disk_errors(table, "clips")
+        parallel.parallel(blames(DISK[name]), [1, 2], what="clips", jobs=1)
     assert caught.value.errno in parallel.FAULTS
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_the_item_is_to_blame(name):
     table = parallel.parallel(blames(OWN[name]), [1], jobs=1)
-    parallel.stop_at_disk_errors(table, "clips")
     assert type(OWN[name]).__name__ in table["error"][0]
-
-
-def test_whoever_runs_items_stops_at_disk_errors():
-    """Each function that calls `parallel` looks at its table for the disk's errors, before it records them as the items'."""
-    lacking = []
-    for path in sorted((ROOT / "helpers").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.FunctionDef) and path.name != "parallel.py":
-                calls = [call.func for call in ast.walk(node) if isinstance(call, ast.Call)]
-                names = {getattr(call, "attr", getattr(call, "id", "")) for call in calls}
-                if "parallel" in names and "stop_at_disk_errors" not in names:
-                    lacking.append(f"{path.relative_to(ROOT)}: {node.name}")
-    assert lacking == []
 
 
 # --- a disk that takes no more, in every step that works through items ---
@@ -330,8 +314,6 @@ def test_a_clip_that_the_disk_cannot_read_is_no_bad_clip(tmp_path):
             names.append(f"{share}.{suffix}")
             (tmp_path / names[-1]).write_bytes(content[: int(share * len(content))])
     table = parallel.parallel(lambda name: {"frames": video.count_frames(tmp_path / name)}, names, jobs=1)
-    parallel.stop_at_disk_errors(table, "clips")
     assert 1 < (table["error"] != "").sum() < len(names)
-    table = parallel.parallel(lambda name: {"frames": video.count_frames(tmp_path / name)}, ["clip.avi"], jobs=1)
     with pytest.raises(OSError, match=r"\[Errno 5\]"):
-        parallel.stop_at_disk_errors(table, "clips")
+        parallel.parallel(lambda name: {"frames": video.count_frames(tmp_path / name)}, ["clip.avi"], jobs=1)

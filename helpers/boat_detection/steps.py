@@ -59,8 +59,7 @@ def preprocess(config: BoatDetectionConfig, place: Workspace, folder: Path) -> d
     pictures = built.table("pictures").query("outcome == 'ok'").reset_index(drop=True)
     options = {"upright": config.upright, "max_side": config.max_side, "follow_note": config.source == "local"}
     work = functools.partial(data.prepare_picture, root=built.source_root, folder=folder, **options)
-    done = parallel.parallel(work, pictures.to_dict("records"), label="checking pictures")
-    parallel.stop_at_disk_errors(done, "pictures")
+    done = parallel.parallel(work, pictures.to_dict("records"), what="pictures", label="checking pictures")
     pictures["error"] = done["error"]
     good = parallel.usable(pictures, "pictures")
     pictures[["width", "height"]] = done.reindex(columns=["width", "height"]).fillna(0).astype(int).to_numpy()

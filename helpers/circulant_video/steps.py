@@ -83,8 +83,7 @@ def preprocess(config: CirculantVideoConfig, place: Workspace, folder: Path) -> 
     shards = built.table("shards")
     layout = {name: getattr(config, name) for name in LAYOUT}
     work = functools.partial(data.convert_row, root=built.source_root, folder=folder, layout=layout)
-    done = parallel.parallel(work, shards.to_dict("records"), label="converting shards")
-    parallel.stop_at_disk_errors(done, "shards")
+    done = parallel.parallel(work, shards.to_dict("records"), what="shards", label="converting shards")
     youtube8m.stop_at_failures(done.loc[done["error"].str.startswith("DownloadError"), "error"].tolist(), len(done))
     good = parallel.usable(done, "shards")
     problems = [problem | {"file": row["path"]} for _, row in good.iterrows() for problem in row["problems"]]

@@ -67,6 +67,11 @@ def with_spread(groups: Iterable, score: Callable[[np.ndarray], dict[str, float]
     return pd.DataFrame({"score": score(np.ones(len(groups), bool)), "spread": errors})
 
 
+def shown(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Tables of `compare` side by side, as text: one row a score, one column for each that was scored."""
+    return pd.DataFrame({name: table.map("{:.3f}".format).agg(" ± ".join, axis=1) for name, table in tables.items()})
+
+
 def differences(project: str, found: dict[str, pd.DataFrame]) -> list[str]:
     """One sentence for each score of the `CHECKED` that is not what the card says, within 2 % and at least 0.002.
 
@@ -197,7 +202,7 @@ def _length(project: str, name: str, place: Any) -> str:
 
 def _write_card(project: str, tables: dict[str, pd.DataFrame], told: list[str], files: list[Path]) -> None:
     """Renew the numbers between the card's two marks, or begin a card."""
-    table = pd.DataFrame({name: table.map("{:.3f}".format).agg(" ± ".join, axis=1) for name, table in tables.items()})
+    table = shown(tables)
     lines = ["", f"Trained: {'; '.join(told)}.", ""]
     lines += [f"| score | {' | '.join(SCORED)} |", "|---" * (1 + len(SCORED)) + "|"]
     lines += [f"| {score} | {' | '.join(row)} |" for score, *row in table.itertuples()]

@@ -17,8 +17,7 @@ def draw_all(draw: Callable, items: Iterable, *, what: str, label: str, jobs: in
 
     OSError: the disk is full or read-only. RuntimeError: items that could not be drawn, with the first reason.
     """
-    table = parallel.parallel(draw, items, jobs=jobs, label=label)
-    parallel.stop_at_disk_errors(table, what)
+    table = parallel.parallel(draw, items, what=what, jobs=jobs, label=label)
     if len(failed := table.loc[table["error"] != "", "error"]):
         raise RuntimeError(f"{len(failed)} of {len(table)} {what} could not be drawn: {failed.iloc[0]}")
     return table

@@ -76,7 +76,7 @@ def find_clips(root: str | os.PathLike | intake.Walk, *, jobs: int = 1) -> pd.Da
     Raises:
         FileNotFoundError: no folder, only one of the two, or no clip.
     """
-    found = intake.found_in(root, intake.VIDEO, intake.PICTURE)
+    found = intake.walk(root, {intake.VIDEO, intake.PICTURE})
     sides = _side_folders(found)
     if len(sides) == 1:
         raise FileNotFoundError(
@@ -119,8 +119,8 @@ def _row(root: Path, path: Path, place: Path, sides: dict[str, str]) -> tuple:
 def count_all(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int) -> pd.DataFrame:
     """A table of clips with frames, decoded and counted, and error where that fails; rows with an error are left as they are."""
     rows = table.index[table["error"] == ""]
-    counted = parallel.parallel(partial(_count, root=Path(root)), table.loc[rows, "path"], jobs=jobs, label="counting")
-    parallel.stop_at_disk_errors(counted, "clips")
+    work, paths = partial(_count, root=Path(root)), table.loc[rows, "path"]
+    counted = parallel.parallel(work, paths, what="clips", jobs=jobs, label="counting")
     counted = counted.reindex(columns=["frames", "error", "note"]).set_axis(rows).fillna({"frames": 0, "note": ""})
     return table.assign(
         frames=counted["frames"].astype(int).reindex(table.index, fill_value=0),

@@ -91,9 +91,8 @@ def _check(path: Path, points: np.ndarray, least: float) -> None:
     found = faces.found_mask(points)
     if found.any() and found.mean() >= least:
         return
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], ~found, [False]]).astype(int))).reshape(-1, 2)
-    gaps = [f"{first} to {end - 1}" if end - first > 1 else f"{first}" for first, end in edges[:3]]
-    gaps = ", ".join([*gaps, "..."] if len(edges) > 3 else gaps)
+    gaps = [f"{first} to {end - 1}" if end - first > 1 else f"{first}" for first, end in faces.gaps(found)]
+    gaps = ", ".join([*gaps[:3], *["..."] * (len(gaps) > 3)])
     raise ValueError(
         f"{path.name}: a face was found in {found.sum()} of {len(found)} frames, needed are {least:.0%}; there is none in frames "
         f"{gaps}. Take a clip of one whole face, near, from the front and in good light (in a mouth alone no face is found)"

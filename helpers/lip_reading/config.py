@@ -153,16 +153,12 @@ def network_of(settings: LipReadingConfig) -> Network:
 
 
 def greeting(path: str | os.PathLike) -> str:
-    """What OpenAV's command prints before it works, for a config file, unless `hide_metadata` and `hide_libs_vers` hide it.
+    """What OpenAV's command prints before it works, for a config file: what this program is (a name, a line about it, its licence),
+    unless `hide_metadata` hides it, then one line a library, unless `hide_libs_vers` does.
 
     ValueError: one error with all problems of the file.
     """
-    return describe(config.load(path, LipReadingConfig))
-
-
-def describe(settings: LipReadingConfig) -> str:
-    """What this program is (a name, a line about it, its licence), then one line a library, unless the config hides them."""
-    parts = []
+    settings, parts = config.load(path, LipReadingConfig), []
     if not settings.hide_metadata:
         told = runtime.project()
         parts.append(f"{told['name']} {told['version']}: {told['description']}\nlicence: {told['license']}")

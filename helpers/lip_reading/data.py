@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from helpers import video
+from helpers.lip_reading.config import LipReadingConfig
 from helpers.lip_reading.faces import find_face_points
 from helpers.lip_reading.lips import Cut, crop_lips, cut_lips
-from helpers.parallel import parallel, stop_at_disk_errors, usable
+from helpers.parallel import parallel, usable
 from helpers.workspace import StepResult, disk
 
 __all__ = ["crop_lips", "find_face_points"]  # that others call here; their rooms are `lips` and `faces`
@@ -31,7 +32,7 @@ def usable_clips(result: StepResult) -> pd.DataFrame:
 
 
 def prepare_clip(
-    row: Mapping, *, root: str | os.PathLike, folder: str | os.PathLike, cut: Cut,
+    row: Mapping, *, root: str | os.PathLike, folder: str | os.PathLike, cut: Cut | LipReadingConfig,
     model_path: str | os.PathLike | None = None,
 ) -> dict:  # fmt: skip
     """Cut the lips out of one clip and cache them as `<folder>/<path>.npz`; a clip that is there is not read again.
@@ -51,7 +52,8 @@ def prepare_clip(
     Raises:
         ValueError, FileNotFoundError: nothing decodes, or too few frames with a face; names the file and the numbers.
     """
-    name = _cache_name(row)
+    start = _seconds(row, "start")
+    name = f"{row['path']}.npz" if np.isnan(start) else f"{row['path']}@{start:.3f}.npz"
     target = Path(folder) / name
     if not target.is_file():
         clip = _Clip(row, Path(root), cut.swap_channels)
@@ -72,7 +74,7 @@ def prepare_clip(
 
 
 def prepare_all(
-    table: pd.DataFrame, root: str | os.PathLike, folder: str | os.PathLike, cut: Cut, *,
+    table: pd.DataFrame, root: str | os.PathLike, folder: str | os.PathLike, cut: Cut | LipReadingConfig, *,
     points: Mapping[str, np.ndarray] | None = None, model_path: str | os.PathLike | None = None,
     jobs: int | None = -1,
 ) -> pd.DataFrame:  # fmt: skip
@@ -89,8 +91,7 @@ def prepare_all(
         nothing = np.zeros((0, 5, 2), np.float32)
         rows = [row | {"points": points.get(row["path"], nothing)} for row in rows]
     work = functools.partial(prepare_clip, root=root, folder=folder, cut=cut, model_path=model_path)
-    done = parallel(work, rows, jobs=jobs, label="cutting lips")
-    stop_at_disk_errors(done, "clips")
+    done = parallel(work, rows, what="clips", jobs=jobs, label="cutting lips")
     done = done.reindex(columns=["cache", *MEASURES, "error"]).fillna({"cache": "", "note": ""})
     done["error"] = done["error"].str.replace(f"{Path(root)}{os.sep}", "", regex=False)  # a notebook shows the table
     return table.assign(**{name: done[name].to_numpy() for name in done})
@@ -109,39 +110,36 @@ def check_channels(table: pd.DataFrame) -> str:
 
 
 def load_clips(
-    folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample",
-    out: str | os.PathLike | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Cached clips, each brought to `length` frames (see `pick_frames`), as one array (N, length, height, width, channels) uint8.
+    folder: str | os.PathLike, names: Sequence[str], *, length: int, mode: str = "resample"
+) -> Iterator[np.ndarray]:
+    """Cached clips, one by one, each brought to `length` frames (see `pick_frames`): (length, height, width, channels) uint8.
 
     ValueError: no names, or clips of different sizes.
 
     Args:
         folder, names: of the cache, and its column `cache`.
         length, mode: `len_video` and `resample` of the configuration.
-        out: a `.npy` file to write to and map into memory, for more than fits there; default an array in memory.
     """
     if not len(names):
         raise ValueError("names: received none; allowed: at least one clip of the cache")
-    first = read_clip(folder, names[0])["frames"]
-    shape = (len(names), length, *first.shape[1:])
-    clips = np.empty(shape, np.uint8) if out is None else _open_map(out, shape)
-    for place, name in enumerate(names):
+    first = None
+    for name in names:
         clip = read_clip(folder, name)
-        if clip["frames"].shape[1:] != first.shape[1:]:
-            raise ValueError(f"{name} holds frames of {clip['frames'].shape[1:]}, {names[0]} of {first.shape[1:]}")
-        picked = pick_frames(len(clip["frames"]), length, fps=float(clip["fps"]), mode=mode, times=clip["times"])
-        clips[place] = clip["frames"][picked]
-    return clips
+        frames = clip["frames"]
+        first = first or frames.shape[1:]
+        if frames.shape[1:] != first:
+            raise ValueError(f"{name} holds frames of {frames.shape[1:]}, {names[0]} of {first}")
+        yield frames[pick_frames(len(frames), length, fps=float(clip["fps"]), mode=mode, times=clip["times"])]
 
 
-def _open_map(path: str | os.PathLike, shape: tuple[int, ...]) -> np.memmap:
-    """A new `.npy` file in memory, with its place on the disk: without, a full disk would end the process while it is filled."""
-    clips = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
-    if hasattr(os, "posix_fallocate"):
-        with Path(path).open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, Path(path).stat().st_size)
-    return clips
+def write_clips(path: str | os.PathLike, folder: str | os.PathLike, names: Sequence[str], **options: int | str) -> None:
+    """Write the clips of `load_clips` as one array, a `.npy` file; all of them need not fit into memory."""
+    with disk.atomic_write(path) as file:
+        for place, clip in enumerate(load_clips(folder, names, **options)):
+            if place == 0:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (len(names), *clip.shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(clip.tobytes())
 
 
 def read_clip(folder: str | os.PathLike, name: str) -> dict[str, np.ndarray]:
@@ -174,11 +172,6 @@ class _Clip:
                 yield frame[..., ::-1].copy() if self.swapped else frame
             if number >= max(wanted, default=0):
                 return
-
-
-def _cache_name(row: Mapping) -> str:
-    start = _seconds(row, "start")
-    return f"{row['path']}.npz" if np.isnan(start) else f"{row['path']}@{start:.3f}.npz"
 
 
 def _seconds(row: Mapping, key: str) -> float:

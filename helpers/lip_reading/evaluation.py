@@ -14,7 +14,6 @@ from keras import ops
 from helpers.lip_reading import data, metrics
 from helpers.lip_reading.batches import Lips, to_unit
 from helpers.lip_reading.config import LipReadingConfig
-from helpers.lip_reading.lips import Cut
 from helpers.training import value_and_gradients
 from helpers.workspace import StepResult
 
@@ -64,24 +63,20 @@ def read_mean_frames(lips: Lips, train: np.ndarray, test: np.ndarray) -> np.ndar
     return metrics.mean_frame_baseline(pictures, lips.labels[train], lips.clips[test], len(lips.words))
 
 
-def read_part(
-    lips: Lips, part: str, *, network: keras.Model, untrained: keras.Model, seed: int
-) -> dict[str, np.ndarray]:
-    """What each of `READERS` makes of a part's test clips: scores (N, classes) by reader; the seed is of the shuffled frames."""
-    train, test = lips.rows("train", part), lips.rows("test", part)
-    readings = [*read_clips(lips, test, network, untrained, seed), *read_templates(lips, train, test)]
-    return dict(zip(READERS, [*readings, read_mean_frames(lips, train, test)], strict=True))
-
-
 def read_parts(
     lips: Lips, *, network: keras.Model, untrained: keras.Model, load: Callable[[str], object], seed: int
 ) -> dict[str, np.ndarray]:
-    """`read_part` for every part: one network takes the weights of all in turn, by `load(part)`, and is traced once."""
+    """What each of `READERS` makes of the test clips of all parts: scores (N, classes) by reader; the seed is of shuffled frames.
+
+    One network takes the weights of all parts in turn, by `load(part)`, and is traced once.
+    """
     found = []
     for part in lips.parts:
         load(part)
-        found.append(read_part(lips, part, network=network, untrained=untrained, seed=seed))
-    return {name: np.concatenate([part[name] for part in found]) for name in READERS}
+        train, test = lips.rows("train", part), lips.rows("test", part)
+        readings = [*read_clips(lips, test, network, untrained, seed), *read_templates(lips, train, test)]
+        found.append([*readings, read_mean_frames(lips, train, test)])
+    return {name: np.concatenate(parts) for name, *parts in zip(READERS, *found, strict=True)}
 
 
 def score_table(labels: np.ndarray, readings: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -117,11 +112,11 @@ def read_file(
     path = Path(path)
     row = {"path": path.name, "start": start, "end": end} | ({} if points is None else {"points": points})
     with tempfile.TemporaryDirectory() as folder:
-        done = data.prepare_clip(row, root=path.parent, folder=folder, cut=Cut.of(config), model_path=model_path)
-        clips = data.load_clips(folder, [done["cache"]], length=config.len_video, mode=config.resample)
-    scores = predict(network, clips)[0]
+        done = data.prepare_clip(row, root=path.parent, folder=folder, cut=config, model_path=model_path)
+        (clip,) = data.load_clips(folder, [done["cache"]], length=config.len_video, mode=config.resample)
+    scores = predict(network, clip[None])[0]
     best = np.argsort(-scores, kind="stable")[:top]
-    return pd.DataFrame({"word": [words[number] for number in best], "probability": scores[best]}), clips[0]
+    return pd.DataFrame({"word": [words[number] for number in best], "probability": scores[best]}), clip
 
 
 def on_test(
@@ -137,7 +132,8 @@ def on_test(
         found = predict(network, lips.clips, rows)
 
     def score(kept: np.ndarray) -> dict[str, float]:
-        return {name: metrics.measure(labels[kept], found[kept])[name] for name in ("accuracy", "macro_f1")}
+        told = metrics.measure(labels[kept], found[kept])
+        return {name: told[name] for name in ("accuracy", "macro_f1")}
 
     return lips.table["speaker"].to_numpy()[rows], score
 

@@ -127,17 +127,18 @@ def find_detector(config: LipReadingConfig, downloads: Path) -> tuple[str, Path 
     return "yunet", fetch_model(folder)
 
 
-def fetch_model(folder: str | os.PathLike | None = None, **options: float) -> Path:
+def fetch_model(folder: str | os.PathLike | None = None) -> Path:
     """YuNet's file, checked by size and sha256, downloaded if it is not there, by default to `downloads/yunet` of the workspace.
 
-    Options are those of `manifests.fetch`; its DownloadError says what to do by hand.
+    manifests.DownloadError: it could not be had; says what to do by hand.
     """
-    return manifests.fetch(_entry(), _folder(folder), **options)
+    folder = workspace.open_workspace().downloads / "yunet" if folder is None else folder
+    return manifests.fetch(_entry(), folder)
 
 
-def local_model(folder: str | os.PathLike | None = None) -> Path | None:
+def local_model(folder: Path) -> Path | None:
     """YuNet's file if it is there already and sound; never asks the network."""
-    path = _folder(folder) / _entry().name
+    path = folder / _entry().name
     try:
         _entry().check(path)
     except manifests.SourceFailed:
@@ -155,6 +156,11 @@ def stack_points(points: Iterable[np.ndarray | None]) -> np.ndarray:
 def found_mask(points: np.ndarray) -> np.ndarray:
     """(T,) bool: True where the points of a frame are known."""
     return np.isfinite(points).all(axis=(1, 2))
+
+
+def gaps(found: np.ndarray) -> np.ndarray:
+    """The stretches (N, 2) of frames without a face, the first one and the one behind the last, from `found_mask`."""
+    return np.flatnonzero(np.diff(~found, prepend=False, append=False)).reshape(-1, 2)
 
 
 def track_points(points: np.ndarray) -> np.ndarray:
@@ -186,8 +192,7 @@ def statistics(points: np.ndarray) -> dict[str, float]:
     degrees), jitter (median move of the mouth between two frames, in eye distances); NaN where nothing can be told.
     """
     found = found_mask(points)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], ~found, [False]]).astype(int)))
-    gap = int(np.max(edges[1::2] - edges[::2], initial=0))
+    gap = int(np.max(np.diff(gaps(found)), initial=0))
     row = {"frames": len(points), "found": int(found.sum()), "share": float(found.mean()) if len(points) else 0.0}
     row |= {"longest_gap": gap, "eye_distance": np.nan, "tilt": np.nan, "jitter": np.nan}
     if found.any():
@@ -202,10 +207,6 @@ def statistics(points: np.ndarray) -> dict[str, float]:
 
 def _entry() -> manifests.File:
     return manifests.load_manifest("yunet").files[0]
-
-
-def _folder(folder: str | os.PathLike | None) -> Path:
-    return Path(folder) if folder is not None else workspace.open_workspace().downloads / "yunet"
 
 
 @lru_cache(1)

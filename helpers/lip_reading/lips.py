@@ -1,43 +1,29 @@
-"""From face points to lip pictures: level eyes, one scale per clip, the mouth in the middle.
+"""From face points to lip pictures: level eyes, the mouth in the middle, one scale per clip that comes from the eyes.
 
-The scale is the same in all frames of a clip and comes from the eyes, so that an open mouth is larger than a closed one. A box
-around the lips, as OpenAV cuts it, grows with the mouth and hides just that.
+So an open mouth is larger than a closed one. A box around the lips, as OpenAV cuts it, grows with the mouth and hides just that.
 """
 
-import dataclasses
 import os
+from collections import namedtuple
 from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 
 from helpers.lip_reading import faces
-from helpers.lip_reading.config import LipReadingConfig, LipSize
+from helpers.lip_reading.config import LipReadingConfig
+from helpers.video.reading import height_width
 
 SIDE = 1.5  # width of the lip picture, in distances of the eyes
 WINDOWS = {"grid": (80, 190, 220, 236), "lrw": (79, 115, 175, 211)}  # x1, y1, x2, y2 of the mouth in their frames
 
 
-@dataclasses.dataclass(frozen=True)
-class Cut:
-    """How lips are cut out of a clip; the fields are those of the configuration, which says what they mean."""
-
-    lips: str
-    window: tuple[int, ...] | None
-    size_lips: LipSize
-    padding_lips: bool
-    channels_lips: int
-    swap_channels: bool
-    min_found: float
-
-    @classmethod
-    def of(cls, config: LipReadingConfig) -> "Cut":
-        """The cut of a configuration."""
-        return cls(**{field.name: getattr(config, field.name) for field in dataclasses.fields(cls)})
+# How lips are cut out of a clip: those fields of the configuration, which says what they mean, that worker processes need.
+Cut = namedtuple("Cut", "lips window size_lips padding_lips channels_lips swap_channels min_found")
 
 
 def cut_lips(
-    clip: Iterable[np.ndarray], cut: Cut, *, points: np.ndarray | None = None,
+    clip: Iterable[np.ndarray], cut: Cut | LipReadingConfig, *, points: np.ndarray | None = None,
     model_path: str | os.PathLike | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # fmt: skip
     """Cut the lips out of a clip as the configuration wants it.
@@ -96,7 +82,7 @@ def crop_lips(frames: Iterable[np.ndarray], points: np.ndarray, size: int | Sequ
     points = np.asarray(points, np.float64)
     if points.ndim != 3 or points.shape[1:] != (5, 2) or not np.isfinite(points).all():
         raise ValueError(f"points must be (T, 5, 2) without gaps (track_points fills them). Received: {points.shape}")
-    height, width = _height_width(size)
+    height, width = height_width(size)
     eyes = points[:, 1] - points[:, 0]  # from the person's right eye to the left: to the picture's right
     distance = float(np.median(np.hypot(*eyes.T)))
     if distance < 2:
@@ -143,7 +129,7 @@ def fit(picture: np.ndarray, size: int | Sequence[int], *, padding: bool = True)
     Returns:
         (height, width, 3) or (height, width) uint8.
     """
-    height, width = _height_width(size)
+    height, width = height_width(size)
     shrink = min(height / picture.shape[0], width / picture.shape[1])
     inner = (height, width)
     if padding:
@@ -197,10 +183,3 @@ def redness(frames: np.ndarray) -> float:
     """
     red, blue = (float(frames[..., channel].mean()) for channel in (0, 2))
     return (red - blue) / max(red + blue, 1e-9)
-
-
-def _height_width(size: int | Sequence[int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
-    if height < 1 or width < 1:
-        raise ValueError(f"size must be a positive int or (height, width) in pixels. Received: size={size!r}")
-    return int(height), int(width)

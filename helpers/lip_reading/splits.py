@@ -45,7 +45,12 @@ def assign_sides(
         sides = pd.DataFrame({"split": _given(table, validation_share, seed)}, index=table.index)
     else:
         if rule == "speaker":
-            units = _speakers(table)
+            units = table["speaker"]
+            if (units == "").any():
+                raise ValueError(
+                    f"split_by: received 'speaker', but the folders name no speaker of {(units == '').sum()} clips; "
+                    "allowed: random, given, or a layout with speakers"
+                )
             order = stream(seed, "choice").permutation(np.array(sorted(units.unique()), dtype=object))
         else:
             units, order = pd.Series(np.arange(len(table)), index=table.index), _order_clips(table["label"], seed)
@@ -81,15 +86,6 @@ def _blocks(total: int, share: float, folds: int | None, rule: str) -> list[tupl
     if folds is None:
         return [(0, _count(total, share))]
     return list(pairwise(round(total * part / folds) for part in range(folds + 1)))
-
-
-def _speakers(table: pd.DataFrame) -> pd.Series:
-    if (table["speaker"] == "").any():
-        raise ValueError(
-            "split_by: received 'speaker', but the folders name no speaker of "
-            f"{(table['speaker'] == '').sum()} clips; allowed: random, given, or a layout with speakers"
-        )
-    return table["speaker"]
 
 
 def _order_clips(labels: pd.Series, seed: int) -> np.ndarray:

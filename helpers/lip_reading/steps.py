@@ -3,7 +3,6 @@
 `reads` names the settings that decide a step's result; those that only decide how it is done are left out.
 """
 
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from helpers.training import early_stop, remote_log
 from helpers.workspace import Workspace, disk
 
 DATASET = ("source", "path_to_dataset", "layout", "grid_speakers", "grid_slot", "grid_clips", "grid_margin")
-LIPS = tuple(field.name for field in dataclasses.fields(Cut))
+LIPS = Cut._fields
 SPLIT = ("len_video", "resample", "split_by", "validation_share", "test_share", "folds", "seed")
 
 
@@ -68,7 +67,8 @@ def preprocess(config: LipReadingConfig, place: Workspace, folder: Path) -> dict
     detector, model_path = faces.find_detector(config, place.downloads)
     points = dataset.read_points(built.source_root) if detector == "drawn points" else None
     options = {"points": points, "model_path": model_path}
-    done = data.prepare_all(data.usable_clips(built), built.source_root, folder / "lips", Cut.of(config), **options)
+    cut = Cut(*(getattr(config, name) for name in LIPS))
+    done = data.prepare_all(data.usable_clips(built), built.source_root, folder / "lips", cut, **options)
     good = usable(done, "clips")
     if warning := data.check_channels(good):
         print(f"warning: {warning}", flush=True)
@@ -96,9 +96,8 @@ def split(config: LipReadingConfig, place: Workspace, folder: Path) -> dict:
     table = table.drop(columns="split").join(sides)
     words = local.class_names(table["label"])
     table["number"] = table["label"].map({word: number for number, word in enumerate(words)})
-    with disk.atomic_path(folder / "clips.npy") as path:
-        options = {"length": config.len_video, "mode": config.resample, "out": path}
-        data.load_clips(ready.folder / "lips", table["cache"].tolist(), **options).flush()
+    options = {"length": config.len_video, "mode": config.resample}
+    data.write_clips(folder / "clips.npy", ready.folder / "lips", table["cache"].tolist(), **options)
     disk.write_table(folder / "clips.csv", table)
     return {
         "rule": rule,

@@ -54,7 +54,7 @@ def find_clips(root: str | os.PathLike | intake.Walk, classes: tuple[str, ...] =
         FileNotFoundError: no folder, or no video in it.
         ValueError: a class that was asked for has no clip.
     """
-    found = intake.found_in(root, intake.VIDEO)
+    found = intake.walk(root, {intake.VIDEO})
     below = intake.own_folders(found.files)
     if below and all(parts and intake.split_of(parts[0]) for parts in below.values()):
         sides = sorted({parts[0] for parts in below.values()})

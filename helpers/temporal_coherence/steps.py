@@ -64,12 +64,11 @@ def preprocess(config: TemporalCoherenceConfig, place: Workspace, folder: Path) 
     clips = built.table("clips")
     options = {name: getattr(config, name) for name in CUT}
     work = functools.partial(cutting.preprocess_clip, root=built.source_root, folder=folder, options=options)
-    done = parallel.parallel(work, clips.to_dict("records"), label="cutting clips")
+    done = parallel.parallel(work, clips.to_dict("records"), what="clips", label="cutting clips")
     counts = ["decoded_frames", "header_frames", "pairs"]
     clips[counts] = done.reindex(columns=counts).fillna(0).astype(int).to_numpy()
     clips["error"] = done["error"]
     clips["note"] = done.reindex(columns=["note"])["note"].fillna("")
-    parallel.stop_at_disk_errors(done, "clips")
     good = parallel.usable(clips, "clips")
     folders = good["video"].map(cutting.frames_name) + "/"
     pairs = cutting.list_pairs(good, folders, step=config.step, negative_every=config.negative_every)

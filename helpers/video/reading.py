@@ -1,6 +1,5 @@
 """Frames and their times out of a video file, by FFmpeg through PyAV."""
 
-import contextlib
 import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -41,7 +40,8 @@ def read_frames(path: Name, step: int = 1, size: int | Sequence[int] | None = No
     """
     if not isinstance(step, Integral) or isinstance(step, bool) or step < 1:
         raise ValueError(f"step must be an integer of at least 1. Received: step={step!r}")
-    return _started(_wanted_only(scan_frames(path, lambda index: index % step == 0, size=size)))
+    frames = scan_frames(path, lambda index: index % step == 0, size=size)
+    return (frame for _, frame in frames if frame is not None)
 
 
 def scan_frames(
@@ -61,7 +61,9 @@ def scan_frames(
     Returns:
         Iterator of (number, (H, W, 3) RGB uint8 or None if not wanted), up to the last frame that decodes.
     """
-    return _started(_scan(path, wanted, _height_width(size), {} if header is None else header))
+    frames = _scan(path, wanted, None if size is None else height_width(size), {} if header is None else header)
+    next(frames)  # to an empty yield: the checks run now, and close() reaches the clean-up, which else it would not
+    return frames
 
 
 def count_frames(path: str | os.PathLike) -> int:
@@ -87,12 +89,6 @@ def header_info(path: str | os.PathLike) -> dict:
     header: dict = {}
     scan_frames(path, bool, header=header).close()
     return {key: header[key] for key in ("frames", "fps", "width", "height", "rotation", "fourcc")}
-
-
-def _started(frames: Generator) -> Generator:
-    """Go to the empty first yield: the checks run now, and close() will reach the clean-up (else it would not)."""
-    next(frames)
-    return frames
 
 
 def _scan(path: Name, wanted: Callable[[int], bool], shape: tuple[int, int] | None, header: dict) -> Generator:
@@ -166,12 +162,6 @@ def _quarter_turns(frame: "av.VideoFrame") -> int:
     return round(-frame.rotation / 90) % 4
 
 
-def _wanted_only(frames: Generator) -> Generator:
-    with contextlib.closing(frames):
-        yield
-        yield from (frame for _, frame in frames if frame is not None)
-
-
 def _read_header(container: "av.container.InputContainer", frame: "av.VideoFrame") -> dict:
     stream = container.streams.best("video")
     fps = 0.0 if container.format.name == "webp_pipe" else float(stream.average_rate or stream.guessed_rate or 0)
@@ -198,9 +188,8 @@ def _zero(container: "av.container.InputContainer", frame: "av.VideoFrame", fps:
     return first if container.format.name == "avi" and (first - start) * fps < 3.5 else start
 
 
-def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
+def height_width(size: int | Sequence[int]) -> tuple[int, int]:
+    """A size in pixels as two numbers; ValueError: it is none."""
     sides = (size, size) if isinstance(size, Integral) else tuple(size) if isinstance(size, Sequence) else ()
     if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
         raise ValueError(f"size must be a positive int or (height, width) in pixels. Received: size={size!r}")

@@ -81,13 +81,12 @@ def tile(clips: Sequence[Iterable[np.ndarray]], columns: int | None = None) -> l
     list(_checked(clip[0] for clip in clips))  # the same size everywhere
     blank = [np.zeros_like(clips[0][0])]
     clips += [blank] * (-len(clips) % columns)
-    return [_mosaic(clips, index, columns) for index in range(max(map(len, clips)))]
-
-
-def _mosaic(clips: list[list[np.ndarray]], index: int, columns: int) -> np.ndarray:
-    cells = [clip[min(index, len(clip) - 1)] for clip in clips]
-    rows = [np.concatenate(cells[start : start + columns], axis=1) for start in range(0, len(cells), columns)]
-    return np.concatenate(rows, axis=0)
+    mosaics = []
+    for index in range(max(map(len, clips))):
+        cells = [clip[min(index, len(clip) - 1)] for clip in clips]
+        rows = [np.concatenate(cells[start : start + columns], axis=1) for start in range(0, len(cells), columns)]
+        mosaics.append(np.concatenate(rows, axis=0))
+    return mosaics
 
 
 def clip_html(

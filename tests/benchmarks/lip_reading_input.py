@@ -44,7 +44,8 @@ def main() -> None:
         table = table.assign(start=np.nan, end=np.nan).reset_index(drop=True)
         cut_seconds, done = timed(data.prepare_all, table, root, cache, settings, model_path=finder)
         good = done[done["error"] == ""]
-        load_seconds, loaded = timed(data.load_clips, cache, good["cache"].tolist(), length=settings.len_video)
+        clips = data.load_clips(cache, good["cache"].tolist(), length=settings.len_video)
+        load_seconds, loaded = timed(lambda: np.stack([*clips]))
         anew_seconds, _ = timed(original_epoch, good, root, settings, finder)
         rates = {name: clips_per_second(loaded, settings, which) for name, which in
                  (("batches, plain", None), ("batches, augmented", Augmentation.of(settings)))}  # fmt: skip

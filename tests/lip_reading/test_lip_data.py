@@ -118,7 +118,7 @@ def test_frame_rates_make_no_difference(rates, tmp_path, mode):
     assert list(done["error"]) == [""] * 3 and list(done["fps"]) == [25, 30, 60]
     assert list(done["frames"]) == [len(points[path]) for path in done["path"]] and (done["share"] == 1).all()
     length = 20
-    slow, middle, fast = data.load_clips(tmp_path, done["cache"], length=length, mode=mode).astype(float)
+    slow, middle, fast = np.stack([*data.load_clips(tmp_path, done["cache"], length=length, mode=mode)]).astype(float)
     assert slow.shape == (length, 48, 48, 1)
     apart = [np.abs(slow - other).mean() for other in (middle, fast)]
     moved = np.abs(slow - np.roll(slow, 4, axis=0)).mean()
@@ -186,7 +186,7 @@ def test_a_browsers_clip_keeps_its_tempo(tmp_path):
     assert done["fps"][0] == pytest.approx(27, abs=0.5) and "header says 1000" in done["note"][0]
     stored = data.read_clip(tmp_path / "cache", done["cache"][0])
     np.testing.assert_allclose(stored["times"], JITTER, atol=1e-6)
-    clip = data.load_clips(tmp_path / "cache", done["cache"], length=15, mode="pad")[0]
+    (clip,) = data.load_clips(tmp_path / "cache", done["cache"], length=15, mode="pad")
     seen = JITTER.searchsorted(np.arange(15) / 25 + 0.02, side="right") - 1
     assert (clip == stored["frames"][seen]).all() and len(set(seen)) > 12
 
@@ -277,16 +277,20 @@ def test_swapped_channels_are_warned_about_and_put_right(colors, tmp_path, swap)
 def test_clips_as_one_array(rates, tmp_path):
     root, points = rates
     done = prepare(root, tmp_path, MINI, points)
-    found = data.load_clips(tmp_path, done["cache"], length=6)
-    mapped = data.load_clips(tmp_path, done["cache"], length=6, out=tmp_path / "all.npy")
-    assert isinstance(mapped, np.memmap) and (np.load(tmp_path / "all.npy") == found).all()
+    found = np.stack([*data.load_clips(tmp_path, done["cache"], length=6)])
+    data.write_clips(tmp_path / "all.npy", tmp_path, done["cache"], length=6)
+    mapped = np.load(tmp_path / "all.npy", mmap_mode="r")
+    assert mapped.dtype == found.dtype == np.uint8 and np.array_equal(mapped, found)
+    np.save(tmp_path / "saved.npy", found)
+    assert (tmp_path / "saved.npy").read_bytes() == (tmp_path / "all.npy").read_bytes()
     first = data.read_clip(tmp_path, done["cache"][0])["frames"]
     assert (found[0, [0, -1]] == first[[0, -1]]).all()
     other = prepare(root, tmp_path / "b", dataclasses.replace(MINI, channels_lips=3), points)
     with pytest.raises(ValueError, match="holds frames of"):
-        data.load_clips(tmp_path, [done["cache"][0], "b/" + other["cache"][0]], length=6)
+        data.write_clips(tmp_path / "all.npy", tmp_path, [done["cache"][0], "b/" + other["cache"][0]], length=6)
+    assert np.array_equal(np.load(tmp_path / "all.npy"), found), "the file that was there stays"
     with pytest.raises(ValueError, match="received none"):
-        data.load_clips(tmp_path, [], length=6)
+        list(data.load_clips(tmp_path, [], length=6))
 
 
 @pytest.mark.skipif(not YUNET.is_file(), reason="needs the detector")

@@ -6,10 +6,14 @@ runtime.quiet_start()
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import ops
+from sklearn.linear_model import RidgeClassifier
+from sklearn.metrics import f1_score
+from sklearn.neighbors import KNeighborsClassifier
 
-from helpers.lip_reading import evaluation, model
+from helpers.lip_reading import evaluation, metrics, model
 
 T, H, W = 6, 8, 10
 
@@ -88,3 +92,61 @@ def test_probabilities_of_logits():
     expected = softmax.predict_on_batch(x)
     np.testing.assert_allclose(evaluation.predict(logits, x), expected, rtol=1e-5)
     np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
+
+
+class Split(dict):
+    """What step split leaves: 90 clips of two words, each by a speaker of its own, whose sides take turns.
+
+    `told` says how the motion tells the word: by one pattern in much noise, which only a reader of many clips sees, or by
+    two patterns together, which no sum of pixels tells. In the validation every clip has the other word's name.
+    """
+
+    def __init__(self, folder, told):
+        super().__init__(words=["about", "pony"])
+        self.folder, rng = folder, np.random.default_rng(0)
+        numbers, one, other = np.arange(90), *rng.choice([-1.0, 1.0], (2, 4, 8, 8, 1))
+        first, second = rng.choice([-1, 1], (2, 90, 1, 1, 1, 1))
+        noise = rng.normal(size=(90, 4, 8, 8, 1))
+        motion = {
+            "by one pattern": 0.2 * first * one + noise,
+            "by two together": first * one + second * other + 0.2 * noise,
+        }
+        np.save(folder / "clips.npy", np.clip(128 + 20 * motion[told], 0, 255).astype(np.uint8))
+        said = (first > 0) if told == "by one pattern" else (first == second)
+        sides = np.array(["train", "test", "train", "validation", "train", "test"])[numbers % 6]
+        labels = said.ravel() ^ (sides == "validation")
+        self.clips = pd.DataFrame({"speaker": [f"s{n}" for n in numbers], "number": labels.astype(int), "split": sides})
+
+    def table(self, name):
+        return {"clips": self.clips}[name]
+
+
+@pytest.mark.parametrize(
+    "told, better", [("by one pattern", RidgeClassifier), ("by two together", KNeighborsClassifier)]
+)
+def test_a_published_network_is_scored_on_the_test_beside_the_better_template(tmp_path, told, better):
+    split = Split(tmp_path, told)
+    clips, labels = np.load(tmp_path / "clips.npy").astype(float), split.clips["number"].to_numpy()
+    train, test = (np.flatnonzero(split.clips["split"] == side) for side in ("train", "test"))
+    rows = clips - clips.mean(axis=1, keepdims=True)
+    rows = (rows / rows.std(axis=(1, 2, 3, 4), keepdims=True)).reshape(90, -1)
+    readers = [RidgeClassifier(alpha=metrics.RIDGE), KNeighborsClassifier(1)]
+    said = {type(reader): reader.fit(rows[train], labels[train]).predict(rows[test]) for reader in readers}
+    assert max(said, key=lambda kind: (said[kind] == labels[test]).mean()) is better
+    kept = test % 4 == 1
+
+    def expected(words):
+        f1 = f1_score(labels[test][kept], words[kept], average="macro")
+        return pytest.approx({"accuracy": (words == labels[test])[kept].mean(), "macro_f1": f1})
+
+    speakers, score = evaluation.on_test(None, {"split": split}, None)
+    assert speakers.tolist() == [f"s{number}" for number in test] and score(kept) == expected(said[better])
+
+    class Network:
+        def predict_on_batch(self, batch):
+            bright = batch[:, 0, 0, :1, 0] * 255 - 128
+            return np.concatenate([0 * bright, bright], axis=1)
+
+    _, score = evaluation.on_test(None, {"split": split}, Network())
+    assert score(kept) == expected((clips[test, 0, 0, 0, 0] > 128).astype(int))
+    assert score(kept) != score(~kept)

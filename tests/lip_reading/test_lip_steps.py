@@ -126,7 +126,9 @@ def test_the_readers_get_what_their_names_say(finished, monkeypatch):
         runs.load_network(config, Lips.of(steps.split.load(config, place)), done["train"].folder),
         runs.build_network(config, 2),
     )
-    found = evaluation.read_part(lips, "split", network=trained, untrained=fresh, seed=0)
+    loaded = []
+    found = evaluation.read_parts(lips, network=trained, untrained=fresh, load=loaded.append, seed=0)
+    assert loaded == ["split"]
     test = lips.clips[lips.rows("test")]
     assert [n is fresh for n, _ in seen] == [False, False, False, True]
     np.testing.assert_array_equal(seen[1][1], test[:, ::-1])

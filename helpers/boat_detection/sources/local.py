@@ -26,7 +26,7 @@ def find_images(folder: str | os.PathLike | intake.Walk) -> pd.DataFrame:
     Raises:
         FileNotFoundError: no folder, or no picture in it.
     """
-    found = intake.found_in(folder, intake.PICTURE)
+    found = intake.walk(folder, {intake.PICTURE})
     if not found.files:
         raise FileNotFoundError(f"no picture in {found.root.name}{found.first_reason()}")
     labels = [text_files.find_label(found.root / path) for path in found.files]

@@ -89,8 +89,8 @@ def prepare_all(
     targets = clips["path"].map(target_of)
     double = targets.duplicated()
     work = partial(prepare_clip, root=str(root), folder=str(folder), size=tuple(size), form=form, cut=cut)
-    done = parallel.parallel(work, clips.loc[~double, "path"].tolist(), jobs=jobs, label="preparing clips")
-    parallel.stop_at_disk_errors(done, "clips")
+    paths = clips.loc[~double, "path"].tolist()
+    done = parallel.parallel(work, paths, what="clips", jobs=jobs, label="preparing clips")
     done = done.reindex(columns=["frames", "error"]).set_axis(clips.index[~double])
     done = done.reindex(clips.index).fillna(
         {"frames": 0, "error": "another clip has this name with another suffix: rename one"}

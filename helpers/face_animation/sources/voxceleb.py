@@ -222,8 +222,7 @@ def crop_all(
     wanted = metadata[metadata["clip"].isin(clips["clip"])].drop_duplicates("clip").groupby("video_id")
     items = [(str(found[name]), rows.to_dict("records")) for name, rows in wanted if name in found]
     work = partial(_crop_item, folder=str(folder), size=size, form=form)
-    done = parallel.parallel(work, items, jobs=jobs, label="cropping")
-    parallel.stop_at_disk_errors(done, "videos' clips")
+    done = parallel.parallel(work, items, what="videos' clips", jobs=jobs, label="cropping")
     outcomes = dict.fromkeys(clips["clip"], (0, "no file of this name"))
     for (_, rows), error in zip(done["item"], done["error"], strict=True):
         outcomes |= {row["clip"]: (0, error) for row in rows if error}

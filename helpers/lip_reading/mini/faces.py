@@ -1,12 +1,11 @@
 """Draws the talking faces of the mini dataset: who a speaker is, where the head stands, how a mouth is drawn.
 
-Words and their mouth shapes are in `scenes`.
-
 A face has its own coordinates: complex numbers x + iy, x to the picture's right, y down, 0 between the eyes, 1 the distance
 of the eyes. A head's `turn` is a complex number too: multiplying by it turns and enlarges, adding `place` moves.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,6 +26,11 @@ CIRCLE = circle(24)
 LOOKS = 22  # free numbers that make a speaker, one a trait
 
 
+def vary(low: float, high: float) -> Any:
+    """A field of `Speaker` that lies anywhere between two numbers."""
+    return field(metadata={"span": (low, high)})
+
+
 @dataclass(frozen=True)
 class Speaker:
     """What stays with a speaker in all clips; lengths in distances of the eyes, colours RGB."""
@@ -39,19 +43,19 @@ class Speaker:
     walls: tuple[Color, Color]
     style: str
     glasses: bool
-    eyes: float  # distance of the eyes in pixels
-    face: float  # half the width of the face
-    chin: float  # from the eyes down to the chin
-    jaw: float  # 2 is an oval, more is squarer
-    nose: float  # from the eyes down to its tip
-    mouth: float  # from the eyes down to the mouth
-    width: float  # of the mouth at rest, corner to corner
-    fullness: float  # of the lips
-    smile: float  # how far the corners of the mouth are raised
-    brow: float  # thickness
-    tilt: float  # of the head, in radians
-    light: float  # brightness, 1 as drawn
-    tempo: float  # 1 is average, more is faster
+    eyes: float = vary(27.0, 34.0)  # distance of the eyes in pixels
+    face: float = vary(0.92, 1.08)  # half the width of the face
+    chin: float = vary(1.62, 1.84)  # from the eyes down to the chin
+    jaw: float = vary(2.0, 2.7)  # 2 is an oval, more is squarer
+    nose: float = vary(0.52, 0.64)  # from the eyes down to its tip
+    mouth: float = vary(1.02, 1.12)  # from the eyes down to the mouth
+    width: float = vary(0.74, 0.92)  # of the mouth at rest, corner to corner
+    fullness: float = vary(0.8, 1.25)  # of the lips
+    smile: float = vary(0.0, 0.04)  # how far the corners of the mouth are raised
+    brow: float = vary(0.05, 0.1)  # thickness
+    tilt: float = vary(-0.09, 0.09)  # of the head, in radians
+    light: float = vary(0.72, 1.06)  # brightness, 1 as drawn
+    tempo: float = vary(0.9, 1.12)  # 1 is average, more is faster
 
 
 def draw_speaker(number: int, seed: int = 0) -> Speaker:
@@ -73,19 +77,7 @@ def draw_speaker(number: int, seed: int = 0) -> Speaker:
         walls=(wall, shade(wall, 0.72)),
         style=traits.pick(STYLES),
         glasses=traits.number() < 0.25,
-        eyes=traits.span(27.0, 34.0),
-        face=traits.span(0.92, 1.08),
-        chin=traits.span(1.62, 1.84),
-        jaw=traits.span(2.0, 2.7),
-        nose=traits.span(0.52, 0.64),
-        mouth=traits.span(1.02, 1.12),
-        width=traits.span(0.74, 0.92),
-        fullness=traits.span(0.8, 1.25),
-        smile=traits.span(0.0, 0.04),
-        brow=traits.span(0.05, 0.1),
-        tilt=traits.span(-0.09, 0.09),
-        light=traits.span(0.72, 1.06),
-        tempo=traits.span(0.9, 1.12),
+        **{trait.name: traits.span(*trait.metadata["span"]) for trait in fields(Speaker) if trait.metadata},
     )
 
 
@@ -155,7 +147,7 @@ def _draw_back(pen: PlanePen, who: Speaker) -> None:
     if who.style == "bun":
         pen.oval(-1.38j, 0.42 + 0.36j, who.hair)
     if who.style == "curly":
-        for curl in CIRCLE[12:24:1] * complex(1, -0.02) * 1.08 - 0.12j:
+        for curl in CIRCLE[12:] * complex(1, -0.02) * 1.08 - 0.12j:
             pen.oval(curl, 0.36 + 0.34j, who.hair)
     shoulders = (-0.45 + 1.75j, 0.45 + 1.75j, 1.7 + 2.25j, 2.1 + 4j, -2.1 + 4j, -1.7 + 2.25j)
     pen.area(shoulders, who.shirt)

@@ -1,18 +1,9 @@
 """What the faces of the mini dataset say: eight words, all made of the same four mouth shapes (visemes), each once.
 
-So only their ORDER tells the word:
-
-    closed  lips pressed: p, b, m        round  lips pushed forward: o, oo, w
-    teeth   teeth together: t, l, n, s   wide   an open or spread vowel: a, e, i
-
-    about   wide closed round teeth      pony   closed round teeth wide   atop backwards
-    atop    wide teeth round closed      lobby  teeth round closed wide   about backwards
-    limbo   teeth wide closed round      opal   round closed wide teeth   limbo backwards
-    plow    closed teeth wide round      wisp   round wide teeth closed   plow backwards
-
-Each shape stands twice at each of the four places, so no single frame and no mean frame tells the word; each word is another one
-played backwards, so neither do the transitions without their direction. No template tells it: begin, tempo and the length of each
-shape are random, and up to two hesitations ("uh", a half-open mouth) come before, within or after the word.
+So only their ORDER tells the word. Each shape stands twice at each of the four places, so no single frame and no mean frame tells
+the word; each word is another one played backwards, so neither do the transitions without their direction. No template tells it:
+begin, tempo and the length of each shape are random, and up to two hesitations ("uh", a half-open mouth) come before, within or
+after the word.
 """
 
 import re
@@ -29,18 +20,18 @@ WORDS = {
     "about": ("wide", "closed", "round", "teeth"),
     "atop": ("wide", "teeth", "round", "closed"),
     "limbo": ("teeth", "wide", "closed", "round"),
-    "lobby": ("teeth", "round", "closed", "wide"),
-    "opal": ("round", "closed", "wide", "teeth"),
+    "lobby": ("teeth", "round", "closed", "wide"),  # about backwards
+    "opal": ("round", "closed", "wide", "teeth"),  # limbo backwards
     "plow": ("closed", "teeth", "wide", "round"),
-    "pony": ("closed", "round", "teeth", "wide"),
-    "wisp": ("round", "wide", "teeth", "closed"),
+    "pony": ("closed", "round", "teeth", "wide"),  # atop backwards
+    "wisp": ("round", "wide", "teeth", "closed"),  # plow backwards
 }
 REST = (1.0, 0.04, 1.0, 0.0, 0.0, 0.0)  # the fields of Mouth: width, opening, lips, upper and lower teeth, tongue
 VISEMES = {
-    "closed": (1.04, 0.0, 0.45, 0.0, 0.0, 0.0),
-    "round": (0.55, 0.30, 1.15, 0.0, 0.0, 0.0),
-    "teeth": (1.04, 0.20, 0.85, 0.5, 0.42, 0.0),
-    "wide": (1.12, 0.50, 0.90, 0.28, 0.0, 0.35),
+    "closed": (1.04, 0.0, 0.45, 0.0, 0.0, 0.0),  # lips pressed: p, b, m
+    "round": (0.55, 0.30, 1.15, 0.0, 0.0, 0.0),  # lips pushed forward: o, oo, w
+    "teeth": (1.04, 0.20, 0.85, 0.5, 0.42, 0.0),  # teeth together: t, l, n, s
+    "wide": (1.12, 0.50, 0.90, 0.28, 0.0, 0.35),  # an open or spread vowel: a, e, i
 }
 HESITATION = (0.96, 0.26, 1.0, 0.0, 0.0, 0.3)  # "uh"
 HESITATIONS = 2  # at most in a clip

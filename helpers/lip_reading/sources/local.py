@@ -11,16 +11,10 @@ import numpy as np
 import pandas as pd
 
 from helpers import intake, video
-from helpers.parallel import parallel, stop_at_disk_errors
+from helpers.lip_reading.config import LAYOUTS
+from helpers.parallel import parallel
 
 COLUMNS = ("path", "label", "speaker", "split", "frames", "fps", "start", "end")
-LAYOUTS = {  # what each folder between the root and a clip says
-    "split/speaker/class": ("split", "speaker", "label"),
-    "class/split": ("label", "split"),
-    "split/class": ("split", "label"),
-    "speaker/class": ("speaker", "label"),
-    "class": ("label",),
-}
 
 
 def find_clips(root: str | os.PathLike | intake.Walk, layout: str) -> pd.DataFrame:
@@ -32,8 +26,8 @@ def find_clips(root: str | os.PathLike | intake.Walk, layout: str) -> pd.DataFra
 
     Args:
         root: folder, or what `intake.walk` found in it.
-        layout: one of `LAYOUTS`, or "auto": guessed from the depth and the names of split folders, of which one must be train's,
-            and printed.
+        layout: one of `config.LAYOUTS`; "auto" is guessed from the depth and the names of split folders, of which one must be
+            train's, and printed.
 
     Returns:
         One row per clip, by path: path (from `root`, as on disk, with slashes), label (name of the class folder), speaker ("" if
@@ -44,18 +38,18 @@ def find_clips(root: str | os.PathLike | intake.Walk, layout: str) -> pd.DataFra
         FileNotFoundError: no such folder.
         ValueError: no clip, clips at different depths, or folders that do not fit the layout.
     """
-    found = intake.found_in(root, intake.VIDEO)
+    found = intake.walk(root, {intake.VIDEO})
     files = list(found.files)
     if not files:
         expected = "films in folders named by words"
         raise ValueError(f"no clip below {found.root.name}; expected {expected}{found.first_reason()}")
     folders = [tuple(unicodedata.normalize("NFC", part) for part in path.parts[:-1]) for path in files]
-    if layout not in ("auto", *LAYOUTS):
-        raise ValueError(f"layout: received {layout!r}; allowed: auto, {', '.join(LAYOUTS)}")
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout: received {layout!r}; allowed: {', '.join(LAYOUTS)}")
     if layout == "auto":
         layout = _guess(files, folders)
         print(f"folders of {found.root.name} are read as {layout}; if they are not, write `layout`", flush=True)
-    meaning = LAYOUTS[layout]
+    meaning = ["label" if part == "class" else part for part in layout.split("/")]
     rows = [_row(path, parts, meaning) for path, parts in zip(files, folders, strict=True)]
     table = pd.DataFrame(rows, columns=list(COLUMNS)).sort_values("path", ignore_index=True)
     for name in ("label", "speaker"):
@@ -67,19 +61,16 @@ def _guess(files: list[Path], folders: list[tuple[str, ...]]) -> str:
     depths = {len(parts): path for path, parts in zip(files, folders, strict=True)}
     if len(depths) > 1:
         examples = ", ".join(path.as_posix() for _, path in sorted(depths.items()))
-        raise ValueError(f"the clips lie at different depths ({examples}); expected one layout of {', '.join(LAYOUTS)}")
-    first, second = (_are_sides(parts[at] for parts in folders if parts[at:]) for at in (0, 1))
-    fitting = {
-        "split/speaker/class": len(folders[0]) == 3 and first,
-        "class/split": len(folders[0]) == 2 and second,
-        "split/class": len(folders[0]) == 2 and first,
-        "speaker/class": len(folders[0]) == 2,
-        "class": len(folders[0]) == 1 and not first,
-    }
-    found = next((name for name, fits in fitting.items() if fits), None)
-    if found is None:
-        raise ValueError(f"cannot tell what the folders of {files[0].as_posix()} mean; expected {', '.join(LAYOUTS)}")
-    return found
+        raise ValueError(
+            f"the clips lie at different depths ({examples}); expected one layout of {', '.join(LAYOUTS[1:])}"
+        )
+    sides = [_are_sides(names) for names in zip(*folders, strict=True)]
+    for layout in LAYOUTS[1:]:
+        meaning = layout.split("/")
+        fits = len(meaning) == len(sides) and all(sides[at] for at, part in enumerate(meaning) if part == "split")
+        if fits and sides != [True]:  # sides alone leave no words
+            return layout
+    raise ValueError(f"cannot tell what the folders of {files[0].as_posix()} mean; expected {', '.join(LAYOUTS[1:])}")
 
 
 def _are_sides(names: Iterable[str]) -> bool:
@@ -88,7 +79,7 @@ def _are_sides(names: Iterable[str]) -> bool:
     return "train" in sides and None not in sides
 
 
-def _row(path: Path, parts: tuple[str, ...], meaning: tuple[str, ...]) -> dict:
+def _row(path: Path, parts: tuple[str, ...], meaning: list[str]) -> dict:
     if len(parts) != len(meaning):
         raise ValueError(f"{path.as_posix()}: received {len(parts)} folders; allowed: {'/'.join(meaning)}/clip")
     row = {"path": path.as_posix(), "speaker": "", "split": "", "frames": np.nan, "fps": np.nan}
@@ -127,8 +118,8 @@ def measure(table: pd.DataFrame, root: str | os.PathLike, *, jobs: int | None = 
 
     Returns `table` with `frames`, `fps`, `error` ("" or why nothing decodes) and `note` ("" or what is odd about its times).
     """
-    found = parallel(functools.partial(_measure, root=Path(root)), table["path"], jobs=jobs, label="counting frames")
-    stop_at_disk_errors(found, "clips")
+    work = functools.partial(_measure, root=Path(root))
+    found = parallel(work, table["path"], what="clips", jobs=jobs, label="counting frames")
     found = found.reindex(columns=["frames", "fps", "error", "note"]).fillna({"note": ""})
     found["error"] = found["error"].str.replace(f"{Path(root)}{os.sep}", "", regex=False)
     return table.assign(**{name: found[name].to_numpy() for name in found})

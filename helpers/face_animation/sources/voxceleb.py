@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,23 +136,25 @@ def crop_video(
         form: "png", a folder of 0000000.png, ... named `....mp4`; or "mp4", a video at the source's rate.
 
     Returns:
-        Per clip: clip, partition, frames, state ("made", "there", or "beyond the end of the video").
+        Per clip: clip, frames, state ("made", "there", or "beyond the end of the video").
 
     Raises:
         ValueError: the video does not decode.
     """
-    folder, rows = Path(folder), list({(row["partition"], row["clip"]): row for row in rows}.values())
-    targets = [folder / row["partition"] / row["clip"] for row in rows]
-    todo = [place for place, target in enumerate(targets) if not target.exists()]
+    folder = Path(folder)
+    targets = {folder / row["partition"] / row["clip"]: row for row in rows}
+    todo = {target: row for target, row in targets.items() if not target.exists()}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".cropping-") as name, disk.explain_disk_errors(folder):
-        counts, rate = _cut(Path(path), [rows[place] for place in todo], Path(name), size) if todo else ([], 0)
-        for index, place in enumerate(todo):
+        counts, rate = _cut(Path(path), list(todo.values()), Path(name), size) if todo else ([], 0)
+        for index, target in enumerate(todo):
             if counts[index]:
-                _finish(Path(name) / str(index), targets[place], rate, form)
-    found = [{"clip": row["clip"], "partition": row["partition"], "frames": 0, "state": "there"} for row in rows]
-    for place, count in zip(todo, counts, strict=True):
-        found[place] |= {"frames": count, "state": "made" if count else "beyond the end of the video"}
+                _finish(Path(name) / str(index), target, rate, form)
+    found = []
+    for target in targets:
+        frames = data.count_frames(target) if target.exists() else 0
+        state = "beyond the end of the video" if not frames else "made" if target in todo else "there"
+        found.append({"clip": target.name, "frames": frames, "state": state})
     return found
 
 
@@ -227,15 +230,11 @@ def crop_all(
     outcomes = dict.fromkeys(clips["clip"], (0, "no file of this name"))
     for (_, rows), error in zip(done["item"], done["error"], strict=True):
         outcomes |= {row["clip"]: (0, error) for row in rows if error}
-    for part in done["outcomes"].dropna() if "outcomes" in done else ():
-        outcomes |= part
+    for cut in done["cut"].dropna() if "cut" in done else ():
+        outcomes |= {clip["clip"]: (clip["frames"], "" if clip["frames"] else clip["state"]) for clip in cut}
     results = pd.DataFrame([outcomes[name] for name in clips["clip"]], columns=["frames", "error"], index=clips.index)
     return local.with_results(clips, clips["partition"] + "/" + clips["clip"], form, results)
 
 
-def _crop_item(item: tuple[str, list[dict]], folder: str, size: tuple[int, int], form: str) -> dict:
-    outcomes = {}
-    for clip in crop_video(*item, folder, size=size, form=form):
-        path = Path(folder) / clip["partition"] / clip["clip"]
-        outcomes[clip["clip"]] = (data.count_frames(path), "") if path.exists() else (0, clip["state"])
-    return {"outcomes": outcomes}
+def _crop_item(item: tuple[str, list[dict]], **options: Any) -> dict:
+    return {"cut": crop_video(*item, **options)}

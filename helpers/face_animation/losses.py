@@ -4,7 +4,6 @@ Siarohin et al., "First order motion model for image animation", 2019, arXiv 200
 in `model.animation.LossWeights`, from the config.
 """
 
-import os
 from collections.abc import Callable, Sequence
 
 import keras
@@ -96,7 +95,7 @@ class ToCaffe(layers.Geometry):
         return ops.cast(images, "float32")[..., ::-1] * 255.0 - ops.convert_to_tensor(np.float32(VGG_MEAN))
 
 
-def build_vgg19(weights: str | os.PathLike | None = "imagenet", *, blocks: int = 5) -> keras.Model:
+def build_vgg19(weights: str | None = "imagenet", *, blocks: int = 5) -> keras.Model:
     """VGG19 up to the first convolution of each block, frozen (Simonyan and Zisserman, 2014, arXiv 1409.1556).
 
     Args:
@@ -109,8 +108,7 @@ def build_vgg19(weights: str | os.PathLike | None = "imagenet", *, blocks: int =
     Raises:
         ValueError: `weights` is neither of these, or no such file.
     """
-    path = weights if weights in ("imagenet", None) else os.fspath(weights)
-    vgg = keras.applications.VGG19(include_top=False, weights=path)
+    vgg = keras.applications.VGG19(include_top=False, weights=weights)
     levels = [vgg.get_layer(f"block{i + 1}_conv1").output for i in range(blocks)]
     images = keras.Input((None, None, 3), name="images")
     scaled = keras.layers.Rescaling(1 / VGG_UNIT, name="to_torchvision")

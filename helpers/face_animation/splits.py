@@ -156,9 +156,7 @@ def read_groups(path: str | os.PathLike, *, names: Iterable[str] | None = None) 
     return groups
 
 
-def read_pairs(
-    path: str | os.PathLike, *, names: Iterable[str] | None = None, limit: int | None = None
-) -> pd.DataFrame:
+def read_pairs(path: str | os.PathLike, *, names: Iterable[str], limit: int) -> pd.DataFrame:
     """Read a CSV of pairs to animate: the columns source and driving; the original's distance and frame are not used.
 
     Args:
@@ -175,15 +173,14 @@ def read_pairs(
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if missing := {"source", "driving"} - set(table.columns):
         raise ValueError(f"{path.name}: no column {', '.join(sorted(missing))}; it has: {', '.join(table.columns)}")
-    if names is not None:
-        known = set(names)
-        table = table[table["source"].isin(known) & table["driving"].isin(known)]
-        if table.empty:
-            first = min(known, default="none")
-            raise ValueError(
-                f"{path.name}: not one pair of clips that are there; expected clips of the test, such as {first!r}"
-            )
-    return table[["source", "driving"]].head(len(table) if limit is None else limit).reset_index(drop=True)
+    known = set(names)
+    table = table[table["source"].isin(known) & table["driving"].isin(known)]
+    if table.empty:
+        first = min(known, default="none")
+        raise ValueError(
+            f"{path.name}: not one pair of clips that are there; expected clips of the test, such as {first!r}"
+        )
+    return table[["source", "driving"]].head(limit).reset_index(drop=True)
 
 
 def choose_pairs(names: Sequence[str], count: int, *, seed: int) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -53,7 +53,6 @@ class AnimationModel(keras.Model):
         compare: the distance of two batches of pictures in [0, 1], (prediction, driving) -> a scalar; None: of their pixels at
             several scales. A function, such as a partial, whose network Keras neither trains nor saves with this model.
         weights: of the terms of the loss.
-        bend: options of the random transform, see `transform.draw`.
         seed: of the random transforms.
 
     Call arguments:
@@ -66,14 +65,12 @@ class AnimationModel(keras.Model):
 
     def __init__(
         self, kp_detector: keras.Model, generator: keras.Model, discriminator: keras.Model | None = None, *,
-        compare: Callable | None = None, weights: LossWeights | None = None, bend: Mapping[str, float] | None = None,
-        seed: int = 0, **options,
+        compare: Callable | None = None, weights: LossWeights | None = None, seed: int = 0, **options,
     ) -> None:  # fmt: skip
         super().__init__(name="animation_model", **options)
         self.loss_weights = weights or LossWeights()
         self.kp_detector, self.generator, self.discriminator = kp_detector, generator, discriminator
         self.compare = compare or functools.partial(losses.perceptual, losses.pixels)
-        self.bend = dict(bend or {})
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_means = [keras.metrics.Mean(name) for name in self.term_names()]
         self.scale_for_replicas = _Total(name="total")
@@ -143,7 +140,7 @@ class AnimationModel(keras.Model):
 
     def _transform(self, frames):
         """Frames bent at random, and how: see `transform.draw`."""
-        drawn = transform.draw(ops.shape(frames)[0], self.seed_generator, **self.bend)
+        drawn = transform.draw(ops.shape(frames)[0], self.seed_generator)
         corners = self.generator.get_layer("warp").align_corners
         return transform.warp_images(frames, drawn, align_corners=corners), drawn
 

@@ -121,17 +121,15 @@ def count_parameters(network: keras.Model) -> int:
 
 
 def measure_all(animators: Mapping[str, Animator], clips: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """`measure` of each animator on the first of the clips."""
+    """Each variant's parameters and million products of its two networks, and ms per animated frame of the first of the clips."""
     clip = data.read_clip(root / clips["path"].iloc[0])
-    return pd.DataFrame([measure(name, animator, clip) for name, animator in animators.items()])
-
-
-def measure(variant: str, animator: Animator, clip: np.ndarray) -> dict:
-    """Sizes and speed of a variant: variant, parameters and million products of its detector, ms per animated frame."""
-    row: dict[str, Any] = {"variant": variant}
-    for part, network in (("detector", animator.kp_detector), ("generator", animator.generator)):
-        row |= {f"{part}_parameters": count_parameters(network), f"{part}_mmac": count_products(network) / 1e6}
-    return row | {"ms_per_frame": time_frames(animator, clip)}
+    rows = []
+    for variant, animator in animators.items():
+        row: dict[str, Any] = {"variant": variant}
+        for part, network in (("detector", animator.kp_detector), ("generator", animator.generator)):
+            row |= {f"{part}_parameters": count_parameters(network), f"{part}_mmac": count_products(network) / 1e6}
+        rows.append(row | {"ms_per_frame": time_frames(animator, clip)})
+    return pd.DataFrame(rows)
 
 
 def animate_pairs(

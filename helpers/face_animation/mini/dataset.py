@@ -89,7 +89,7 @@ def make_pair(source: int = 0, driving: int = 0, *, seed: int = 0, size: int = 1
     calm = [abs(pose.yaw) + abs(pose.pitch) + abs(pose.roll) + pose.opening + pose.lids for pose in poses]
     begin = int(np.argmin(calm[:frames]))  # relative motion wants both to begin alike
     poses = poses[begin : begin + frames]
-    wanted = poses if source == driving else [moved(Pose(), poses[0], pose) for pose in poses]
+    wanted = poses if source == driving else [moved(poses[0], pose) for pose in poses]
     clip, clip_points = _draw(other, draw_room(other, size, generator(seed, "room", driving)), poses)
     truth, truth_points = _draw(who, draw_room(who, size, generator(seed, "room", source)), wanted)
     return Pair(truth[0], clip, truth, truth_points[0], clip_points, truth_points)

@@ -4,7 +4,6 @@ Nothing here downloads a video. `data_manifests/voxceleb.yaml` has the facts, th
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -146,10 +145,13 @@ def crop_video(
     todo = {target: row for target, row in targets.items() if not target.exists()}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".cropping-") as name, disk.explain_disk_errors(folder):
-        counts, rate = _cut(Path(path), list(todo.values()), Path(name), size) if todo else ([], 0)
-        for index, target in enumerate(todo):
-            if counts[index]:
-                _finish(Path(name) / str(index), target, rate, form)
+        rate = _cut(Path(path), list(todo.values()), Path(name), size) if todo else 0
+        for frames, target in ((Path(name) / str(index), target) for index, target in enumerate(todo)):
+            if frames.exists() and form == "png":
+                target.parent.mkdir(exist_ok=True)
+                disk.replace(frames, target)
+            elif frames.exists():
+                video.write_video(target, data.stream(frames), rate)
     found = []
     for target in targets:
         frames = data.count_frames(target) if target.exists() else 0
@@ -158,8 +160,8 @@ def crop_video(
     return found
 
 
-def _cut(path: Path, rows: list[dict], folder: Path, size: tuple[int, int]) -> tuple[list[int], float]:
-    """Write the frames of each row to `folder/<index>`; how many, and the video's rate."""
+def _cut(path: Path, rows: list[dict], folder: Path, size: tuple[int, int]) -> float:
+    """Write the frames of each row that has any to `folder/<index>`; returns the video's rate."""
     last = max(row["end"] / row["fps"] for row in rows)
     counts, header = [0] * len(rows), {}
 
@@ -172,7 +174,7 @@ def _cut(path: Path, rows: list[dict], folder: Path, size: tuple[int, int]) -> t
             counts[index] += 1
         if header["seconds"][-1] >= last:
             break
-    return counts, video.Timing.of(header).fps
+    return video.Timing.of(header).fps
 
 
 def _write(path: Path, frame: np.ndarray, row: dict, size: tuple[int, int]) -> None:
@@ -181,15 +183,6 @@ def _write(path: Path, frame: np.ndarray, row: dict, size: tuple[int, int]) -> N
     face = data.resize(frame[top : max(bottom, top + 1), left : max(right, left + 1)], size)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(encode_picture(face, ".png"))
-
-
-def _finish(frames: Path, target: Path, rate: float, form: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if form == "png":
-        disk.replace(frames, target)
-    else:
-        video.write_video(target, data.stream(frames), rate)
-        shutil.rmtree(frames)
 
 
 def find_videos(folder: str | os.PathLike, ids: Iterable[str]) -> dict[str, Path]:

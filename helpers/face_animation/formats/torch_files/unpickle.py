@@ -57,7 +57,10 @@ class _Machine(pickle._Unpickler):  # Python's own in Python: the one in C reser
         self.dispatch, self.storages = _Operations(OPERATIONS), {}
 
     def find_class(self, module: str, name: str) -> Name:
-        return calls.name(f"{module}.{name}")
+        found = Name(f"{module}.{name}")
+        if calls.REFUSED.match(calls.modern(found)):
+            raise calls.refusal(found)
+        return found
 
     def persistent_load(self, identity: Any) -> Storage | Name:
         """The storage that the pickle refers to; of the class of a module, which old files name too, the class."""

@@ -51,13 +51,7 @@ def equivariance_value(driving, moved):
 
 
 def equivariance_jacobian(driving_jacobian, transform_jacobian, transformed_jacobian):
-    """Mean |I - (J^d)^-1 DT(t) J^t|.
-
-    Args:
-        driving_jacobian: J^d of the driving frame's keypoints, (B, K, 2, 2).
-        transform_jacobian: DT at the transformed frame's keypoints, the same shape.
-        transformed_jacobian: J^t of the transformed frame's keypoints, the same shape.
-    """
+    """Mean |I - (J^d)^-1 DT(t) J^t|, each (B, K, 2, 2): J^d of the driving frame, DT and J^t at the transformed one's keypoints."""
     moved = layers.matmul_2x2(transform_jacobian, transformed_jacobian)
     return mean_absolute(ops.eye(2), layers.matmul_2x2(layers.inverse_2x2(driving_jacobian), moved))
 
@@ -73,11 +67,7 @@ def discriminator_gan(real: Sequence, fake: Sequence):
 
 
 def feature_matching(real: Sequence[Sequence], fake: Sequence[Sequence]):
-    """Sum over scales and blocks of the mean |D_i(real) - D_i(fake)|; the real side gets no gradient.
-
-    Args:
-        real, fake: the discriminator's features: per scale a list of (B, h, w, C).
-    """
+    """Sum over scales and blocks of the mean |D_i(real) - D_i(fake)| of features (B, h, w, C); the real side gets no gradient."""
     pairs = zip(keras.tree.flatten(real), keras.tree.flatten(fake), strict=True)
     return sum(mean_absolute(ops.stop_gradient(true), drawn) for true, drawn in pairs)
 
@@ -119,8 +109,7 @@ def build_vgg19(weights: str | None = "imagenet", *, blocks: int = 5) -> keras.M
 def build_stand_in(seed: int = 0) -> keras.Model:
     """A small frozen network in place of VGG19 that needs no download: pixels, their slopes, and random filters over them.
 
-    Returns:
-        A model from images (B, H, W, 3) in [0, 1] to a list of 5 features, the last of half the size; `seed` is of the filters.
+    From images (B, H, W, 3) in [0, 1] to a list of 5 features, the last of half the size; `seed` is of the filters.
     """
     images = keras.Input((None, None, 3), name="images")
     x = keras.layers.Rescaling(4.0, -2.0, name="pixels")(images)  # mean about 0 and deviation about 1, like VGG's input

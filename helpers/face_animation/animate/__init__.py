@@ -91,12 +91,7 @@ class Animator:
         return found
 
     def draw(self, source: np.ndarray, source_points: dict, driving_points: dict) -> Iterator[np.ndarray]:
-        """Frame after frame of a source picture, each (height, width, 3) uint8, in the pose of given keypoints.
-
-        Args:
-            source: (H, W, 3) uint8.
-            source_points, driving_points: as `keypoints` gives them, for 1 and T frames.
-        """
+        """A picture (H, W, 3) uint8 in T poses, each (height, width, 3) uint8; points as of `keypoints`, for 1 and T frames."""
         image = data.resize(as_rgb(source), self.size)[None] / np.float32(255)
         fixed = self._encoder(ops.convert_to_tensor(image), training=False)
         fixed |= {f"kp_source_{name}": ops.convert_to_tensor(part) for name, part in source_points.items()}

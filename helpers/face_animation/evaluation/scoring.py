@@ -83,9 +83,8 @@ def follow_points(
 ) -> pd.DataFrame:
     """How far from known points each detector's keypoints lead on the test frames, in pixels; see `metrics.regress_points`.
 
-    Args:
-        animators: by name; without one the points are where they are on average in training.
-        train, test: frames (N, H, W, 3) uint8 and true points (N, P, 2) of several clips.
+    `train` and `test` are frames (N, H, W, 3) uint8 and true points (N, P, 2) of several clips. Without an animator the points are
+    where they are on average in training.
     """
     wanted = np.concatenate([points for _, points in test])
     known = np.concatenate([points for _, points in train])
@@ -142,12 +141,7 @@ def animate_pairs(
 ) -> pd.DataFrame:
     """Write `<number>.mp4` for every pair: source, driving clip, and the source moved by each animator, side by side.
 
-    Args:
-        pairs: source and driving, names of `clips` below `root`.
-        **options: relative, adapt_scale, start of `animate.animate`.
-
-    Returns:
-        The pairs with the column file.
+    Pairs are names of `clips`; options relative, adapt_scale and start of `animate.animate`. Returns the pairs with a column file.
     """
     paths = dict(zip(clips["clip"], clips["path"], strict=True))
     files = []

@@ -10,12 +10,12 @@ import matplotlib
 import numpy as np
 from keras import ops
 
+from helpers.drawing.pen import PlanePen
 from helpers.face_animation import data, layers
 from helpers.face_animation.metrics import to_pixels
 
 COLOURS = "gist_rainbow"  # a colour map of Matplotlib, as the original uses
 DRAWN = ("prediction", "occlusion", "warped", "drawn", "keep")  # shown as they are
-_BITS = 4  # OpenCV's fractions of pixels
 
 
 def palette(count: int) -> np.ndarray:
@@ -36,11 +36,10 @@ def draw_keypoints(image, values, *, size: float | None = None) -> np.ndarray:
     """
     canvas, values = _bytes(image).copy(), _numbers(values)
     radius = max(1.0, 5 * len(canvas) / 256) if size is None else size
-    scale = 2**_BITS
+    pen = PlanePen(canvas)
     for place, colour in zip(to_pixels(values, canvas.shape[:2]), palette(len(values)), strict=True):
         if np.isfinite(place).all() and np.abs(place).max() < 9999:
-            centre = tuple(int(part) for part in np.round(place * scale))
-            cv2.circle(canvas, centre, round(radius * scale), colour.tolist(), -1, cv2.LINE_AA, _BITS)
+            pen.disk(complex(*place), radius, colour.tolist())
     return canvas
 
 
@@ -88,8 +87,7 @@ def side_by_side(
 ) -> Iterator[np.ndarray]:
     """Source and driving clip of any size beside the T frames (h, w, 3) of an animation: T frames (h, 3 w, 3) uint8.
 
-    Raises:
-        ValueError: clips of different lengths.
+    ValueError: clips of different lengths.
     """
     still = None
     for moving, drawn in zip(driving, prediction, strict=True):

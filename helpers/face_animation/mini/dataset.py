@@ -17,18 +17,9 @@ from PIL import Image
 from helpers import video
 from helpers.drawing import files
 from helpers.drawing.chance import generator
+from helpers.face_animation.mini import puppets
 from helpers.face_animation.mini.originals import SCREEN, clip_box
-from helpers.face_animation.mini.puppets import (
-    FPS,
-    POINTS,
-    Pose,
-    Puppet,
-    clip_poses,
-    make_puppet,
-    moved,
-    plan_motion,
-    puppet_number,
-)
+from helpers.face_animation.mini.puppets import POINTS, Pose, Puppet, make_puppet
 from helpers.face_animation.mini.stage import draw_puppet, draw_room, puppet_points
 from helpers.face_animation.sources import voxceleb
 from helpers.face_animation.sources.local import write_folder
@@ -85,11 +76,11 @@ def make_pair(source: int = 0, driving: int = 0, *, seed: int = 0, size: int = 1
             f"puppets count from 0 and frames must be 2 or more. Received: {source=}, {driving=}, {frames=}"
         )
     who, other = make_puppet(source, seed), make_puppet(driving, seed)
-    poses = plan_motion(generator(seed, "pair", source, driving), 2 * frames, other.tempo)
+    poses = puppets.plan_motion(generator(seed, "pair", source, driving), 2 * frames, other.tempo)
     calm = [abs(pose.yaw) + abs(pose.pitch) + abs(pose.roll) + pose.opening + pose.lids for pose in poses]
     begin = int(np.argmin(calm[:frames]))  # relative motion wants both to begin alike
     poses = poses[begin : begin + frames]
-    wanted = poses if source == driving else [moved(poses[0], pose) for pose in poses]
+    wanted = poses if source == driving else [puppets.moved(poses[0], pose) for pose in poses]
     clip, clip_points = _draw(other, draw_room(other, size, generator(seed, "room", driving)), poses)
     truth, truth_points = _draw(who, draw_room(who, size, generator(seed, "room", source)), wanted)
     return Pair(truth[0], clip, truth, truth_points[0], clip_points, truth_points)
@@ -154,13 +145,10 @@ def make_dataset(
     that stands already is left as it is; so another seed or size belongs in another folder.
 
     Args:
-        folder: made if it is not there.
         people: how many puppets for training and for the test, none in both.
         more: further puppets for training; everything else stays as it is without them.
         clips: of each puppet, two from one video.
-        seed: of everything.
         size: height and width in pixels.
-        jobs: processes, see `helpers.parallel`.
 
     Returns:
         One row a clip that is there, in order: clip (its name), person, video, start, end (at 25 frames per second, end not
@@ -181,8 +169,8 @@ def make_dataset(
 
 
 def _write_clip(plan: dict, folder: Path, seed: int, size: int) -> dict:
-    puppet, path = make_puppet(puppet_number(plan["video"]), seed), folder / plan["path"]
-    poses = clip_poses(plan["video"], plan["start"], plan["end"], seed)
+    puppet, path = make_puppet(puppets.puppet_number(plan["video"]), seed), folder / plan["path"]
+    poses = puppets.clip_poses(plan["video"], plan["start"], plan["end"], seed)
     if path.exists():  # what stands under its own name is whole: it is renamed when done
         points = np.stack([puppet_points(puppet, pose, size) for pose in poses])
     else:
@@ -195,7 +183,7 @@ def _write_clip(plan: dict, folder: Path, seed: int, size: int) -> dict:
 def _write_gif(path: Path, frames: np.ndarray) -> None:
     first, *rest = (Image.fromarray(frame) for frame in frames)
     with disk.atomic_write(path) as file:
-        first.save(file, "GIF", save_all=True, append_images=rest, duration=1000 // FPS, loop=0)
+        first.save(file, "GIF", save_all=True, append_images=rest, duration=1000 // puppets.FPS, loop=0)
 
 
 def _write_strip(path: Path, frames: np.ndarray) -> None:
@@ -214,7 +202,7 @@ def _metadata(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     records = []
     for identity, start, end, person, partition in (rows[index] for index in order):
         box = "-".join(map(str, clip_box(identity, start, seed=seed)))
-        records.append((identity, start, end, box, FPS, SCREEN[1], SCREEN[0], partition, person))
+        records.append((identity, start, end, box, puppets.FPS, SCREEN[1], SCREEN[0], partition, person))
     return pd.DataFrame(records, columns=voxceleb.COLUMNS)
 
 

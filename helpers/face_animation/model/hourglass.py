@@ -216,9 +216,7 @@ def unet3plus(x, *, width: int, max_width: int, blocks: int, name: str):
     Huang et al., "UNet 3+: A full-scale connected UNet for medical image segmentation", 2020, arXiv 2004.08790, as the
     original project adapted it: average pooling, one convolution per encoder block, the first level at half size.
     Layers of the decoder are named `<name>_decoder_hd<stage>_h<level>_conv`, `..._hd<stage>_fusion_conv` and `..._out_conv`.
-
-    Args:
-        x, width, max_width, blocks, name: see `hourglass`; a branch has 2 width channels, a stage 2 width blocks.
+    Arguments as of `hourglass`; a branch has 2 width channels, a stage 2 width blocks.
     """
     he = functools.partial(keras.initializers.VarianceScaling, 2.0, "fan_in", "untruncated_normal")
     levels = encoder(x, width=width, max_width=max_width, blocks=blocks, name=name)

@@ -11,7 +11,7 @@ from helpers.face_animation.model import hourglass
 
 
 @keras.saving.register_keras_serializable("helpers")
-class SoftKeypoints(keras.layers.Layer):
+class SoftKeypoints(layers.Geometry):
     """Means over a softmax of all positions: of the position, and of a 2x2 matrix. Float32 under every dtype policy.
 
     Args:
@@ -26,7 +26,7 @@ class SoftKeypoints(keras.layers.Layer):
     """
 
     def __init__(self, temperature=0.1, **options):
-        super().__init__(**{"dtype": "float32", **options})
+        super().__init__(**options)
         self.temperature = temperature
 
     def heatmaps(self, logits):

@@ -47,8 +47,7 @@ def prepare_clip(
 ) -> dict:
     """Write one clip to the same place below `folder`, called `....mp4` in either form; one that stands is left as it is.
 
-    Raises:
-        FileNotFoundError, ValueError: it is no clip, does not decode, has a single frame, or `cut` refuses its frames.
+    FileNotFoundError, ValueError: it is no clip, does not decode, has a single frame, or `cut` refuses its frames.
     """
     source, target = Path(root) / path, Path(folder) / target_of(path)
     if not target.exists():

@@ -85,9 +85,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 def find_flaws(table: pd.DataFrame) -> dict:
     """What a user should know: exact doubles, what is on both sides of the split, boxes that leave the picture.
 
-    Returns:
-        doubles (rows), persons, videos, clips (lists of those in train and test), outside (rows whose box ends beyond the
-        reference size).
+    Returns doubles (rows), persons, videos, clips (lists of those in train and test), outside (rows whose box ends beyond the
+    reference size).
     """
     both = {}
     for name, column in (("persons", "person_id"), ("videos", "video_id"), ("clips", "clip")):
@@ -111,12 +110,7 @@ def in_clip(seconds: float, start: int, end: int, reference: float = 25) -> bool
 
 
 def scale_box(box: Sequence[int], reference: tuple[int, int], actual: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A box from the reference size to the picture's own, cut off to whole pixels and to the picture.
-
-    Args:
-        box: left, top, right, bottom.
-        reference, actual: (height, width).
-    """
+    """A box (left, top, right, bottom) from the reference size to the picture's actual one, cut off to whole pixels and to it."""
     factors = [actual[1] / reference[1], actual[0] / reference[0]] * 2
     left, top, right, bottom = (int(side * factor) for side, factor in zip(box, factors, strict=True))
     return min(left, actual[1] - 1), min(top, actual[0] - 1), min(right, actual[1]), min(bottom, actual[0])

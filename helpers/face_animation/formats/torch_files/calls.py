@@ -9,14 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from helpers.face_animation.formats.torch_files.values import (
-    CheckpointError,
-    Name,
-    Unknown,
-    expect,
-    make_tensor,
-    put,
-)
+from helpers.face_animation.formats.torch_files.values import CheckpointError, Name, Unknown, expect, make_tensor, put
 
 TYPES = {
     *("object", "list", "dict", "tuple", "set", "frozenset", "int", "float", "bool", "str", "bytes", "bytearray"),

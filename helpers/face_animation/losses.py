@@ -1,7 +1,6 @@
-"""Losses of the first-order motion model, unweighted means over the batch, and the frozen networks that some compare by.
+"""Losses of the first-order motion model (Siarohin et al., 2019, arXiv 2003.00196), unweighted means over the batch.
 
-Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196. Their weights are
-in `model.animation.LossWeights`, from the config.
+And the frozen networks that some compare by. The losses' weights are in `model.animation.LossWeights`, from the config.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,4 @@
-"""A picture moves like a clip: keypoints of both, the motion carried over, and one drawn frame for each of the clip.
-
-Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196. What comes from the picture alone is
-computed once per clip, and frames go in batches.
-"""
+"""A picture moves like a clip: keypoints, the motion carried over, frames (Siarohin et al., 2019, arXiv 2003.00196)."""
 
 import itertools
 import logging

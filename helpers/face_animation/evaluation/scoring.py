@@ -1,7 +1,4 @@
-"""Reconstructing the test clips with trained and untrained networks, following their keypoints, and animating pairs of clips.
-
-Each single score, and the ridge regression from keypoints to known points, is in `metrics`.
-"""
+"""Test clips reconstructed, their keypoints followed (scores and ridge regression: see `metrics`), and pairs of clips animated."""
 
 import math
 import time

@@ -1,8 +1,7 @@
 """Draws a small VoxCeleb of hand puppets, `<train|test>/<person>#<video>#<start>#<end>.mp4`, from a seed, in seconds.
 
-Puppets instead of people: nobody's face is needed to learn how a face is animated. Every clip is one puppet that turns, nods,
-tilts and moves its head, talks, blinks and looks around before a wall that stands still. Puppets of the test are not in the
-training. Where ten points of each face are (`puppets.POINTS`) is known exactly in every frame.
+Every clip is one puppet that turns, nods, tilts and moves its head, talks, blinks and looks around before a wall that stands
+still. Puppets of the test are not in the training. Where ten points of each face are (`puppets.POINTS`) is known exactly.
 """
 
 from collections.abc import Sequence

@@ -69,6 +69,7 @@ class AnimationModel(keras.Model):
     ) -> None:  # fmt: skip
         super().__init__(name="animation_model", **options)
         self.loss_weights = weights or LossWeights()
+        self.bends = bool(self.loss_weights.equivariance_value or self.loss_weights.equivariance_jacobian)
         self.kp_detector, self.generator, self.discriminator = kp_detector, generator, discriminator
         self.compare = compare or functools.partial(losses.perceptual, losses.pixels)
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -85,7 +86,7 @@ class AnimationModel(keras.Model):
 
     def call(self, inputs, training=None):
         frames, bend = {who: inputs[who] for who in ("source", "driving")}, {}
-        if training and self._bends():
+        if training and self.bends:
             frames["transformed"], bend = self._transform(inputs["driving"])
         # At once is quicker; each has statistics of its own, as in the original's calls one after the other.
         with hourglass.together(len(frames)):
@@ -113,7 +114,7 @@ class AnimationModel(keras.Model):
             terms["perceptual"] = self.compare(prediction, driving)
         if self.loss_weights.warped:
             terms["warped"] = self.compare(outputs["warped"], driving)
-        if self._bends():
+        if self.bends:
             terms |= self._equivariance(driving, outputs, training)
         if self.discriminator is not None:
             points = ops.stop_gradient(outputs["kp_driving_value"])
@@ -133,10 +134,6 @@ class AnimationModel(keras.Model):
             "equivariance_value": losses.equivariance_value(outputs["kp_driving_value"], moved),
             "equivariance_jacobian": losses.equivariance_jacobian(outputs["kp_driving_jacobian"], *slopes),
         }
-
-    def _bends(self) -> bool:
-        """Whether a term of the loss asks for transformed frames."""
-        return bool(self.loss_weights.equivariance_value or self.loss_weights.equivariance_jacobian)
 
     def _transform(self, frames):
         """Frames bent at random, and how: see `transform.draw`."""

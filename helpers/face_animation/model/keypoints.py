@@ -29,15 +29,10 @@ class SoftKeypoints(layers.Geometry):
         super().__init__(**options)
         self.temperature = temperature
 
-    def heatmaps(self, logits):
-        """(B, h, w, K), each of the K maps with the sum 1."""
-        _, height, width, count = logits.shape
-        flat = ops.reshape(ops.cast(logits, "float32") / self.temperature, (-1, height * width, count))
-        return ops.reshape(ops.softmax(flat, axis=1), (-1, height, width, count))
-
     def call(self, logits, jacobians):
         _, height, width, count = logits.shape
-        heat = self.heatmaps(logits)[..., None]
+        flat = ops.reshape(ops.cast(logits, "float32") / self.temperature, (-1, height * width, count))
+        heat = ops.reshape(ops.softmax(flat, axis=1), (-1, height, width, count, 1))  # each map has the sum 1
         grid = ops.convert_to_tensor(layers.coordinate_grid(height, width)[:, :, None])
         matrices = ops.reshape(ops.cast(jacobians, "float32"), (-1, height, width, count, 4))
         jacobian = ops.reshape(ops.sum(heat * matrices, axis=(1, 2)), (-1, count, 2, 2))

@@ -140,12 +140,13 @@ def crop_video(
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".cropping-") as name, disk.explain_disk_errors(folder):
         rate = _cut(Path(path), list(todo.values()), Path(name), size) if todo else 0
-        for frames, target in ((Path(name) / str(index), target) for index, target in enumerate(todo)):
-            if frames.exists() and form == "png":
+        for index, target in enumerate(todo):
+            pictures = Path(name) / str(index)
+            if pictures.exists() and form == "png":
                 target.parent.mkdir(exist_ok=True)
-                disk.replace(frames, target)
-            elif frames.exists():
-                video.write_video(target, data.stream(frames), rate)
+                disk.replace(pictures, target)
+            elif pictures.exists():
+                video.write_video(target, data.stream(pictures), rate)
     found = []
     for target in targets:
         frames = data.count_frames(target) if target.exists() else 0

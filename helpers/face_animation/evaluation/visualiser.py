@@ -34,7 +34,7 @@ def draw_keypoints(image, values, *, size: float | None = None) -> np.ndarray:
     Returns:
         (H, W, 3) uint8.
     """
-    canvas, values = _bytes(image).copy(), _numbers(values)
+    canvas, values = _bytes(image).copy(), np.asarray(values)
     radius = max(1.0, 5 * len(canvas) / 256) if size is None else size
     pen = PlanePen(canvas)
     for place, colour in zip(to_pixels(values, canvas.shape[:2]), palette(len(values)), strict=True):
@@ -57,7 +57,7 @@ def columns(source, driving, outputs: Mapping, *, align_corners: bool = True) ->
         and keep; then for k = 0 ... K motion k, the source moved by keypoint k alone (k = 0: not moved), and mask k, where that
         counts, in the keypoint's colour (grey for k = 0); masks, all of them together.
     """
-    parts = {name: _numbers(part) for name, part in outputs.items()}
+    parts = {name: np.asarray(part) for name, part in outputs.items()}
     source, driving = _bytes(source), _bytes(driving)
     marked = {"source": source, "driving": driving}
     found = {
@@ -95,13 +95,9 @@ def side_by_side(
         yield np.concatenate([still, data.resize(moving, drawn.shape[:2]), drawn], axis=1)
 
 
-def _numbers(part) -> np.ndarray:
-    return part if isinstance(part, np.ndarray) else ops.convert_to_numpy(part)
-
-
 def _bytes(images) -> np.ndarray:
     """Pictures (..., H, W, 3) as uint8, NaN as black."""
-    images = _numbers(images)
+    images = np.asarray(images)
     if images.ndim < 3 or images.shape[-1] != 3:
         raise ValueError(f"pictures must be (..., H, W, 3), uint8 or float in [0, 1]. Received: shape {images.shape}")
     if images.dtype == np.uint8:

@@ -55,7 +55,8 @@ def answer(
         shown.append(_sized(frame, side))
     if len(seen) < 2:
         raise ValueError(f"{name} has 1 frame, at least 2 are needed: take a clip")
-    drawn = drive(picture, seen, network, config)
+    options = {name: getattr(config, name) for name in ("relative", "adapt_scale", "start")}  # as evaluate does
+    drawn = network.animate(picture, seen, progress=True, **options)
     parts = zip(shown, drawn, strict=True)
     still = _sized(picture, side)
     frames = np.stack([np.concatenate([still, moving, _sized(result, side)], axis=1) for moving, result in parts])
@@ -87,12 +88,6 @@ def drawn_puppet(config: FaceAnimationConfig) -> np.ndarray:
     """The first puppet of mini's test, as it looks ahead: (size, size, 3) uint8."""
     number = steps.MINI["people"][0]
     return dataset.make_pair(number, number + 1, size=config.size, frames=2).source  # of two puppets: it looks ahead
-
-
-def drive(source: np.ndarray, clip: list[np.ndarray], animator: Animator, config: FaceAnimationConfig) -> np.ndarray:
-    """The source as a clip moves, as step evaluate animates: (T, height, width, 3) uint8."""
-    options = {name: getattr(config, name) for name in ("relative", "adapt_scale", "start")}
-    return animator.animate(source, clip, progress=True, **options)
 
 
 def _sized(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:

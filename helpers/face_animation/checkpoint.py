@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from helpers.face_animation.formats.torch_files import names
+from helpers.face_animation.formats.torch_files import reader
 from helpers.face_animation.formats.torch_files.reader import load_torch
 from helpers.face_animation.formats.torch_files.values import CheckpointError
 
@@ -42,8 +42,8 @@ def to_keras(
     models = {"kp_detector": kp_detector, "generator": generator, "discriminator": discriminator}
     models = {name: model for name, model in models.items() if model is not None}
     prefixes: set[str] = set()
-    parts = names.find_parts(names.strip_prefixes(state, prefixes), models, prefixes)
-    names.tell(prefixes)
+    parts = reader.find_parts(reader.strip_prefixes(state, prefixes), models, prefixes)
+    reader.tell(prefixes)
     if parts is None:
         missing = ", ".join(name for name in models if name not in state) or "weights"
         raise KeyError(f"{missing}: not in the checkpoint; it has: {', '.join(map(str, state))}")

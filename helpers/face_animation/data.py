@@ -149,13 +149,9 @@ def _count(path: str, root: Path) -> dict:
 
 
 def stream(path: str | os.PathLike) -> Iterator[np.ndarray]:
-    """The frames of a clip one by one, (H, W, 3) uint8 RGB, so that a long one need not fit into memory.
+    """The frames of a clip, or another video that FFmpeg reads, one by one, (H, W, 3) uint8 RGB: a long one needs little memory.
 
-    Args:
-        path: a clip of any of the four forms, or another video that FFmpeg reads.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_frames`, when the frame comes.
+    Raises as `read_frames`, when the frame comes.
     """
     return (frame for _, frame in _scan(Path(path), lambda _: True))
 
@@ -242,14 +238,9 @@ def _read_strip(path: Path) -> np.ndarray:
 
 
 def resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize as the original does: bilinear, after a Gaussian of sigma (factor - 1) / 2 on each side that shrinks.
+    """Resize (H, W, 3) uint8 to (height, width, 3) as the original does; the aspect ratio is not kept.
 
-    Args:
-        frame: (H, W, 3) uint8.
-        size: (height, width); the aspect ratio is not kept.
-
-    Returns:
-        (height, width, 3) uint8.
+    Bilinear, after a Gaussian of sigma (factor - 1) / 2 on each side that shrinks.
     """
     if frame.shape[:2] == tuple(size):
         return frame

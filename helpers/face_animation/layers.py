@@ -151,10 +151,7 @@ class Geometry(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("helpers")
 class WarpFeatures(Geometry):
-    """Features of the source, fetched by a deformation and dimmed where the source does not show what is needed.
-
-    Args:
-        align_corners, padding: see `grid_sample`.
+    """Features of the source, fetched by a deformation (see `grid_sample`), dimmed where the source does not show what is needed.
 
     Call arguments:
         features: (B, H, W, C), or (1, H, W, C) for all; of any float dtype, which is that of the result.

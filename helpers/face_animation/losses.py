@@ -1,10 +1,8 @@
-"""Losses of the first-order motion model, unweighted means over the batch, and the frozen networks that some compare by.
+"""Losses of the first-order motion model (Siarohin et al., 2019, arXiv 2003.00196), unweighted means over the batch.
 
-Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196. Their weights are
-in `model.animation.LossWeights`, from the config.
+And the frozen networks that some compare by. The losses' weights are in `model.animation.LossWeights`, from the config.
 """
 
-import os
 from collections.abc import Callable, Sequence
 
 import keras
@@ -52,13 +50,7 @@ def equivariance_value(driving, moved):
 
 
 def equivariance_jacobian(driving_jacobian, transform_jacobian, transformed_jacobian):
-    """Mean |I - (J^d)^-1 DT(t) J^t|.
-
-    Args:
-        driving_jacobian: J^d of the driving frame's keypoints, (B, K, 2, 2).
-        transform_jacobian: DT at the transformed frame's keypoints, the same shape.
-        transformed_jacobian: J^t of the transformed frame's keypoints, the same shape.
-    """
+    """Mean |I - (J^d)^-1 DT(t) J^t|, each (B, K, 2, 2): J^d of the driving frame, DT and J^t at the transformed one's keypoints."""
     moved = layers.matmul_2x2(transform_jacobian, transformed_jacobian)
     return mean_absolute(ops.eye(2), layers.matmul_2x2(layers.inverse_2x2(driving_jacobian), moved))
 
@@ -74,11 +66,7 @@ def discriminator_gan(real: Sequence, fake: Sequence):
 
 
 def feature_matching(real: Sequence[Sequence], fake: Sequence[Sequence]):
-    """Sum over scales and blocks of the mean |D_i(real) - D_i(fake)|; the real side gets no gradient.
-
-    Args:
-        real, fake: the discriminator's features: per scale a list of (B, h, w, C).
-    """
+    """Sum over scales and blocks of the mean |D_i(real) - D_i(fake)| of features (B, h, w, C); the real side gets no gradient."""
     pairs = zip(keras.tree.flatten(real), keras.tree.flatten(fake), strict=True)
     return sum(mean_absolute(ops.stop_gradient(true), drawn) for true, drawn in pairs)
 
@@ -96,7 +84,7 @@ class ToCaffe(layers.Geometry):
         return ops.cast(images, "float32")[..., ::-1] * 255.0 - ops.convert_to_tensor(np.float32(VGG_MEAN))
 
 
-def build_vgg19(weights: str | os.PathLike | None = "imagenet", *, blocks: int = 5) -> keras.Model:
+def build_vgg19(weights: str | None = "imagenet", *, blocks: int = 5) -> keras.Model:
     """VGG19 up to the first convolution of each block, frozen (Simonyan and Zisserman, 2014, arXiv 1409.1556).
 
     Args:
@@ -109,8 +97,7 @@ def build_vgg19(weights: str | os.PathLike | None = "imagenet", *, blocks: int =
     Raises:
         ValueError: `weights` is neither of these, or no such file.
     """
-    path = weights if weights in ("imagenet", None) else os.fspath(weights)
-    vgg = keras.applications.VGG19(include_top=False, weights=path)
+    vgg = keras.applications.VGG19(include_top=False, weights=weights)
     levels = [vgg.get_layer(f"block{i + 1}_conv1").output for i in range(blocks)]
     images = keras.Input((None, None, 3), name="images")
     scaled = keras.layers.Rescaling(1 / VGG_UNIT, name="to_torchvision")
@@ -121,8 +108,7 @@ def build_vgg19(weights: str | os.PathLike | None = "imagenet", *, blocks: int =
 def build_stand_in(seed: int = 0) -> keras.Model:
     """A small frozen network in place of VGG19 that needs no download: pixels, their slopes, and random filters over them.
 
-    Returns:
-        A model from images (B, H, W, 3) in [0, 1] to a list of 5 features, the last of half the size; `seed` is of the filters.
+    From images (B, H, W, 3) in [0, 1] to a list of 5 features, the last of half the size; `seed` is of the filters.
     """
     images = keras.Input((None, None, 3), name="images")
     x = keras.layers.Rescaling(4.0, -2.0, name="pixels")(images)  # mean about 0 and deviation about 1, like VGG's input

@@ -26,12 +26,9 @@ def person_of(name: str) -> str:
 
 
 def drop_copies(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Sorted unique names without Drive's copies, such as "clip (1).mp4" beside "clip.mp4".
+    """Sorted unique names without Drive's copies, such as "clip (1).mp4" beside "clip.mp4", and the names dropped.
 
     A copy whose original is missing stays: it is the clip.
-
-    Returns:
-        The names kept, the names dropped.
     """
     kept: dict[str, str] = {}
     unique = set(names)
@@ -156,17 +153,10 @@ def read_groups(path: str | os.PathLike, *, names: Iterable[str] | None = None) 
     return groups
 
 
-def read_pairs(
-    path: str | os.PathLike, *, names: Iterable[str] | None = None, limit: int | None = None
-) -> pd.DataFrame:
-    """Read a CSV of pairs to animate: the columns source and driving; the original's distance and frame are not used.
+def read_pairs(path: str | os.PathLike, *, names: Iterable[str], limit: int) -> pd.DataFrame:
+    """The first `limit` rows of a CSV of pairs to animate, columns source and driving, that have both clips among `names`.
 
-    Args:
-        names: keep only rows with both clips among these; there must be one.
-        limit: at most so many rows, the first.
-
-    Returns:
-        source, driving: names of clips.
+    The original's columns distance and frame are not used.
 
     Raises:
         ValueError: a column is missing, or all pairs are of other clips.
@@ -175,15 +165,14 @@ def read_pairs(
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     if missing := {"source", "driving"} - set(table.columns):
         raise ValueError(f"{path.name}: no column {', '.join(sorted(missing))}; it has: {', '.join(table.columns)}")
-    if names is not None:
-        known = set(names)
-        table = table[table["source"].isin(known) & table["driving"].isin(known)]
-        if table.empty:
-            first = min(known, default="none")
-            raise ValueError(
-                f"{path.name}: not one pair of clips that are there; expected clips of the test, such as {first!r}"
-            )
-    return table[["source", "driving"]].head(len(table) if limit is None else limit).reset_index(drop=True)
+    known = set(names)
+    table = table[table["source"].isin(known) & table["driving"].isin(known)]
+    if table.empty:
+        first = min(known, default="none")
+        raise ValueError(
+            f"{path.name}: not one pair of clips that are there; expected clips of the test, such as {first!r}"
+        )
+    return table[["source", "driving"]].head(limit).reset_index(drop=True)
 
 
 def choose_pairs(names: Sequence[str], count: int, *, seed: int) -> pd.DataFrame:
@@ -220,11 +209,7 @@ def assign_sides(clips: pd.DataFrame, groups: Sequence[Sequence[str]], *, chosen
 
 
 def clips_on(clips: pd.DataFrame, side: str) -> pd.DataFrame:
-    """The rows of `assign_sides` on a side; where only one group of one person is there the test is the validation too.
-
-    Raises:
-        ValueError: an unknown side.
-    """
+    """The rows of `assign_sides` on a side; where only one group of one person is there the test is the validation too."""
     if side not in SIDES:
         raise ValueError(f"side must be one of {', '.join(SIDES)}. Received: side={side!r}")
     if side == "validation" and not (clips["side"] == side).any():

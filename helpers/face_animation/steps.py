@@ -73,8 +73,8 @@ def preprocess(config: FaceAnimationConfig, place: Workspace, folder: Path) -> d
         metadata = voxceleb.read_metadata(place.downloads / "voxceleb" / voxceleb.METADATA)
         clips = voxceleb.crop_all(clips, metadata, before.source_root, folder / "clips", **options)
     else:
-        prepare = ravdess.crop_all if config.source == "ravdess" else local.prepare_all
-        clips = prepare(clips, before.source_root, folder / "clips", **options)
+        cut = ravdess.centre_square if config.source == "ravdess" else None
+        clips = local.prepare_all(clips, before.source_root, folder / "clips", cut=cut, **options)
     disk.write_table(folder / "clips.csv", clips)
     good = parallel.usable(clips, "clips")
     return {"root": "clips", "clips": len(good), "failed": len(clips) - len(good), "frames": int(good["frames"].sum())}

@@ -179,15 +179,11 @@ def test_who_moves_whom():
     assert abs(judge).max() > 1e-4 and abs(drawer_rest - drawer).max() > 1e-3
 
 
-def test_without_a_discriminator_and_without_features():
+def test_without_a_discriminator_and_without_features(monkeypatch):
     """By default pixels are compared; the numbers of TensorFlow must come out on JAX, where other transforms are drawn."""
-    whole = build(
-        gan=False,
-        eager=not JAX,
-        compare=None,
-        bend={"sigma_affine": 0.0, "sigma_tps": 0.0},
-        weights=animation.LossWeights(perceptual=5.0),
-    )
+    still = functools.partial(transform.draw, sigma_affine=0.0, sigma_tps=0.0)
+    monkeypatch.setattr(transform, "draw", still)
+    whole = build(gan=False, eager=not JAX, compare=None, weights=animation.LossWeights(perceptual=5.0))
     logs = [step(whole, number) for number in range(3)][-1]
     assert set(logs) == {"loss", "perceptual", *EQUIVARIANCE}
     assert logs["loss"] == pytest.approx(sum(logs[name] for name in ("perceptual", *EQUIVARIANCE)), rel=1e-6)

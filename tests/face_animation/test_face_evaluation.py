@@ -135,15 +135,16 @@ def test_products_and_parameters_of_the_generator():
     assert scoring.count_parameters(network) == 45_575_391
 
 
-def test_a_measure_says_what_is_what(monkeypatch):
-    monkeypatch.setattr(scoring, "time_frames", lambda animator, clip: 12.5)
+def test_a_measure_says_what_is_what(clips, tmp_path, monkeypatch):
+    films, table = clips
+    monkeypatch.setattr(scoring, "time_frames", lambda animator, clip: 12.5 + (clip == films["2.mp4"]).all())
     detector, generator = runs.new_detector(CONFIG, "unet"), runs.new_generator(CONFIG)
     animator = types.SimpleNamespace(kp_detector=detector, generator=generator)
-    found = scoring.measure("unet", animator, frames(0))
-    assert list(found.values()) == [
+    found = scoring.measure_all({"unet": animator}, table, tmp_path)
+    assert found.to_numpy().tolist() == [[
         "unet", scoring.count_parameters(detector), scoring.count_products(detector) / 1e6,
-        scoring.count_parameters(generator), scoring.count_products(generator) / 1e6, 12.5,
-    ]  # fmt: skip
+        scoring.count_parameters(generator), scoring.count_products(generator) / 1e6, 13.5,
+    ]]  # fmt: skip
 
 
 # --- comparison and view ---

@@ -212,7 +212,7 @@ def test_vgg19_is_kerass_own_with_scaled_features(tmp_path):
     whole = keras.applications.VGG19(include_top=False, weights=None)
     path = tmp_path / "vgg19.weights.h5"
     whole.save_weights(path)
-    built = losses.build_vgg19(path)
+    built = losses.build_vgg19(str(path))
     images = np.random.default_rng(0).random((1, 32, 32, 3)).astype("float32")
     x, expected = tensor(keras.applications.vgg19.preprocess_input(images * 255)), []
     for layer in whole.layers[1:]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from helpers import video, workspace
 from helpers.batches import SIDES
-from helpers.face_animation import animate, data, runs, splits, steps
+from helpers.face_animation import animate, data, metrics, runs, splits, steps
 from helpers.face_animation.config import FaceAnimationConfig
 from helpers.face_animation.evaluation import scoring
 from helpers.face_animation.mini import dataset, originals
@@ -190,6 +190,31 @@ def test_tables_of_the_evaluation(finished):
         clip = clip[[0, round((count - 1) / 2), count - 1]] / 255
         copies.append(np.abs(clip[1:] - clip[:1]).mean())
     assert scores["l1"][0] == pytest.approx(np.mean(copies), rel=1e-5)  # two frames of either clip
+
+
+def test_published_networks_are_scored_on_the_test_clips_beside_a_copy_of_the_source(finished):
+    config, place, done = finished
+    test, second, names = (
+        steps.clips_of(config, place, "test").head(2),
+        np.array([False, True]),
+        ["l1", "ssim", "sharpness"],
+    )
+    persons, score = scoring.on_test(config, done, None)
+    assert persons.tolist() == test["person"].tolist() and len(set(persons)) == 2
+    row = test.iloc[1]
+    clip = data.read_frames(
+        done["preprocess"].source_root / row["path"], [0, round((row["frames"] - 1) / 2), row["frames"] - 1]
+    )
+    copy = np.stack([clip[0], clip[0]])
+    expected = [getattr(metrics, name)(copy, clip[1:]).mean() for name in names]
+    assert score(second) == pytest.approx(dict(zip(names, expected, strict=True)))
+    folder = done["train"].folder / "unet"
+    networks = dict(zip(runs.PARTS, runs.load_networks(config, "unet", folder), strict=True))
+    _, score = scoring.on_test(config, done, networks)
+    clips, scores = (done["evaluate"].table(name).query("drawer == 'unet'") for name in ("clips", "scores"))
+    for kept, table in ((second, clips[clips["clip"] == row["clip"]]), (~second, clips[clips["clip"] != row["clip"]])):
+        assert score(kept) == pytest.approx(table[names].iloc[0].to_dict(), rel=1e-5)
+    assert score(second | ~second) == pytest.approx(scores[names].iloc[0].to_dict(), rel=1e-5)
 
 
 def test_animations_show_source_driving_and_every_variant(finished):

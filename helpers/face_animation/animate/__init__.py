@@ -1,13 +1,10 @@
-"""A picture moves like a clip: keypoints of both, the motion carried over, and one drawn frame for each of the clip.
-
-Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196. What comes from the picture alone is
-computed once per clip, and frames go in batches.
-"""
+"""A picture moves like a clip: keypoints, the motion carried over, frames (Siarohin et al., 2019, arXiv 2003.00196)."""
 
 import itertools
 import logging
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -46,7 +43,6 @@ class Animator:
 
     Attributes:
         size: (height, width) of what comes out.
-        kp_detector, generator, batch_size: as given.
 
     Raises:
         ValueError: the two do not fit together.
@@ -91,12 +87,7 @@ class Animator:
         return found
 
     def draw(self, source: np.ndarray, source_points: dict, driving_points: dict) -> Iterator[np.ndarray]:
-        """Frame after frame of a source picture, each (height, width, 3) uint8, in the pose of given keypoints.
-
-        Args:
-            source: (H, W, 3) uint8.
-            source_points, driving_points: as `keypoints` gives them, for 1 and T frames.
-        """
+        """A picture (H, W, 3) uint8 in T poses, each (height, width, 3) uint8; points as of `keypoints`, for 1 and T frames."""
         image = data.resize(as_rgb(source), self.size)[None] / np.float32(255)
         fixed = self._encoder(ops.convert_to_tensor(image), training=False)
         fixed |= {f"kp_source_{name}": ops.convert_to_tensor(part) for name, part in source_points.items()}
@@ -130,12 +121,10 @@ class Animator:
         yield from runtime.progress(drawn, total=total, label="drawing", unit="frame") if progress else drawn
 
     def animate(
-        self, source: np.ndarray, driving: Iterable[np.ndarray], relative: bool = True, adapt_scale: bool = True,
-        *, start: str | int = "first", progress: bool = False,
+        self, source: np.ndarray, driving: Iterable[np.ndarray], relative: bool = True, adapt_scale: bool = True, **options: Any
     ) -> np.ndarray:  # fmt: skip
         """See `animate`."""
-        options = {"relative": relative, "adapt_scale": adapt_scale, "start": start, "progress": progress}
-        return np.stack(list(self.frames(source, driving, **options)))
+        return np.stack(list(self.frames(source, driving, relative=relative, adapt_scale=adapt_scale, **options)))
 
     def reconstruct(self, clip: np.ndarray) -> np.ndarray:
         """Redraw a clip (T, H, W, 3) uint8 from its first frame and the keypoints of all: how the model is measured."""
@@ -198,7 +187,7 @@ def read_source(path: str | os.PathLike) -> np.ndarray:
 
 def animate_file(
     source: str | os.PathLike, driving: str | os.PathLike, out: str | os.PathLike, animator: Animator, *,
-    relative: bool = True, adapt_scale: bool = True, start: str | int = "first", beside: bool = False, progress: bool = True,
+    beside: bool = False, progress: bool = True, **options: Any,
 ) -> int:  # fmt: skip
     """Animate files: frames are read, drawn and written one after the other, so a clip may be long.
 
@@ -206,9 +195,8 @@ def animate_file(
         source: a picture, or a folder or video whose first frame is taken.
         driving: a clip in any form of `data`, or another video that FFmpeg reads.
         out: video to write, at the driving clip's rate (25 for a folder or strip, the usual one in time where it varies).
-        animator: of the networks.
-        relative, adapt_scale, start, progress: as in `animate`.
         beside: write source, driving clip and animation side by side.
+        progress, **options: as in `animate`.
 
     Returns:
         The number of frames written.
@@ -217,9 +205,8 @@ def animate_file(
         FileNotFoundError, ValueError: nothing there, or not readable.
     """
     picture = read_source(source)
-    options = {"relative": relative, "adapt_scale": adapt_scale, "start": start, "progress": progress}
     timing = data.read_timing(driving)
-    frames = animator.frames(picture, data.stream_steadily(driving, timing), **options)
+    frames = animator.frames(picture, data.stream_steadily(driving, timing), progress=progress, **options)
     if beside:
         frames = visualiser.side_by_side(picture, data.stream_steadily(driving, timing), frames)
     return video.write_video(out, frames, timing.fps)

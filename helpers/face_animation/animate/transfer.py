@@ -46,14 +46,9 @@ def starting_frame(start: str | int, source: np.ndarray, driving: np.ndarray) ->
 
 
 def best_frame(source, driving) -> int:
-    """The driving frame whose pose is nearest to the source's.
+    """The driving frame (of keypoints (T, K, 2)) whose pose is nearest to the source's, (K, 2).
 
-    Args:
-        source: (K, 2) keypoints.
-        driving: (T, K, 2).
-
-    Returns:
-        The frame with the least sum of squared differences of keypoints, each set moved to mean 0 and hull 1.
+    It has the least sum of squared differences of keypoints, each set moved to mean 0 and hull 1.
     """
     wanted = _normalised(source)
     return int(np.argmin([np.square(_normalised(values) - wanted).sum() for values in driving]))

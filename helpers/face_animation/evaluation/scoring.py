@@ -1,7 +1,4 @@
-"""Reconstructing the test clips with trained and untrained networks, following their keypoints, and animating pairs of clips.
-
-Each single score, and the ridge regression from keypoints to known points, is in `metrics`.
-"""
+"""Test clips reconstructed, their keypoints followed (scores and ridge regression: see `metrics`), and pairs of clips animated."""
 
 import math
 import time
@@ -83,9 +80,8 @@ def follow_points(
 ) -> pd.DataFrame:
     """How far from known points each detector's keypoints lead on the test frames, in pixels; see `metrics.regress_points`.
 
-    Args:
-        animators: by name; without one the points are where they are on average in training.
-        train, test: frames (N, H, W, 3) uint8 and true points (N, P, 2) of several clips.
+    `train` and `test` are frames (N, H, W, 3) uint8 and true points (N, P, 2) of several clips. Without an animator the points are
+    where they are on average in training.
     """
     wanted = np.concatenate([points for _, points in test])
     known = np.concatenate([points for _, points in train])
@@ -121,17 +117,15 @@ def count_parameters(network: keras.Model) -> int:
 
 
 def measure_all(animators: Mapping[str, Animator], clips: pd.DataFrame, root: Path) -> pd.DataFrame:
-    """`measure` of each animator on the first of the clips."""
+    """Each variant's parameters and million products of its two networks, and ms per animated frame of the first of the clips."""
     clip = data.read_clip(root / clips["path"].iloc[0])
-    return pd.DataFrame([measure(name, animator, clip) for name, animator in animators.items()])
-
-
-def measure(variant: str, animator: Animator, clip: np.ndarray) -> dict:
-    """Sizes and speed of a variant: variant, parameters and million products of its detector, ms per animated frame."""
-    row: dict[str, Any] = {"variant": variant}
-    for part, network in (("detector", animator.kp_detector), ("generator", animator.generator)):
-        row |= {f"{part}_parameters": count_parameters(network), f"{part}_mmac": count_products(network) / 1e6}
-    return row | {"ms_per_frame": time_frames(animator, clip)}
+    rows = []
+    for variant, animator in animators.items():
+        row: dict[str, Any] = {"variant": variant}
+        for part, network in (("detector", animator.kp_detector), ("generator", animator.generator)):
+            row |= {f"{part}_parameters": count_parameters(network), f"{part}_mmac": count_products(network) / 1e6}
+        rows.append(row | {"ms_per_frame": time_frames(animator, clip)})
+    return pd.DataFrame(rows)
 
 
 def animate_pairs(
@@ -144,12 +138,7 @@ def animate_pairs(
 ) -> pd.DataFrame:
     """Write `<number>.mp4` for every pair: source, driving clip, and the source moved by each animator, side by side.
 
-    Args:
-        pairs: source and driving, names of `clips` below `root`.
-        **options: relative, adapt_scale, start of `animate.animate`.
-
-    Returns:
-        The pairs with the column file.
+    Pairs are names of `clips`; options relative, adapt_scale and start of `animate.animate`. Returns the pairs with a column file.
     """
     paths = dict(zip(clips["clip"], clips["path"], strict=True))
     files = []

@@ -10,12 +10,12 @@ import matplotlib
 import numpy as np
 from keras import ops
 
+from helpers.drawing.pen import PlanePen
 from helpers.face_animation import data, layers
 from helpers.face_animation.metrics import to_pixels
 
 COLOURS = "gist_rainbow"  # a colour map of Matplotlib, as the original uses
 DRAWN = ("prediction", "occlusion", "warped", "drawn", "keep")  # shown as they are
-_BITS = 4  # OpenCV's fractions of pixels
 
 
 def palette(count: int) -> np.ndarray:
@@ -34,13 +34,12 @@ def draw_keypoints(image, values, *, size: float | None = None) -> np.ndarray:
     Returns:
         (H, W, 3) uint8.
     """
-    canvas, values = _bytes(image).copy(), _numbers(values)
+    canvas, values = _bytes(image).copy(), np.asarray(values)
     radius = max(1.0, 5 * len(canvas) / 256) if size is None else size
-    scale = 2**_BITS
+    pen = PlanePen(canvas)
     for place, colour in zip(to_pixels(values, canvas.shape[:2]), palette(len(values)), strict=True):
         if np.isfinite(place).all() and np.abs(place).max() < 9999:
-            centre = tuple(int(part) for part in np.round(place * scale))
-            cv2.circle(canvas, centre, round(radius * scale), colour.tolist(), -1, cv2.LINE_AA, _BITS)
+            pen.disk(complex(*place), radius, colour.tolist())
     return canvas
 
 
@@ -58,7 +57,7 @@ def columns(source, driving, outputs: Mapping, *, align_corners: bool = True) ->
         and keep; then for k = 0 ... K motion k, the source moved by keypoint k alone (k = 0: not moved), and mask k, where that
         counts, in the keypoint's colour (grey for k = 0); masks, all of them together.
     """
-    parts = {name: _numbers(part) for name, part in outputs.items()}
+    parts = {name: np.asarray(part) for name, part in outputs.items()}
     source, driving = _bytes(source), _bytes(driving)
     marked = {"source": source, "driving": driving}
     found = {
@@ -88,8 +87,7 @@ def side_by_side(
 ) -> Iterator[np.ndarray]:
     """Source and driving clip of any size beside the T frames (h, w, 3) of an animation: T frames (h, 3 w, 3) uint8.
 
-    Raises:
-        ValueError: clips of different lengths.
+    ValueError: clips of different lengths.
     """
     still = None
     for moving, drawn in zip(driving, prediction, strict=True):
@@ -97,13 +95,9 @@ def side_by_side(
         yield np.concatenate([still, data.resize(moving, drawn.shape[:2]), drawn], axis=1)
 
 
-def _numbers(part) -> np.ndarray:
-    return part if isinstance(part, np.ndarray) else ops.convert_to_numpy(part)
-
-
 def _bytes(images) -> np.ndarray:
     """Pictures (..., H, W, 3) as uint8, NaN as black."""
-    images = _numbers(images)
+    images = np.asarray(images)
     if images.ndim < 3 or images.shape[-1] != 3:
         raise ValueError(f"pictures must be (..., H, W, 3), uint8 or float in [0, 1]. Received: shape {images.shape}")
     if images.dtype == np.uint8:

@@ -1,12 +1,11 @@
 """Draws a small VoxCeleb of hand puppets, `<train|test>/<person>#<video>#<start>#<end>.mp4`, from a seed, in seconds.
 
-Puppets instead of people: nobody's face is needed to learn how a face is animated. Every clip is one puppet that turns, nods,
-tilts and moves its head, talks, blinks and looks around before a wall that stands still. Puppets of the test are not in the
-training. Where ten points of each face are (`puppets.POINTS`) is known exactly in every frame.
+Every clip is one puppet that turns, nods, tilts and moves its head, talks, blinks and looks around before a wall that stands
+still. Puppets of the test are not in the training. Where ten points of each face are (`puppets.POINTS`) is known exactly.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,26 +16,17 @@ from PIL import Image
 from helpers import video
 from helpers.drawing import files
 from helpers.drawing.chance import generator
+from helpers.face_animation.mini import puppets
 from helpers.face_animation.mini.originals import SCREEN, clip_box
-from helpers.face_animation.mini.puppets import (
-    FPS,
-    POINTS,
-    Pose,
-    Puppet,
-    clip_poses,
-    make_puppet,
-    moved,
-    plan_motion,
-    puppet_number,
-)
+from helpers.face_animation.mini.puppets import POINTS, Pose, Puppet, make_puppet
 from helpers.face_animation.mini.stage import draw_puppet, draw_room, puppet_points
+from helpers.face_animation.sources import voxceleb
 from helpers.face_animation.sources.local import write_folder
 from helpers.workspace import disk
 
 FRAMES = (64, 97)  # least number of frames of a clip, and the most plus one; VoxCeleb's least is 64 too
 FORMS = ("frames", "gif", "strip")  # beside "mp4": of the last clips of the first persons in each part, in turn
 FIRST = {"train": 10001, "test": 10280}  # person_id of the first, as in VoxCeleb
-METADATA = ("video_id", "start", "end", "bbox", "fps", "width", "height", "partition", "person_id")
 BROKEN = {"id10001#puppet-gone#000020#000100.mp4": "gone: in the metadata, but the video was taken down"}
 REPEATED = 1  # rows that stand twice in the metadata, as 308 do in VoxCeleb's
 
@@ -85,30 +75,18 @@ def make_pair(source: int = 0, driving: int = 0, *, seed: int = 0, size: int = 1
             f"puppets count from 0 and frames must be 2 or more. Received: {source=}, {driving=}, {frames=}"
         )
     who, other = make_puppet(source, seed), make_puppet(driving, seed)
-    poses = plan_motion(generator(seed, "pair", source, driving), 2 * frames, other.tempo)
+    poses = puppets.plan_motion(generator(seed, "pair", source, driving), 2 * frames, other.tempo)
     calm = [abs(pose.yaw) + abs(pose.pitch) + abs(pose.roll) + pose.opening + pose.lids for pose in poses]
     begin = int(np.argmin(calm[:frames]))  # relative motion wants both to begin alike
     poses = poses[begin : begin + frames]
-    wanted = poses if source == driving else [moved(Pose(), poses[0], pose) for pose in poses]
+    wanted = poses if source == driving else [puppets.moved(poses[0], pose) for pose in poses]
     clip, clip_points = _draw(other, draw_room(other, size, generator(seed, "room", driving)), poses)
     truth, truth_points = _draw(who, draw_room(who, size, generator(seed, "room", source)), wanted)
     return Pair(truth[0], clip, truth, truth_points[0], clip_points, truth_points)
 
 
-@dataclass(frozen=True)
-class _Clip:
-    clip: str
-    person: str
-    video: str
-    start: int
-    end: int
-    partition: str
-    form: str
-    path: str = ""
-
-
-def _plan_clips(*, people: tuple[int, int] = (15, 4), more: int = 0, clips: int = 3, seed: int = 0) -> list[_Clip]:
-    """What clips there are, before anything is drawn; the arguments are those of `make_dataset`."""
+def _plan_clips(people: tuple[int, int], more: int, clips: int, seed: int) -> list[dict]:
+    """What clips there are, before anything is drawn: rows of `make_dataset`, without frames, from its arguments."""
     _check(people, more, clips)
     plans = []
     # Those that come more have the numbers after the test's: with or without them the test is the same.
@@ -128,7 +106,8 @@ def _plan_clips(*, people: tuple[int, int] = (15, 4), more: int = 0, clips: int 
                 name = f"puppet-{first + index + 1:03d}{letter}"  # 11 characters, as ids of YouTube
                 suffix = {"gif": ".gif", "strip": ".png"}.get(form, ".mp4")  # a folder of frames is called .mp4 too
                 clip = f"{person}#{name}#{start:06d}#{end:06d}{suffix}"
-                plans.append(_Clip(clip, person, name, start, end, partition, form, f"{partition}/{clip}"))
+                plan = {"clip": clip, "person": person, "video": name, "start": start, "end": end}
+                plans.append(plan | {"partition": partition, "path": f"{partition}/{clip}", "form": form})
                 start = end
     return plans
 
@@ -157,7 +136,7 @@ def make_dataset(
     size: int = 64,
     jobs: int | None = -1,
 ) -> pd.DataFrame:
-    """Write `<train|test>/<clip>`, `vox-metadata.csv` (see `METADATA`) and `points.csv` (see `read_points`).
+    """Write `<train|test>/<clip>`, `vox-metadata.csv` (columns as VoxCeleb's) and `points.csv` (see `read_points`).
 
     Most clips are mp4 files. The last clip of the first persons is a folder of PNG frames, a GIF, and one strip of all frames
     side by side, in turn: the forms that the first-order motion model reads. The metadata list one clip twice, and also those of
@@ -165,13 +144,10 @@ def make_dataset(
     that stands already is left as it is; so another seed or size belongs in another folder.
 
     Args:
-        folder: made if it is not there.
         people: how many puppets for training and for the test, none in both.
         more: further puppets for training; everything else stays as it is without them.
         clips: of each puppet, two from one video.
-        seed: of everything.
         size: height and width in pixels.
-        jobs: processes, see `helpers.parallel`.
 
     Returns:
         One row a clip that is there, in order: clip (its name), person, video, start, end (at 25 frames per second, end not
@@ -183,30 +159,30 @@ def make_dataset(
         OSError: the disk is full or read-only.
     """
     _check_size(size)
-    plans = _plan_clips(people=people, more=more, clips=clips, seed=seed)
+    plans = _plan_clips(people, more, clips, seed)
     write = partial(_write_clip, folder=Path(folder), seed=seed, size=size)
     table = files.draw_all(write, plans, what="clips", label="drawing clips", jobs=jobs)
     files.write_points(folder, table, POINTS, key="clip")
-    disk.write_table(Path(folder) / "vox-metadata.csv", _metadata(table, seed))
-    return table[["clip", "person", "video", "start", "end", "partition", "path", "form", "frames"]]
+    disk.write_table(Path(folder) / voxceleb.METADATA, _metadata(table, seed))
+    return table[[*plans[0], "frames"]]
 
 
-def _write_clip(plan: _Clip, folder: Path, seed: int, size: int) -> dict:
-    puppet, path = make_puppet(puppet_number(plan.video), seed), folder / plan.path
-    poses = clip_poses(plan.video, plan.start, plan.end, seed)
+def _write_clip(plan: dict, folder: Path, seed: int, size: int) -> dict:
+    puppet, path = make_puppet(puppets.puppet_number(plan["video"]), seed), folder / plan["path"]
+    poses = puppets.clip_poses(plan["video"], plan["start"], plan["end"], seed)
     if path.exists():  # what stands under its own name is whole: it is renamed when done
         points = np.stack([puppet_points(puppet, pose, size) for pose in poses])
     else:
-        frames, points = _draw(puppet, draw_room(puppet, size, generator(seed, plan.video)), poses)
+        frames, points = _draw(puppet, draw_room(puppet, size, generator(seed, plan["video"])), poses)
         writers = {"mp4": video.write_video, "frames": write_folder, "gif": _write_gif, "strip": _write_strip}
-        writers[plan.form](path, frames)
-    return {**asdict(plan), "frames": len(poses), "points": points}
+        writers[plan["form"]](path, frames)
+    return {**plan, "frames": len(poses), "points": points}
 
 
 def _write_gif(path: Path, frames: np.ndarray) -> None:
     first, *rest = (Image.fromarray(frame) for frame in frames)
     with disk.atomic_write(path) as file:
-        first.save(file, "GIF", save_all=True, append_images=rest, duration=1000 // FPS, loop=0)
+        first.save(file, "GIF", save_all=True, append_images=rest, duration=1000 // puppets.FPS, loop=0)
 
 
 def _write_strip(path: Path, frames: np.ndarray) -> None:
@@ -225,8 +201,8 @@ def _metadata(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     records = []
     for identity, start, end, person, partition in (rows[index] for index in order):
         box = "-".join(map(str, clip_box(identity, start, seed=seed)))
-        records.append((identity, start, end, box, FPS, SCREEN[1], SCREEN[0], partition, person))
-    return pd.DataFrame(records, columns=list(METADATA))
+        records.append((identity, start, end, box, puppets.FPS, SCREEN[1], SCREEN[0], partition, person))
+    return pd.DataFrame(records, columns=voxceleb.COLUMNS)
 
 
 def read_points(folder: str | Path) -> dict[str, np.ndarray]:

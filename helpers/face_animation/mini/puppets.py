@@ -134,12 +134,12 @@ def plan_motion(rng: np.random.Generator, frames: int, tempo: float = 1.0) -> li
     return [Pose(*row) for row in table.tolist()]
 
 
-def moved(begin: Pose, zero: Pose, now: Pose) -> Pose:
-    """The pose `begin` after the motion from `zero` to `now`, as far as neck, mouth and lids go."""
-    before, after = asdict(zero), asdict(now)
-    moved = {name: value + after[name] - before[name] for name, value in asdict(begin).items()}
-    held = {name: float(np.clip(moved[name], *limits)) for name, limits in LIMITS.items()}
-    return Pose(**moved | held)
+def moved(zero: Pose, now: Pose) -> Pose:
+    """The pose of one who looked ahead after the motion from `zero` to `now`, as far as neck, mouth and lids go."""
+    before = asdict(zero)
+    change = {name: value - before[name] for name, value in asdict(now).items()}
+    held = {name: float(np.clip(change[name], *limits)) for name, limits in LIMITS.items()}
+    return Pose(**change | held)
 
 
 def clip_poses(name: str, start: int, end: int, seed: int) -> list[Pose]:

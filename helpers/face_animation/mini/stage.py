@@ -17,6 +17,16 @@ WHITE, DARK, MOUTH, TONGUE, RED = (250, 250, 246), (24, 20, 28), (96, 26, 40), (
 DISC = circle(24).view(float).reshape(-1, 2)
 ARC = np.linspace(-1, 1, 9)  # from the puppet's right corner of the mouth to the left one
 PIVOT = np.array([0.0, 0.85, -0.15])  # the neck, about which a head turns
+HATS = {  # parts from below: which of the puppet's colours, how light, radius and height of rings, see `_Stage.lathe`
+    "beanie": (
+        ("trim", 1, ((0.95, 0.48), (0.95, 0.66))), ("hat", 1, ((0.9, 0.66), (0.8, 0.86), (0.5, 1.15), (0.0, 1.25))),
+    ),
+    "cone": (("trim", 1, ((0.88, 0.53), (0.79, 0.68))), ("hat", 1, ((0.79, 0.68), (0.0, 2.0)))),
+    "tophat": (
+        ("hat", 0.85, ((1.08, 0.55), (1.08, 0.63))), ("trim", 1, ((0.62, 0.63), (0.63, 0.82))),
+        ("hat", 1, ((0.63, 0.82), (0.68, 1.5))),
+    ),
+}  # fmt: skip
 
 
 def draw_room(puppet: Puppet, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -196,18 +206,9 @@ def _draw_hair(stage: _Stage, who: Puppet, *, behind: bool) -> None:
 
 
 def _draw_hat(stage: _Stage, who: Puppet, wide: np.ndarray) -> None:
-    if who.style == "cone":
-        parts = [(((0.88, 0.53), (0.79, 0.68)), who.trim), (((0.79, 0.68), (0.0, 2.0)), who.hat)]
-    elif who.style == "beanie":
-        parts = [
-            (((0.95, 0.48), (0.95, 0.66)), who.trim),
-            (((0.9, 0.66), (0.8, 0.86), (0.5, 1.15), (0.0, 1.25)), who.hat),
-        ]
-    else:
-        parts = [(((1.08, 0.55), (1.08, 0.63)), shade(who.hat, 0.85)), (((0.62, 0.63), (0.63, 0.82)), who.trim)]
-        parts.append((((0.63, 0.82), (0.68, 1.5)), who.hat))
-    for profile, color in parts if stage.pose.pitch > 0 else parts[::-1]:  # what is nearer is drawn later
-        stage.lathe(profile, wide, color)
+    parts = HATS[who.style]
+    for color, tone, profile in parts if stage.pose.pitch > 0 else parts[::-1]:  # what is nearer is drawn later
+        stage.lathe(profile, wide, shade(getattr(who, color), tone))
     if who.style == "beanie":
         stage.ball(np.array([0, -1.36, 0]), 0.2, who.trim)
     if who.style == "cone":

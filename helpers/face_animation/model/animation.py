@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -53,7 +53,6 @@ class AnimationModel(keras.Model):
         compare: the distance of two batches of pictures in [0, 1], (prediction, driving) -> a scalar; None: of their pixels at
             several scales. A function, such as a partial, whose network Keras neither trains nor saves with this model.
         weights: of the terms of the loss.
-        bend: options of the random transform, see `transform.draw`.
         seed: of the random transforms.
 
     Call arguments:
@@ -66,14 +65,13 @@ class AnimationModel(keras.Model):
 
     def __init__(
         self, kp_detector: keras.Model, generator: keras.Model, discriminator: keras.Model | None = None, *,
-        compare: Callable | None = None, weights: LossWeights | None = None, bend: Mapping[str, float] | None = None,
-        seed: int = 0, **options,
+        compare: Callable | None = None, weights: LossWeights | None = None, seed: int = 0, **options,
     ) -> None:  # fmt: skip
         super().__init__(name="animation_model", **options)
         self.loss_weights = weights or LossWeights()
+        self.bends = bool(self.loss_weights.equivariance_value or self.loss_weights.equivariance_jacobian)
         self.kp_detector, self.generator, self.discriminator = kp_detector, generator, discriminator
         self.compare = compare or functools.partial(losses.perceptual, losses.pixels)
-        self.bend = dict(bend or {})
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.term_means = [keras.metrics.Mean(name) for name in self.term_names()]
         self.scale_for_replicas = _Total(name="total")
@@ -88,7 +86,7 @@ class AnimationModel(keras.Model):
 
     def call(self, inputs, training=None):
         frames, bend = {who: inputs[who] for who in ("source", "driving")}, {}
-        if training and self._bends():
+        if training and self.bends:
             frames["transformed"], bend = self._transform(inputs["driving"])
         # At once is quicker; each has statistics of its own, as in the original's calls one after the other.
         with hourglass.together(len(frames)):
@@ -116,7 +114,7 @@ class AnimationModel(keras.Model):
             terms["perceptual"] = self.compare(prediction, driving)
         if self.loss_weights.warped:
             terms["warped"] = self.compare(outputs["warped"], driving)
-        if self._bends():
+        if self.bends:
             terms |= self._equivariance(driving, outputs, training)
         if self.discriminator is not None:
             points = ops.stop_gradient(outputs["kp_driving_value"])
@@ -137,13 +135,9 @@ class AnimationModel(keras.Model):
             "equivariance_jacobian": losses.equivariance_jacobian(outputs["kp_driving_jacobian"], *slopes),
         }
 
-    def _bends(self) -> bool:
-        """Whether a term of the loss asks for transformed frames."""
-        return bool(self.loss_weights.equivariance_value or self.loss_weights.equivariance_jacobian)
-
     def _transform(self, frames):
         """Frames bent at random, and how: see `transform.draw`."""
-        drawn = transform.draw(ops.shape(frames)[0], self.seed_generator, **self.bend)
+        drawn = transform.draw(ops.shape(frames)[0], self.seed_generator)
         corners = self.generator.get_layer("warp").align_corners
         return transform.warp_images(frames, drawn, align_corners=corners), drawn
 

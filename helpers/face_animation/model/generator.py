@@ -1,7 +1,4 @@
-"""The generator, with its dense motion network, of the first-order motion model.
-
-Siarohin et al., "First order motion model for image animation", 2019, arXiv 2003.00196.
-"""
+"""The generator, with its dense motion network, of the first-order motion model (Siarohin et al., 2019, arXiv 2003.00196)."""
 
 import keras
 

@@ -30,13 +30,13 @@ class SpectralConv2D(keras.layers.Conv2D):
         self.u = self.add_weight(name="u", shape=(self.filters,), initializer=unit(), trainable=False, autocast=False)
         self.v = self.add_weight(name="v", shape=(size,), initializer=unit(), trainable=False, autocast=False)
         for vector in (self.u, self.v):
-            vector.assign(_unit(vector.value))
+            vector.assign(ops.normalize(vector.value, epsilon=1e-12))
 
     def call(self, inputs, training=None):
         if training:
             matrix = ops.stop_gradient(self._matrix(self.kernel))
-            self.v.assign(_unit(ops.sum(matrix * self.u, axis=1)))
-            self.u.assign(_unit(ops.sum(matrix * self.v[:, None], axis=0)))
+            self.v.assign(ops.normalize(ops.sum(matrix * self.u, axis=1), epsilon=1e-12))
+            self.u.assign(ops.normalize(ops.sum(matrix * self.v[:, None], axis=0), epsilon=1e-12))
         return super().call(inputs)
 
     def convolution_op(self, inputs, kernel):
@@ -122,10 +122,6 @@ def _normalise(x, gamma, beta, mean, scale):
     return x * weight + (beta - mean * weight), gradient
 
 
-def _unit(vector):
-    return vector / ops.maximum(ops.sqrt(ops.sum(ops.square(vector))), 1e-12)
-
-
 def conv(x, filters: int, size: int, *, name: str, padding="same", layer: type = keras.layers.Conv2D, kernel=None):
     """A convolution of the kind `layer` that starts as in PyTorch, uniform within 1 / sqrt(fan_in); or its kernel as told."""
     limit = 1 / math.sqrt(size * size * x.shape[-1])
@@ -139,10 +135,6 @@ def norm(x, *, name: str):
     return BatchNorm(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
-def relu(x, *, name: str):
-    return keras.layers.ReLU(name=name)(x)
-
-
 def sigmoid(x, *, name: str):
     return keras.layers.Activation("sigmoid", dtype="float32", name=name)(x)
 
@@ -152,7 +144,7 @@ def same_block(x, filters: int, size: int, *, name: str, convs=1, first: type = 
     for k in range(convs):
         layer = keras.layers.Conv2D if k else first
         x = conv(x, filters, size, name=f"{name}_conv{k + 1 if convs > 1 else ''}", layer=layer, kernel=kernel)
-    return relu(norm(x, name=f"{name}_norm"), name=f"{name}_relu")
+    return keras.layers.ReLU(name=f"{name}_relu")(norm(x, name=f"{name}_norm"))
 
 
 def down_block(x, filters: int, *, name: str, convs: int = 1):
@@ -170,7 +162,7 @@ def residual_block(x, *, name: str):
     """x + conv(relu(norm(conv(relu(norm(x)))))), 3x3."""
     y = x
     for k in (1, 2):
-        y = relu(norm(y, name=f"{name}_norm{k}"), name=f"{name}_relu{k}")
+        y = keras.layers.ReLU(name=f"{name}_relu{k}")(norm(y, name=f"{name}_norm{k}"))
         y = conv(y, x.shape[-1], 3, name=f"{name}_conv{k}")
     return keras.layers.Add(name=f"{name}_add")([y, x])
 
@@ -224,9 +216,7 @@ def unet3plus(x, *, width: int, max_width: int, blocks: int, name: str):
     Huang et al., "UNet 3+: A full-scale connected UNet for medical image segmentation", 2020, arXiv 2004.08790, as the
     original project adapted it: average pooling, one convolution per encoder block, the first level at half size.
     Layers of the decoder are named `<name>_decoder_hd<stage>_h<level>_conv`, `..._hd<stage>_fusion_conv` and `..._out_conv`.
-
-    Args:
-        x, width, max_width, blocks, name: see `hourglass`; a branch has 2 width channels, a stage 2 width blocks.
+    Arguments as of `hourglass`; a branch has 2 width channels, a stage 2 width blocks.
     """
     he = functools.partial(keras.initializers.VarianceScaling, 2.0, "fan_in", "untruncated_normal")
     levels = encoder(x, width=width, max_width=max_width, blocks=blocks, name=name)

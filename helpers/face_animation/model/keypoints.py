@@ -11,7 +11,7 @@ from helpers.face_animation.model import hourglass
 
 
 @keras.saving.register_keras_serializable("helpers")
-class SoftKeypoints(keras.layers.Layer):
+class SoftKeypoints(layers.Geometry):
     """Means over a softmax of all positions: of the position, and of a 2x2 matrix. Float32 under every dtype policy.
 
     Args:
@@ -26,18 +26,13 @@ class SoftKeypoints(keras.layers.Layer):
     """
 
     def __init__(self, temperature=0.1, **options):
-        super().__init__(**{"dtype": "float32", **options})
+        super().__init__(**options)
         self.temperature = temperature
-
-    def heatmaps(self, logits):
-        """(B, h, w, K), each of the K maps with the sum 1."""
-        _, height, width, count = logits.shape
-        flat = ops.reshape(ops.cast(logits, "float32") / self.temperature, (-1, height * width, count))
-        return ops.reshape(ops.softmax(flat, axis=1), (-1, height, width, count))
 
     def call(self, logits, jacobians):
         _, height, width, count = logits.shape
-        heat = self.heatmaps(logits)[..., None]
+        flat = ops.reshape(ops.cast(logits, "float32") / self.temperature, (-1, height * width, count))
+        heat = ops.reshape(ops.softmax(flat, axis=1), (-1, height, width, count, 1))  # each map has the sum 1
         grid = ops.convert_to_tensor(layers.coordinate_grid(height, width)[:, :, None])
         matrices = ops.reshape(ops.cast(jacobians, "float32"), (-1, height, width, count, 4))
         jacobian = ops.reshape(ops.sum(heat * matrices, axis=(1, 2)), (-1, count, 2, 2))

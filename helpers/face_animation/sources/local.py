@@ -17,19 +17,16 @@ from helpers.workspace import disk
 Cut = Callable[[np.ndarray], np.ndarray]
 
 
-def write_folder(path: str | os.PathLike, frames: Iterable[np.ndarray]) -> int:
-    """Write frames as `<path>/0000000.png`, ...; the folder appears whole or not at all. Returns how many there are."""
+def write_folder(path: str | os.PathLike, frames: Iterable[np.ndarray]) -> None:
+    """Write frames as `<path>/0000000.png`, ...; the folder appears whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".") as temporary:
         half = Path(temporary) / "frames"
         half.mkdir()
-        for frame in frames:
-            Image.fromarray(frame).save(half / f"{count:07d}.png", compress_level=1)
-            count += 1
+        for number, frame in enumerate(frames):
+            Image.fromarray(frame).save(half / f"{number:07d}.png", compress_level=1)
         disk.replace(half, path)
-    return count
 
 
 def _resized(frames: Iterable[np.ndarray], path: Path, size: tuple[int, int], cut: Cut | None) -> Iterator[np.ndarray]:
@@ -50,8 +47,7 @@ def prepare_clip(
 ) -> dict:
     """Write one clip to the same place below `folder`, called `....mp4` in either form; one that stands is left as it is.
 
-    Raises:
-        FileNotFoundError, ValueError: it is no clip, does not decode, has a single frame, or `cut` refuses its frames.
+    FileNotFoundError, ValueError: it is no clip, does not decode, has a single frame, or `cut` refuses its frames.
     """
     source, target = Path(root) / path, Path(folder) / target_of(path)
     if not target.exists():

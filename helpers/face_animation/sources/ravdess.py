@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from helpers.face_animation import data
-from helpers.face_animation.sources import local
 from helpers.fetch import archives, manifests
 
 TOLD = ["emotion", "intensity", "statement", "repetition"]  # what becomes columns of the table
@@ -140,11 +139,3 @@ def centre_square(frame: np.ndarray) -> np.ndarray:
         raise ValueError(f"its frames are {width} wide and {height} tall; expected wide ones, such as 1280 x 720")
     left = (width - height) // 2
     return frame[:, left : left + height]
-
-
-def crop_all(
-    clips: pd.DataFrame, root: str | os.PathLike, folder: str | os.PathLike, *, size: tuple[int, int], form: str,
-    jobs: int | None = -1,
-) -> pd.DataFrame:  # fmt: skip
-    """Cut the `centre_square` of the clips of `list_clips`; arguments and result as in `local.prepare_all`."""
-    return local.prepare_all(clips, root, folder, size=size, form=form, cut=centre_square, jobs=jobs)

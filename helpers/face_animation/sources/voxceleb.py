@@ -4,11 +4,11 @@ Nothing here downloads a video. `data_manifests/voxceleb.yaml` has the facts, th
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,9 +85,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 def find_flaws(table: pd.DataFrame) -> dict:
     """What a user should know: exact doubles, what is on both sides of the split, boxes that leave the picture.
 
-    Returns:
-        doubles (rows), persons, videos, clips (lists of those in train and test), outside (rows whose box ends beyond the
-        reference size).
+    Returns doubles (rows), persons, videos, clips (lists of those in train and test), outside (rows whose box ends beyond the
+    reference size).
     """
     both = {}
     for name, column in (("persons", "person_id"), ("videos", "video_id"), ("clips", "clip")):
@@ -111,12 +110,7 @@ def in_clip(seconds: float, start: int, end: int, reference: float = 25) -> bool
 
 
 def scale_box(box: Sequence[int], reference: tuple[int, int], actual: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A box from the reference size to the picture's own, cut off to whole pixels and to the picture.
-
-    Args:
-        box: left, top, right, bottom.
-        reference, actual: (height, width).
-    """
+    """A box (left, top, right, bottom) from the reference size to the picture's actual one, cut off to whole pixels and to it."""
     factors = [actual[1] / reference[1], actual[0] / reference[0]] * 2
     left, top, right, bottom = (int(side * factor) for side, factor in zip(box, factors, strict=True))
     return min(left, actual[1] - 1), min(top, actual[0] - 1), min(right, actual[1]), min(bottom, actual[0])
@@ -135,28 +129,34 @@ def crop_video(
         form: "png", a folder of 0000000.png, ... named `....mp4`; or "mp4", a video at the source's rate.
 
     Returns:
-        Per clip: clip, partition, frames, state ("made", "there", or "beyond the end of the video").
+        Per clip: clip, frames, state ("made", "there", or "beyond the end of the video").
 
     Raises:
         ValueError: the video does not decode.
     """
-    folder, rows = Path(folder), list({(row["partition"], row["clip"]): row for row in rows}.values())
-    targets = [folder / row["partition"] / row["clip"] for row in rows]
-    todo = [place for place, target in enumerate(targets) if not target.exists()]
+    folder = Path(folder)
+    targets = {folder / row["partition"] / row["clip"]: row for row in rows}
+    todo = {target: row for target, row in targets.items() if not target.exists()}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".cropping-") as name, disk.explain_disk_errors(folder):
-        counts, rate = _cut(Path(path), [rows[place] for place in todo], Path(name), size) if todo else ([], 0)
-        for index, place in enumerate(todo):
-            if counts[index]:
-                _finish(Path(name) / str(index), targets[place], rate, form)
-    found = [{"clip": row["clip"], "partition": row["partition"], "frames": 0, "state": "there"} for row in rows]
-    for place, count in zip(todo, counts, strict=True):
-        found[place] |= {"frames": count, "state": "made" if count else "beyond the end of the video"}
+        rate = _cut(Path(path), list(todo.values()), Path(name), size) if todo else 0
+        for index, target in enumerate(todo):
+            pictures = Path(name) / str(index)
+            if pictures.exists() and form == "png":
+                target.parent.mkdir(exist_ok=True)
+                disk.replace(pictures, target)
+            elif pictures.exists():
+                video.write_video(target, data.stream(pictures), rate)
+    found = []
+    for target in targets:
+        frames = data.count_frames(target) if target.exists() else 0
+        state = "beyond the end of the video" if not frames else "made" if target in todo else "there"
+        found.append({"clip": target.name, "frames": frames, "state": state})
     return found
 
 
-def _cut(path: Path, rows: list[dict], folder: Path, size: tuple[int, int]) -> tuple[list[int], float]:
-    """Write the frames of each row to `folder/<index>`; how many, and the video's rate."""
+def _cut(path: Path, rows: list[dict], folder: Path, size: tuple[int, int]) -> float:
+    """Write the frames of each row that has any to `folder/<index>`; returns the video's rate."""
     last = max(row["end"] / row["fps"] for row in rows)
     counts, header = [0] * len(rows), {}
 
@@ -169,7 +169,7 @@ def _cut(path: Path, rows: list[dict], folder: Path, size: tuple[int, int]) -> t
             counts[index] += 1
         if header["seconds"][-1] >= last:
             break
-    return counts, video.Timing.of(header).fps
+    return video.Timing.of(header).fps
 
 
 def _write(path: Path, frame: np.ndarray, row: dict, size: tuple[int, int]) -> None:
@@ -178,15 +178,6 @@ def _write(path: Path, frame: np.ndarray, row: dict, size: tuple[int, int]) -> N
     face = data.resize(frame[top : max(bottom, top + 1), left : max(right, left + 1)], size)
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(encode_picture(face, ".png"))
-
-
-def _finish(frames: Path, target: Path, rate: float, form: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if form == "png":
-        disk.replace(frames, target)
-    else:
-        video.write_video(target, data.stream(frames), rate)
-        shutil.rmtree(frames)
 
 
 def find_videos(folder: str | os.PathLike, ids: Iterable[str]) -> dict[str, Path]:
@@ -226,15 +217,11 @@ def crop_all(
     outcomes = dict.fromkeys(clips["clip"], (0, "no file of this name"))
     for (_, rows), error in zip(done["item"], done["error"], strict=True):
         outcomes |= {row["clip"]: (0, error) for row in rows if error}
-    for part in done["outcomes"].dropna() if "outcomes" in done else ():
-        outcomes |= part
+    for cut in done["cut"].dropna() if "cut" in done else ():
+        outcomes |= {clip["clip"]: (clip["frames"], "" if clip["frames"] else clip["state"]) for clip in cut}
     results = pd.DataFrame([outcomes[name] for name in clips["clip"]], columns=["frames", "error"], index=clips.index)
     return local.with_results(clips, clips["partition"] + "/" + clips["clip"], form, results)
 
 
-def _crop_item(item: tuple[str, list[dict]], folder: str, size: tuple[int, int], form: str) -> dict:
-    outcomes = {}
-    for clip in crop_video(*item, folder, size=size, form=form):
-        path = Path(folder) / clip["partition"] / clip["clip"]
-        outcomes[clip["clip"]] = (data.count_frames(path), "") if path.exists() else (0, clip["state"])
-    return {"outcomes": outcomes}
+def _crop_item(item: tuple[str, list[dict]], **options: Any) -> dict:
+    return {"cut": crop_video(*item, **options)}

@@ -9,14 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from helpers.face_animation.formats.torch_files.values import (
-    CheckpointError,
-    Name,
-    Unknown,
-    expect,
-    make_tensor,
-    put,
-)
+from helpers.face_animation.formats.torch_files.values import CheckpointError, Name, Unknown, expect, make_tensor, put
 
 TYPES = {
     *("object", "list", "dict", "tuple", "set", "frozenset", "int", "float", "bool", "str", "bytes", "bytearray"),
@@ -42,19 +35,7 @@ HARMLESS = {
 }  # fmt: skip
 
 
-def name(text: str) -> Name:
-    """A name of the file, refused where no weights mention it.
-
-    Raises:
-        CheckpointError: a name that is there to run something.
-    """
-    found = Name(text)
-    if REFUSED.match(_modern(found)):
-        raise refusal(found)
-    return found
-
-
-def _modern(found: Name) -> str:
+def modern(found: Name) -> str:
     """Python 3's name of what Python 2, and protocols before 3, call differently."""
     return ".".join(PYTHON2.get(part, part) for part in found.text.split(".")).replace("numpy._core.", "numpy.core.")
 
@@ -74,7 +55,7 @@ def call(called: Any, arguments: tuple) -> Any:
     Raises:
         CheckpointError: the call would run something, or no weights make it so.
     """
-    text = _modern(called) if isinstance(called, Name) else ""
+    text = modern(called) if isinstance(called, Name) else ""
     if text not in CALLS:
         if text in HARMLESS:
             return Unknown(text)
@@ -93,7 +74,7 @@ def new(called: Any, arguments: Any) -> Any:
     """An object of an unknown class, made by its `__new__` alone."""
     if not isinstance(called, Name):
         raise refusal(called)
-    text = _modern(called)
+    text = modern(called)
     return call(called, expect(arguments, tuple)) if text in CALLS else Unknown(text)
 
 
@@ -118,9 +99,9 @@ def _typed(function: Name, _type: Any, arguments: tuple, _state: Any) -> Any:
 
 def _reconstructor(kind: Name, base: Name, _state: Any) -> Unknown:
     """An object of protocols before 2: `base.__init__` is called, so it must be a type of Python's."""
-    if _modern(expect(base, Name)) not in HARMLESS:
+    if modern(expect(base, Name)) not in HARMLESS:
         raise refusal(base)
-    return Unknown(_modern(expect(kind, Name)))
+    return Unknown(modern(expect(kind, Name)))
 
 
 CALLS: dict[str, Callable] = {

@@ -4,7 +4,6 @@ The zip of 1.6 and later (`<name>/data.pkl` and one member a storage), and the o
 object, keys) with the storages behind. In spite of names such as `.pth.tar` none is a tar archive.
 """
 
-import functools
 import io
 import mmap
 import zipfile
@@ -12,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from helpers import intake
-from helpers.face_animation.formats.torch_files import values
 from helpers.face_animation.formats.torch_files.unpickle import read_pickle
 from helpers.face_animation.formats.torch_files.values import CheckpointError, Storage
 
@@ -48,10 +46,7 @@ def _open_zip(file: BinaryIO, size: int) -> Opened:
     prefix = found[0].removesuffix("data.pkl")
     if f"{prefix}byteorder" in members and _member(archive, f"{prefix}byteorder", 6) != b"little":
         raise CheckpointError("its numbers are big-endian: save it again on a common machine")
-    storages: dict[str, Storage] = {}
-    root = read_pickle(
-        io.BytesIO(_member(archive, found[0], size)), functools.partial(values.find_storage, found=storages)
-    )
+    root, _ = read_pickle(io.BytesIO(_member(archive, found[0], size)))
 
     def read(storage: Storage) -> bytes:
         data = _member(archive, f"{prefix}data/{storage.key}", storage.bytes)
@@ -77,29 +72,18 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     return archive.read(info)
 
 
-def _reader(file: BinaryIO, places: dict[str, int]) -> Read:
-    def read(storage: Storage) -> bytes:
-        file.seek(places[storage.key])
-        return file.read(storage.bytes)
-
-    return read
-
-
 def _open_legacy(file: BinaryIO, start: bytes, size: int) -> Opened:
     if start[:1] != b"\x80":
         raise _refusal(file, start)
-    storages: dict[str, Storage] = {}
     # Mapped, it cannot be asked for more bytes than there are.
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
         try:
-            magic = read_pickle(stream)
+            magic, _ = read_pickle(stream)
         except CheckpointError:
             magic = None
-        if magic != MAGIC or read_pickle(stream) != PROTOCOL:
+        if magic != MAGIC or read_pickle(stream)[0] != PROTOCOL:
             raise _refusal(file, start)
-        system = read_pickle(stream)
-        root = read_pickle(stream, functools.partial(values.find_storage, found=storages))
-        keys = read_pickle(stream)
+        (system, _), (root, storages), (keys, _) = (read_pickle(stream) for _ in range(3))
         position = stream.tell()
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise CheckpointError("its numbers are big-endian: save it again on a common machine")
@@ -107,7 +91,13 @@ def _open_legacy(file: BinaryIO, start: bytes, size: int) -> Opened:
         raise CheckpointError("its list of storages is damaged")
     if set(storages) != set(keys):
         raise CheckpointError("its list of storages is not that of its tensors")
-    return root, _reader(file, _places(file, position, size, [storages[key] for key in keys]))
+    places = _places(file, position, size, [storages[key] for key in keys])
+
+    def read(storage: Storage) -> bytes:
+        file.seek(places[storage.key])
+        return file.read(storage.bytes)
+
+    return root, read
 
 
 def _refusal(file: BinaryIO, start: bytes) -> CheckpointError:

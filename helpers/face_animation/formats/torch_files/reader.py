@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -9,12 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from helpers.face_animation.formats.torch_files import containers, names
+from helpers.face_animation.formats.torch_files import containers
 from helpers.face_animation.formats.torch_files.unpickle import MAX_OPERATIONS
 from helpers.face_animation.formats.torch_files.values import CheckpointError, Storage, Tensor, Unknown
 
 MAX_DEPTH = 20
 SKIPPED = object()
+PREFIX = "module."  # nn.DataParallel and DistributedDataParallel put it before every name
+COMPILED = re.compile(r"(^|\.)_orig_mod\.")  # torch.compile's, before the names of what was compiled
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module", "ema")
+WRAPPED = 3  # levels of dicts around the weights, at most
 
 
 def load_torch(path: str | os.PathLike, *, only: Collection[str] | None = None) -> dict[Any, Any]:
@@ -42,7 +47,7 @@ def load_torch(path: str | os.PathLike, *, only: Collection[str] | None = None) 
             state, prefixes, skipped = _arrays(*containers.open_file(file), path.stat().st_size, only)
     except (ValueError, zipfile.BadZipFile, RuntimeError, EOFError, OverflowError) as error:
         raise CheckpointError(f"{path.name}: {error}") from error
-    names.tell(prefixes, f"{path.name}: ")
+    tell(prefixes, f"{path.name}: ")
     if skipped:
         print(f"{path.name}: skipped, no weights: {', '.join(sorted(skipped)):.200}", flush=True)
     return state
@@ -75,8 +80,8 @@ def _arrays(
         )
     prefixes: set[str] = set()
     skipped: set[str] = set()
-    root = names.strip_prefixes(root, prefixes)
-    state = root if only is None else names.find_parts(root, only, prefixes)
+    root = strip_prefixes(root, prefixes)
+    state = root if only is None else find_parts(root, only, prefixes)
     if state is None:
         missing = sorted(set(only) - set(root)) or sorted(only)
         has = ", ".join(f"{key!s:.60}" for key in list(root)[:10])
@@ -101,3 +106,60 @@ def _resolve(value: Any, read: Callable[[Storage], np.ndarray], skipped: set[str
         return value
     skipped.add(f"{getattr(value, 'name', getattr(value, 'text', type(value).__name__)):.60}")
     return SKIPPED
+
+
+def strip_prefixes(state: dict, found: set[str], depth: int = 0) -> dict:
+    """`state` and the dicts in it without the wrappers' prefixes, which are added to `found`.
+
+    "module." goes where every tensor of a dict has it, since a network may have a part of that name.
+    """
+    if not isinstance(state, dict) or not state or depth > WRAPPED:
+        return state
+    state = {key: strip_prefixes(value, found, depth + 1) for key, value in state.items()}
+    if any(isinstance(key, str) and COMPILED.search(key) for key in state):
+        found.add("_orig_mod.")
+        state = {COMPILED.sub(r"\1", key) if isinstance(key, str) else key: value for key, value in state.items()}
+    names = [key for key, value in state.items() if isinstance(value, Tensor | np.ndarray)]
+    while names and all(isinstance(key, str) and key.startswith(PREFIX) for key in names):
+        found.add(PREFIX)
+        state = {key.removeprefix(PREFIX) if isinstance(key, str) else key: value for key, value in state.items()}
+        names = [key.removeprefix(PREFIX) for key in names]
+    return state
+
+
+def tell(prefixes: set[str], where: str = "") -> None:
+    """Say in one line what was left out of the names."""
+    if prefixes:
+        print(f"{where}{' and '.join(sorted(prefixes))} left out of the weights' names", flush=True)
+
+
+def find_parts(state: Any, names: Collection[str], found: set[str], depth: int = 0) -> dict | None:
+    """The entries `names`, side by side in `state` or deeper, as dicts or as beginnings of names; None if they are nowhere.
+
+    Prefixes that are stripped on the way are added to `found`.
+    """
+    if not isinstance(state, dict):
+        return None
+    if all(name in state for name in names):
+        return {name: _unwrapped(state[name]) for name in names}
+    flat = {
+        name: {
+            key.removeprefix(f"{name}."): value
+            for key, value in state.items()
+            if isinstance(key, str) and key.startswith(f"{name}.")
+        }
+        for name in names
+    }
+    if flat and all(flat.values()):
+        return {name: strip_prefixes(part, found) for name, part in flat.items()}
+    deeper = (find_parts(value, names, found, depth + 1) for value in state.values() if depth < WRAPPED)
+    return next((parts for parts in deeper if parts), None)
+
+
+def _unwrapped(part: Any) -> Any:
+    """A network's own weights, where they stand in a dict of its entry."""
+    if isinstance(part, dict) and not any(isinstance(value, Tensor | np.ndarray) for value in part.values()):
+        for name in WRAPPERS:
+            if isinstance(part.get(name), dict):
+                return _unwrapped(part[name])
+    return part

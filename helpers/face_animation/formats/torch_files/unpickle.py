@@ -11,30 +11,40 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from helpers.face_animation.formats.torch_files import calls
-from helpers.face_animation.formats.torch_files.values import CheckpointError, Name, Unknown, expect, put
+from helpers.face_animation.formats.torch_files.values import (
+    DTYPES,
+    CheckpointError,
+    Name,
+    Storage,
+    Unknown,
+    expect,
+    natural,
+    put,
+)
 
 MAX_OPERATIONS = 1_000_000  # a genuine checkpoint with Adam's state needs about 60 000
+STORAGES = {f"{module}.{kind}Storage": dtype for kind, dtype in DTYPES.items() for module in ("torch", "torch.storage")}
 DAMAGED = (
     *(pickle.UnpicklingError, struct.error, EOFError),
     *(ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError),
 )
 
 
-def read_pickle(stream: BinaryIO, refer: Callable[[Any], Any] | None = None) -> Any:
+def read_pickle(stream: BinaryIO) -> tuple[Any, dict[str, Storage]]:
     """Read one pickle and leave `stream` behind it.
 
     Args:
         stream: in memory or mapped, so that a length claimed in the file can never be allocated.
-        refer: gives the object that the file stores elsewhere, from the number or tuple that stands for it.
 
     Returns:
-        Dicts, lists, tuples, numbers, text and bytes; `Name`, `Unknown`, and what `refer` and `calls` make.
+        Dicts, lists, tuples, numbers, text and bytes, `Name`, `Unknown`, and what `calls` make; the storages they refer to, by key.
 
     Raises:
         CheckpointError: a file that would run something, or a damaged or oversized pickle.
     """
+    machine = _Machine(stream, encoding="latin1")  # of Python 2's text
     try:
-        return _Machine(stream, refer).load()
+        return machine.load(), machine.storages
     except CheckpointError:
         raise
     except DAMAGED as error:
@@ -42,18 +52,28 @@ def read_pickle(stream: BinaryIO, refer: Callable[[Any], Any] | None = None) -> 
 
 
 class _Machine(pickle._Unpickler):  # Python's own in Python: the one in C reserves memory for any number of a memo
-    def __init__(self, stream: BinaryIO, refer: Callable[[Any], Any] | None) -> None:
-        super().__init__(stream, encoding="latin1")  # of Python 2's text
-        self.refer = refer
-        self.dispatch = _Operations(OPERATIONS)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.dispatch, self.storages = _Operations(OPERATIONS), {}
 
     def find_class(self, module: str, name: str) -> Name:
-        return calls.name(f"{module}.{name}")
+        found = Name(f"{module}.{name}")
+        if calls.REFUSED.match(calls.modern(found)):
+            raise calls.refusal(found)
+        return found
 
-    def persistent_load(self, identity: Any) -> Any:
-        if self.refer is None:
-            raise CheckpointError("the pickle refers to a storage where none can be")
-        return self.refer(identity)
+    def persistent_load(self, identity: Any) -> Storage | Name:
+        """The storage that the pickle refers to; of the class of a module, which old files name too, the class."""
+        kind, name, *rest = expect(identity, tuple)
+        if kind == "module":
+            return expect(name, Name)
+        key, _device, count, *views = rest
+        if kind != "storage" or expect(name, Name).text not in STORAGES or any(views):
+            raise CheckpointError("the pickle refers to something of an unknown form: expected a storage")
+        storage = Storage(STORAGES[name.text], expect(key, str), natural(count))
+        if len(key) > 100 or self.storages.setdefault(key, storage) != storage:
+            raise CheckpointError(f"storage {key[:100]!r} is claimed with two types or sizes")
+        return storage
 
     def _instantiate(self, called: Any, arguments: list) -> None:
         self.append(calls.call(called, tuple(arguments)))
@@ -92,7 +112,7 @@ class _Machine(pickle._Unpickler):  # Python's own in Python: the one in C reser
         for key, value in zip(items[::2], items[1::2], strict=True):
             put(target, key, value)
 
-    def _set_of_python(self) -> None:
+    def _empty_set(self) -> None:
         self.append(Unknown("builtins.set"))
 
     def _frozenset(self) -> None:
@@ -108,7 +128,7 @@ OPERATIONS = pickle._Unpickler.dispatch | {
     pickle.DICT[0]: _Machine._dict,
     pickle.SETITEM[0]: _Machine._setitem,
     pickle.SETITEMS[0]: _Machine._setitems,
-    pickle.EMPTY_SET[0]: _Machine._set_of_python,
+    pickle.EMPTY_SET[0]: _Machine._empty_set,
     pickle.FROZENSET[0]: _Machine._frozenset,
     pickle.BYTEARRAY8[0]: _Machine.load_binbytes8,  # its own reserves the length that the file claims
 }

@@ -68,9 +68,6 @@ class Tensor:
     strides: tuple[int, ...]
 
 
-STORAGES = {f"{module}.{kind}Storage": dtype for kind, dtype in DTYPES.items() for module in ("torch", "torch.storage")}
-
-
 def make_tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> Tensor:
     """A view that lies within its storage and has no more elements than it."""
     start, count = natural(offset), expect(storage, Storage).count
@@ -82,20 +79,6 @@ def make_tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *_:
             f"a tensor of shape {shape}, strides {strides}, from number {offset} on does not fit its storage of {count} numbers"
         )
     return Tensor(storage, start, shape, strides)
-
-
-def find_storage(identity: Any, found: dict[str, Storage]) -> Storage | Name:
-    """The storage that a pickle refers to, noted in `found`; of the class of a module, which old files name too, the class."""
-    kind, name, *rest = expect(identity, tuple)
-    if kind == "module":
-        return expect(name, Name)
-    key, _device, count, *views = rest
-    if kind != "storage" or expect(name, Name).text not in STORAGES or any(views):
-        raise CheckpointError("the pickle refers to something of an unknown form: expected a storage")
-    storage = Storage(STORAGES[name.text], expect(key, str), natural(count))
-    if len(key) > 100 or found.setdefault(key, storage) != storage:
-        raise CheckpointError(f"storage {key[:100]!r} is claimed with two types or sizes")
-    return storage
 
 
 def put(target: dict, key: Any, value: Any) -> None:

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 from keras import ops
 
+VARIANCE = 0.01  # of a keypoint's blob, in coordinates from -1 to 1: a standard deviation of a twentieth of the side
+
 
 def coordinate_grid(height: int, width: int) -> np.ndarray:
     """The position of every pixel, (height, width, 2) float32, (x, y); both axes go from -1 to 1."""
@@ -35,7 +37,7 @@ def matmul_2x2(left, right):
     return ops.sum(left[..., :, :, None] * right[..., None, :, :], axis=-2)
 
 
-def gaussian_maps(points, height: int, width: int, variance: float = 0.01):
+def gaussian_maps(points, height: int, width: int, variance: float = VARIANCE):
     """exp(-|z - point|^2 / (2 variance)) at every pixel z: points (B, K, 2) -> (B, height, width, K)."""
     offset = ops.convert_to_tensor(coordinate_grid(height, width)[:, :, None]) - points[:, None, None]
     return ops.exp(ops.sum(ops.square(offset), axis=-1) * (-0.5 / variance))
@@ -186,7 +188,7 @@ class Blend(Geometry):
 class GaussianMaps(Geometry):
     """`gaussian_maps` at the size of some images: images (B, H, W, C), points (B, K, 2) -> (B, H, W, K)."""
 
-    def __init__(self, variance=0.01, **options):
+    def __init__(self, variance=VARIANCE, **options):
         super().__init__(**options)
         self.variance = variance
 

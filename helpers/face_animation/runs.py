@@ -160,7 +160,8 @@ class Watch:
         """`watch_l1`, the mean absolute difference of the pixels, which are in [0, 1]."""
         drawn = {name: ops.convert_to_numpy(value) for name, value in self.whole(self.inputs, training=False).items()}
         first = {name: images[:SEEN_PAIRS] for name, images in (self.pairs | drawn).items()}
-        columns = visualiser.columns(first["source"], first["driving"], first)
+        corners = self.whole.generator.get_layer("warp").align_corners
+        columns = visualiser.columns(first["source"], first["driving"], first, align_corners=corners)
         number = int(self.whole.optimizer.iterations) // self.steps_per_epoch
         with disk.atomic_path(self.folder / "seen" / f"{number:04d}.png") as path:
             shown = {name: columns[name] for name in SEEN_COLUMNS if name in columns}

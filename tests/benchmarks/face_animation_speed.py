@@ -61,7 +61,7 @@ class Whole:
             network.compile(jit_compile=jit_compile)
 
     def points(self, frame):
-        return animate.predict(self.detector, ops.convert_to_tensor(frame[None] / np.float32(255)))
+        return self.detector.predict_on_batch(ops.convert_to_tensor(frame[None] / np.float32(255)))
 
     def animate(self, source, driving):
         still, initial = self.points(source), self.points(driving[0])
@@ -73,7 +73,7 @@ class Whole:
         inputs |= {f"kp_source_{name}": still[name] for name in POINTS}
         inputs |= {f"kp_driving_{name}": moved[name] for name in POINTS}
         inputs = {name: ops.convert_to_tensor(part) for name, part in inputs.items()}
-        return np.round(animate.predict(self.generator, inputs)["prediction"][0] * 255).astype(np.uint8)
+        return np.round(self.generator.predict_on_batch(inputs)["prediction"][0] * 255).astype(np.uint8)
 
 
 def measure_speed(options):

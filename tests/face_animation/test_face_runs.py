@@ -16,6 +16,7 @@ from helpers import workspace
 from helpers.face_animation import losses, runs
 from helpers.face_animation.batches import Batches
 from helpers.face_animation.config import FaceAnimationConfig
+from helpers.face_animation.evaluation import visualiser
 from helpers.face_animation.model import hourglass
 
 CONFIG = FaceAnimationConfig(source="mini", n_groups=1, size=32, network="tiny64", perceptual="stand_in", seed=5)
@@ -118,6 +119,20 @@ def test_watched_pairs_stay_the_same_and_are_as_many_as_asked(clips, tmp_path):
     everything = np.concatenate(list(found.values()))
     for picture in (pairs["driving"] * 255).round():  # frames as they are: not mirrored, not tinted
         assert (picture == everything).all(axis=(1, 2, 3)).any()
+
+
+@pytest.mark.parametrize("corners", [True, False])
+def test_what_is_seen_is_sampled_as_the_network_samples(tmp_path, corners):
+    whole = runs.build_network(dataclasses.replace(CONFIG, align_corners=corners), "fomm", steps_per_epoch=3)
+    rng = np.random.default_rng(0)
+    pairs = {name: rng.random((2, 32, 32, 3)).astype("float32") for name in ("source", "driving")}
+    runs.Watch(whole, pairs, tmp_path, 3)()
+    outputs = whole({name: ops.convert_to_tensor(images) for name, images in pairs.items()}, training=False)
+    found = visualiser.columns(*pairs.values(), pairs | outputs, align_corners=corners)
+    wanted = visualiser.draw_columns({name: found[name] for name in runs.SEEN_COLUMNS if name in found})
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "seen" / "0000.png")), wanted)
+    other = visualiser.columns(*pairs.values(), pairs | outputs, align_corners=not corners)
+    assert (other["deformed"] != found["deformed"]).any()
 
 
 def test_watch_measures_and_draws_and_moves_nothing(tmp_path):

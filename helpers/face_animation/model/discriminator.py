@@ -10,7 +10,7 @@ from helpers.face_animation.model import hourglass
 def build_discriminator(
     size: int | tuple[int, int] = Defaults.size, *, num_keypoints: int = 10, use_keypoints: bool = True,
     spectral_norm: bool = False, scales: tuple[float, ...] = (1.0,), width: int = 32, max_width: int = 512,
-    num_blocks: int = 4, variance: float = 0.01,
+    num_blocks: int = 4, variance: float = layers.VARIANCE,
 ) -> keras.Model:  # fmt: skip
     """Patches of an image judged as genuine (1) or drawn (0), at one scale or several.
 

@@ -10,7 +10,7 @@ from helpers.face_animation.model import hourglass, motion
 def build_generator(
     size: int | tuple[int, int] = Defaults.size, align_corners: bool = True, *, num_keypoints: int = 10, width: int = 64,
     max_width: int = 512, num_downs: int = 2, num_residuals: int = 6, motion_width: int = 64, motion_max_width: int = 1024,
-    motion_blocks: int = 5, kernel: int = 7, scale: float = 0.25, variance: float = 0.01, skip: bool = False,
+    motion_blocks: int = 5, kernel: int = 7, scale: float = 0.25, variance: float = layers.VARIANCE, skip: bool = False,
 ) -> keras.Model:  # fmt: skip
     """The generator with its dense motion network: a source image in the pose of the driving keypoints.
 

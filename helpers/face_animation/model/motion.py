@@ -27,7 +27,7 @@ class SparseMotions(layers.Geometry):
         sparse_deformed (B, K + 1, h, w, 3).
     """
 
-    def __init__(self, variance=0.01, align_corners=True, **options):
+    def __init__(self, variance=layers.VARIANCE, align_corners=True, **options):
         super().__init__(**options)
         self.variance = variance
         self.align_corners = align_corners

@@ -129,7 +129,7 @@ def crop_video(
         form: "png", a folder of 0000000.png, ... named `....mp4`; or "mp4", a video at the source's rate.
 
     Returns:
-        Per clip: clip, frames, state ("made", "there", or "beyond the end of the video").
+        Per clip: clip, partition, frames, state ("made", "there", or "beyond the end of the video").
 
     Raises:
         ValueError: the video does not decode.
@@ -148,10 +148,10 @@ def crop_video(
             elif pictures.exists():
                 video.write_video(target, data.stream(pictures), rate)
     found = []
-    for target in targets:
+    for target, row in targets.items():
         frames = data.count_frames(target) if target.exists() else 0
         state = "beyond the end of the video" if not frames else "made" if target in todo else "there"
-        found.append({"clip": target.name, "frames": frames, "state": state})
+        found.append({"clip": target.name, "partition": row["partition"], "frames": frames, "state": state})
     return found
 
 

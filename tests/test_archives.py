@@ -7,6 +7,7 @@ import shutil
 import stat
 import struct
 import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -17,6 +18,7 @@ import urllib3
 from download_server import BODY, FAST, file_at, names, sent, serve
 
 from helpers.fetch import archives, manifests
+from helpers.runtime import repo_root
 
 GOOD = {"a.txt": b"alpha", "sub/b.txt": b"beta" * 1000, "sub/deep/c.bin": bytes(range(256))}
 
@@ -99,6 +101,21 @@ def test_no_member_leaves_the_folder(tmp_path, make, name):
     with pytest.raises(archives.ArchiveError, match="refused a member"):
         archives.extract(archive, tmp_path / "out", max_bytes=1000)
     assert nothing_left(tmp_path, archive)
+
+
+def test_an_archive_that_asks_for_all_memory_is_refused(tmp_path):
+    """The first bytes of the old form of xz with a dictionary of 4 GB, read where less than that can be had."""
+    (tmp_path / "greedy.zip").write_bytes(b"\x5d" + struct.pack("<Iq", 0xFFFFFFFF, -1) + bytes(64))
+    code = (
+        "import resource, sys; from helpers.fetch import archives; resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))\n"
+        "try: archives.extract(sys.argv[1] + '/greedy.zip', sys.argv[1] + '/out', max_bytes=100)\n"
+        "except archives.ArchiveError as error: print(error)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=repo_root(), capture_output=True, text=True, check=True
+    )
+    assert run.stdout.startswith("greedy.zip asks for more memory than there is")
+    assert [path.name for path in tmp_path.iterdir()] == ["greedy.zip"]
 
 
 @pytest.mark.parametrize(

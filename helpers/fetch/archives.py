@@ -129,6 +129,10 @@ def extract(archive: Name, folder: Name, *, members: Wanted = None, max_bytes: i
             raise (error if archive.name in str(error) else ArchiveError(f"{archive.name}: {error}")) from error
         except BROKEN as error:
             raise ArchiveError(f"{archive.name} is broken ({error}): remove it and fetch it again") from error
+        except MemoryError as error:  # of xz's header, which says how much its reader shall hold
+            raise ArchiveError(
+                f"{archive.name} asks for more memory than there is, as broken ones do: remove it and fetch it again"
+            ) from error
         except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
             raise ArchiveError(f"{archive.name}: two members claim {Path(error.filename).name!r}") from error
         if folder.exists():

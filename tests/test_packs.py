@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -162,16 +163,23 @@ def test_a_drive_that_fails_stops_nothing(tmp_path, capsys):
     assert "is not kept at" in capsys.readouterr().out
 
 
-def test_a_pack_cannot_write_outside_its_folder(tmp_path):
+@pytest.mark.parametrize("python", ["with data_filter", "before 3.11.4"])
+@pytest.mark.parametrize("link", [None, tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_a_pack_cannot_write_outside_its_folder(tmp_path, monkeypatch, link, python):
     import hashlib
     import io
     import json
-    import tarfile
 
+    if python == "before 3.11.4":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
     pack, body = tmp_path / "evil.tar", io.BytesIO()
     with tarfile.open(fileobj=body, mode="w") as tar:
-        entry = tarfile.TarInfo("../../escaped.txt")
-        entry.size = 4
+        entry = tarfile.TarInfo("link" if link else "../../escaped.txt")
+        entry.type, entry.linkname, entry.size = (
+            link or entry.type,
+            "../../outside.txt" if link else "",
+            0 if link else 4,
+        )
         tar.addfile(entry, io.BytesIO(b"evil"))
     pack.write_bytes(body.getvalue())
     note = {"bytes": len(body.getvalue()), "sha256": hashlib.sha256(body.getvalue()).hexdigest(), "number": 0}

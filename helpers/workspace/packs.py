@@ -74,7 +74,8 @@ def restore(pack: Any, folder: Path) -> bool:
             with buckets.told(pack), pack.open("rb") as file:
                 reader = buckets.Counted(file)
                 with tarfile.open(fileobj=reader, mode="r|") as tar:
-                    tar.extractall(Path(temporary) / "whole", filter="data")
+                    tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python has it from 3.11.4 on
+                    tar.extractall(Path(temporary) / "whole", members=_inside(tar))
                 while reader.read(1 << 20):
                     pass
             if (reader.count, reader.sums["sha256"].hexdigest()) != (note["bytes"], note["sha256"]):
@@ -87,6 +88,16 @@ def restore(pack: Any, folder: Path) -> bool:
         disk.replace(Path(temporary) / "whole", folder)
     print(f"{folder.name} comes from {pack.parent}", flush=True)
     return True
+
+
+def _inside(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of a pack, which `save` made of files and folders; TarError for any other, and for one that leaves its folder."""
+    for member in tar:
+        names = [member.name, member.linkname] if member.islnk() else [member.name]
+        plain = member.isfile() or member.isdir() or member.islnk()
+        if not plain or any(name.startswith("/") or ".." in name.split("/") for name in names):
+            raise tarfile.TarError(f"its member {member.name} is none of ours")
+        yield member
 
 
 def read_note(pack: Any) -> dict | None:

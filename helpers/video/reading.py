@@ -1,5 +1,6 @@
 """Frames and their times out of a video file, by FFmpeg through PyAV."""
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -40,8 +41,7 @@ def read_frames(path: Name, step: int = 1, size: int | Sequence[int] | None = No
     """
     if not isinstance(step, Integral) or isinstance(step, bool) or step < 1:
         raise ValueError(f"step must be an integer of at least 1. Received: step={step!r}")
-    frames = scan_frames(path, lambda index: index % step == 0, size=size)
-    return (frame for _, frame in frames if frame is not None)
+    return _started(_wanted_only(scan_frames(path, lambda index: index % step == 0, size=size)))
 
 
 def scan_frames(
@@ -61,9 +61,7 @@ def scan_frames(
     Returns:
         Iterator of (number, (H, W, 3) RGB uint8 or None if not wanted), up to the last frame that decodes.
     """
-    frames = _scan(path, wanted, None if size is None else height_width(size), {} if header is None else header)
-    next(frames)  # to an empty yield: the checks run now, and close() reaches the clean-up, which else it would not
-    return frames
+    return _started(_scan(path, wanted, None if size is None else height_width(size), {} if header is None else header))
 
 
 def count_frames(path: str | os.PathLike) -> int:
@@ -89,6 +87,18 @@ def header_info(path: str | os.PathLike) -> dict:
     header: dict = {}
     scan_frames(path, bool, header=header).close()
     return {key: header[key] for key in ("frames", "fps", "width", "height", "rotation", "fourcc")}
+
+
+def _started(frames: Generator) -> Generator:
+    """Go to the empty first yield: the checks run now, and close() will reach the clean-up (else it would not)."""
+    next(frames)
+    return frames
+
+
+def _wanted_only(frames: Generator) -> Generator:
+    with contextlib.closing(frames):
+        yield
+        yield from (frame for _, frame in frames if frame is not None)
 
 
 def _scan(path: Name, wanted: Callable[[int], bool], shape: tuple[int, int] | None, header: dict) -> Generator:

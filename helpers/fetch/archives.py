@@ -231,8 +231,10 @@ def _extract_rar(archive: Path, scratch: Path, members: Wanted, budget: _Budget)
         _require_plain(info.filename, info.is_file() and not info.file_redir)
     paths = _choose([info.filename for info in files], members)
     reasons = []
-    for tool in filter(shutil.which, RAR_TOOLS):  # the first that can read this archive
-        command = [shutil.which(tool), *RAR_TOOLS[tool], str(archive.resolve())]
+    for tool, options in RAR_TOOLS.items():  # the first that can read this archive
+        if not (program := shutil.which(tool)):
+            continue
+        command = [program, *options, str(archive.resolve())]
         reason = _pour(command, [*zip(files, paths, strict=True)], scratch, budget)
         if not reason:
             return [path for path in paths if path]

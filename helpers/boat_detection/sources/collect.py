@@ -15,8 +15,13 @@ from helpers.boat_detection.sources import open_images, photos
 from helpers.fetch import manifests
 from helpers.workspace import disk
 
-ABOUT = {"AuthorProfileURL": "author", "Title": "title", "License": "license", "OriginalLandingURL": "landing_url"}
-ABOUT |= {"Rotation": "rotation"}
+ABOUT = {
+    "AuthorProfileURL": "author",
+    "Title": "title",
+    "License": "license",
+    "OriginalLandingURL": "landing_url",
+    "Rotation": "rotation",
+}
 WATER = "Watercraft"
 
 

@@ -105,6 +105,7 @@ def write_records(path: str | os.PathLike, payloads: Iterable[bytes]) -> int:
     """Write a TFRecord file, all or nothing, and return how many records it has."""
     count = 0
     with disk.atomic_write(path) as file:
-        for count, payload in enumerate(payloads, 1):  # noqa: B007
+        for payload in payloads:
             file.write(wrap(payload))
+            count += 1
     return count

@@ -143,7 +143,7 @@ def damage_records(path: str | Path, target: str | Path, damages: Mapping[int, s
     wrong = {record: kind for record, kind in damages.items() if kind not in DAMAGES or not 0 <= record < len(payloads)}
     if wrong:
         raise ValueError(f"damages: received {wrong}; allowed: records 0 to {len(payloads) - 1}, {', '.join(DAMAGES)}")
-    records = [bytearray(tfrecord.wrap(payload)) for payload in payloads]
+    records = [tfrecord.wrap(payload) for payload in payloads]
     for number, kind in damages.items():
         payload = _spoil(payloads[number], kind)
         record = records[number] = bytearray(tfrecord.wrap(payload))

@@ -5,7 +5,6 @@ pooling", 2014, arXiv 1406.4729, in the form of Darknet's yolov3-spp.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from helpers.boat_detection.formats.darknet.layer_kinds import OPTIONS
@@ -133,7 +132,9 @@ def yolov3_cfg(
     return net.text()
 
 
-yolov3_spp_cfg = partial(yolov3_cfg, spp=True, size=608)  # the text of yolov3-spp.cfg
+def yolov3_spp_cfg(num_classes: int, *, size: Size = 608, **options: Any) -> str:
+    """The text of yolov3-spp.cfg: `yolov3_cfg` with a spatial pyramid pooling before the first head. Options as there."""
+    return yolov3_cfg(num_classes, size=size, spp=True, **options)
 
 
 def yolov3_tiny_cfg(
